@@ -1,0 +1,144 @@
+"""What is cut from each clip: pure functions of (seed, epoch, sample), the same on every machine and in every batch.
+
+Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertical, horizontal).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.randomness import randint, uniform
+
+Int64Array = NDArray[np.int64]
+
+# Keys that keep the draws of one clip independent of each other.
+_START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
+
+# Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
+_CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How a clip becomes a network's input (Choi et al., NeurIPS 2019, section 4.2)."""
+
+    frames: int = 16
+    """Frames in a window."""
+    stride: int = 1
+    """Distance between the window's frames in the stored clip."""
+    size: int = 112
+    """Height and width of the network's input, in pixels."""
+    scales: tuple[float, ...] = (1.0, 2**-0.25, 2**-0.5, 2**-0.75, 0.5)
+    """Sides of the square training crop, as shares of the frame's shorter side; each is as likely as the others."""
+    flip_probability: float = 0.5
+    """How often a training clip is mirrored."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "stride", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(f"scales must be one or more numbers in (0, 1], got {self.scales}")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability must be in [0, 1], got {self.flip_probability}")
+
+    @property
+    def span(self) -> int:
+        """Stored frames from a window's first frame to its last, both included."""
+        return (self.frames - 1) * self.stride + 1
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What to cut from B clips: a range of frames, a square of every frame, mirrored or not. Arrays of length B."""
+
+    sample_B: Int64Array
+    """Which clip of the data set."""
+    window_B: Int64Array
+    """Which of the clip's evaluation windows; 0 in training."""
+    start_frame_B: Int64Array
+    top_B: Int64Array
+    left_B: Int64Array
+    side_B: Int64Array
+    """The square's first row, first column and side, in pixels of the stored frame."""
+    flip_B: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sample_B)
+
+    def __getitem__(self, index: slice | Int64Array) -> "Windows":
+        return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def rois(self) -> Int64Array:
+        """Start and end corner (vertical, horizontal) of every square, (B, 2, 2); a mirrored one runs right to left."""
+        right_B = self.left_B + self.side_B
+        start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
+        end_B2 = np.stack([self.top_B + self.side_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
+        return np.stack([start_B2, end_B2], axis=1)
+
+
+def draw_training_windows(
+    config: ClipConfig,
+    *,
+    seed: int,
+    epoch: int,
+    sample_B: Int64Array,
+    frame_count_B: Int64Array,
+    frame_size_B2: Int64Array,
+) -> Windows:
+    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample) alone.
+
+    ``frame_count_B`` and ``frame_size_B2`` (height, width) describe the stored clips ``sample_B``.
+    Clips shorter than a window start at frame 0 and loop.
+    """
+
+    def key(draw: int) -> tuple[int, int, Int64Array, int]:
+        return seed, epoch, sample_B, draw
+
+    scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
+    position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
+    side_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
+    corner_B2 = _corners(frame_size_B2, side_B, position_B2)
+    return Windows(
+        sample_B=sample_B,
+        window_B=np.zeros_like(sample_B),
+        start_frame_B=randint(np.maximum(frame_count_B - config.span + 1, 1), *key(_START_FRAME)),
+        top_B=corner_B2[:, 0],
+        left_B=corner_B2[:, 1],
+        side_B=side_B,
+        flip_B=uniform(*key(_FLIP)) < config.flip_probability,
+    )
+
+
+def plan_evaluation_windows(config: ClipConfig, frame_counts: Int64Array, frame_sizes: Int64Array) -> Windows:
+    """List all non-overlapping windows of every clip, in order: centre crop of the shorter side, not mirrored.
+
+    Every clip has at least one window; one that is shorter than a window loops.
+    """
+    windows_per_clip = np.maximum(frame_counts - config.span, 0) // (config.frames * config.stride) + 1
+    sample_B = np.repeat(np.arange(len(frame_counts), dtype=np.int64), windows_per_clip)
+    first_window = np.cumsum(windows_per_clip) - windows_per_clip
+    window_B = np.arange(len(sample_B), dtype=np.int64) - first_window[sample_B]
+    frame_size_B2 = frame_sizes[sample_B]
+    side_B = frame_size_B2.min(axis=1)
+    corner_B2 = _corners(frame_size_B2, side_B, np.full_like(frame_size_B2, 0.5, dtype=np.float64))
+    return Windows(
+        sample_B=sample_B,
+        window_B=window_B,
+        start_frame_B=window_B * config.frames * config.stride,
+        top_B=corner_B2[:, 0],
+        left_B=corner_B2[:, 1],
+        side_B=side_B,
+        flip_B=np.zeros(len(sample_B), dtype=bool),
+    )
+
+
+def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:
+    """The stored frames of every window, (B, T); clips that are too short start again from their first frame."""
+    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
+    return frames_BT % frame_count_B[:, None]
+
+
+def _corners(frame_size_B2: Int64Array, side_B: Int64Array, position_B2: NDArray[np.float64]) -> Int64Array:
+    return np.floor((frame_size_B2 - side_B[:, None]) * position_B2).astype(np.int64)

@@ -1,0 +1,140 @@
+"""Loaders that turn a packed data set into batches for training and evaluation."""
+
+from collections.abc import Iterator
+
+import torch
+
+from dali_pipelines.augmentation import ClipConfig, Windows, draw_training_windows, plan_evaluation_windows
+from dali_pipelines.decoding import ClipBatch, ClipDecoder
+from shards.dataset import ShardDataset
+from shards.order import EpochOrder
+
+
+class TrainLoader:
+    """Shuffled, augmented batches; the batch of (epoch, step) depends on ``seed`` and nothing else.
+
+    All ranks together take the same clips, cut in the same way, at any ``world_size``; a rank's batch is its even,
+    contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch.
+
+    ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
+    keeps reads nearly sequential (see ``EpochOrder``). Raises ValueError where ranks would be left without a clip.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        clip: ClipConfig,
+        *,
+        global_batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: str | torch.device = "cpu",
+        threads: int = 2,
+        prefetch: int = 2,
+        shuffle_window_shards: int | None = None,
+    ) -> None:
+        _check_rank(rank, world_size)
+        self.dataset = dataset
+        self._clip = clip
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._order = EpochOrder(
+            sample_count=len(dataset),
+            global_batch_size=global_batch_size,
+            seed=seed,
+            shard_starts=dataset.shard_starts,
+            shuffle_window_shards=shuffle_window_shards,
+        )
+        smallest_global_batch = len(dataset) // self.steps_per_epoch
+        if smallest_global_batch < world_size:
+            raise ValueError(
+                f"global_batch_size must give each of {world_size} ranks a clip at every step, got "
+                f"{global_batch_size} for {len(dataset)} clips"
+            )
+        self._decoder = ClipDecoder(
+            dataset,
+            clip,
+            batch_size=-(-global_batch_size // world_size),
+            device=torch.device(device),
+            threads=threads,
+            prefetch=prefetch,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the same on every rank."""
+        return self._order.steps_per_epoch
+
+    def clips_in_step(self, step: int) -> int:
+        """Clips of one step over all ranks; the same in every epoch."""
+        return len(self._order.positions(step))
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ClipBatch]:
+        """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would.
+
+        A loader runs one epoch at a time: calling this ends the iteration that an earlier call began.
+        """
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
+
+        def windows_of_step(step: int) -> Windows:
+            sample_B = self._order.rank_batch(epoch, step, self._rank, self._world_size)
+            return draw_training_windows(
+                self._clip,
+                seed=self._seed,
+                epoch=epoch,
+                sample_B=sample_B,
+                frame_count_B=self.dataset.frame_counts[sample_B],
+                frame_size_B2=self.dataset.frame_sizes[sample_B],
+            )
+
+        return self._decoder.batches(map(windows_of_step, range(start_step, self.steps_per_epoch)))
+
+
+class EvalLoader:
+    """Every non-overlapping window of every clip, exactly once over all ranks, in order, centre crop.
+
+    A rank takes an even, contiguous share of the windows, so the number of batches may differ between ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        clip: ClipConfig,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: str | torch.device = "cpu",
+        threads: int = 2,
+        prefetch: int = 2,
+    ) -> None:
+        _check_rank(rank, world_size)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.dataset = dataset
+        windows = plan_evaluation_windows(clip, dataset.frame_counts, dataset.frame_sizes)
+        self.window_count = len(windows)
+        """Windows of the whole data set, over all ranks."""
+        first, last = (self.window_count * share // world_size for share in (rank, rank + 1))
+        self._windows = windows[first:last]
+        self._batch_size = batch_size
+        self._decoder = ClipDecoder(
+            dataset, clip, batch_size=batch_size, device=torch.device(device), threads=threads, prefetch=prefetch
+        )
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return -(-len(self._windows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        """Yield the rank's batches from the first; ends an iteration that is under way."""
+        starts = range(0, len(self._windows), self._batch_size)
+        return self._decoder.batches(self._windows[start : start + self._batch_size] for start in starts)
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in [0, {world_size}), got {rank}")

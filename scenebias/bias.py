@@ -1,0 +1,84 @@
+"""``python -m scenebias.bias``: the scene bias of a data set, from its scene vectors."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from scenebias.commands import run_command
+from scenebias.softmax_regression import fit_softmax_regression
+from shards.atomic import write_json
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """Which data sets to compare."""
+
+    train: Path
+    """Packed data set that the scene classifier is fitted on."""
+    val: Path
+    """Packed data set that it is tested on."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+
+
+@dataclass(frozen=True)
+class SceneBias:
+    """Scene bias of a data set: Li et al., "RESOUND", ECCV 2018, equation 1, with scenes as in Choi et al. 2019.
+
+    ``bias`` = ln(``accuracy`` / ``chance``): ``accuracy`` M(D, φ_scene) is the share of test clips whose action a
+    softmax regression reads from their scene vector alone, ``chance`` M_rand is 1 / number of actions. 0 means that
+    scenes say nothing of the action; UCF101 has ln(0.597 / (1 / 101)) = 4.10.
+    """
+
+    accuracy: float
+    chance: float
+
+    @property
+    def bias(self) -> float:
+        return math.log(max(self.accuracy, 1e-12) / self.chance)
+
+
+def scene_bias(
+    train_scene_NS: np.ndarray,
+    train_label_N: np.ndarray,
+    test_scene_MS: np.ndarray,
+    test_label_M: np.ndarray,
+    actions: int,
+) -> SceneBias:
+    """Fit on the N training scene vectors, test on the M others; labels int64 in [0, ``actions``)."""
+    classifier = fit_softmax_regression(train_scene_NS.astype(np.float64), train_label_N, actions)
+    return SceneBias(classifier.accuracy(test_scene_MS, test_label_M), 1 / actions)
+
+
+def scenes_of(dataset: ShardDataset) -> np.ndarray:
+    """The scene vectors (N, 365) of ``dataset``; UserError where it was packed without."""
+    if dataset.scenes is None:
+        raise UserError(f"{dataset.directory} has no scene labels: pack it again with tools/make_shards.py --scenes")
+    return np.asarray(dataset.scenes)
+
+
+def main(config: BiasConfig) -> None:
+    """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019)."""
+    train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
+    if train.manifest.classes != val.manifest.classes:
+        raise UserError(f"{config.val} has other classes than {config.train}: give two parts of one data set")
+    result = scene_bias(
+        scenes_of(train), np.asarray(train.labels), scenes_of(val), np.asarray(val.labels), len(train.manifest.classes)
+    )
+    table = Table("measure", "value", title=f"Scene bias of {train.manifest.dataset}")
+    table.add_row("M(D, scene): action from the scene vector", f"{100 * result.accuracy:.1f} %")
+    table.add_row("chance", f"{100 * result.chance:.1f} %")
+    table.add_row("B_scene = ln(M / chance)", f"{result.bias:.2f}")
+    Console().print(table)
+    if config.json is not None:
+        write_json(config.json, {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias})
+
+
+if __name__ == "__main__":
+    run_command(main, BiasConfig)

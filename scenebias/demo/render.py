@@ -1,0 +1,180 @@
+"""``python -m scenebias.demo.render``: render the demo world as ordinary video files.
+
+<out>/<split>/videos/<action>/<clip>.mp4
+<out>/<split>/masks/<action>/<clip>.npz    ``masks``: uint8 (N, H, W), 1 where the person is
+<out>/<split>/scene_probs.npz              ``clips``: n strings <action>/<clip>; ``probs``: float16 (n, 365)
+<out>/<split>/truth.json                   action, scene and instance of every clip
+<out>/world.json                           the configuration; there only when the world is complete
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from scenebias.commands import run_command
+from scenebias.demo.world import SPLITS, ClipPlan, WorldConfig, plan_clip, render_clip
+from shards.atomic import write_json
+from shards.errors import UserError
+from shards.output_folder import replace_folder
+
+LINE_INTERVAL_S = 5.0
+_CLIPS_PER_TASK = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig(WorldConfig):
+    """The world, and where to put it."""
+
+    out: Path
+    """Folder to create; a finished world of the same configuration in it is kept as it is."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes that render; the files do not depend on their number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
+    @property
+    def world(self) -> dict[str, int | float]:
+        """What determines the files."""
+        return {name: value for name, value in asdict(self).items() if name not in ("out", "workers")}
+
+
+def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    """Encode uint8 (T, H, W, 3) as H.264, nearly without loss, the same bytes every time."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # x264's macroblock tree gives other bytes from run to run, even on one thread.
+        stream.options = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_clip(config: RenderConfig, folder: Path, plan: ClipPlan) -> NDArray[np.float16]:
+    """Render one clip into ``folder`` and return its scene label."""
+    clip = render_clip(config, plan)
+    split = folder / plan.split
+    write_video(split / "videos" / f"{plan.name}.mp4", clip.frames, config.fps)
+    np.savez_compressed(split / "masks" / f"{plan.name}.npz", masks=clip.masks.astype(np.uint8))
+    return clip.scene_label
+
+
+def _write_split_truths(folder: Path, plans: list[ClipPlan], scene_labels: list[NDArray[np.float16]]) -> None:
+    np.savez_compressed(
+        folder / "scene_probs.npz", clips=np.array([plan.name for plan in plans]), probs=np.stack(scene_labels)
+    )
+    write_json(
+        folder / "truth.json",
+        {plan.name: {"action": plan.action, "scene": plan.scene, "instance": plan.instance} for plan in plans},
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each clip: a live bar on a terminal, a line every so often elsewhere."""
+    console = Console(soft_wrap=True)
+    begun_s = line_s = time.monotonic()
+    done = 0
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]rendering"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]:.0f} clips/s"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("", total=total, rate=0.0)
+
+    def advance() -> None:
+        nonlocal done, line_s
+        done += 1
+        now_s = time.monotonic()
+        rate = done / (now_s - begun_s)
+        bar.update(task, completed=done, rate=rate)
+        if bar.disable and now_s - line_s > LINE_INTERVAL_S:
+            line_s = now_s
+            left_s = (total - done) / rate
+            console.print(f"rendering: clip {done}/{total}  {rate:.0f} clips/s  {left_s:.0f} s left", highlight=False)
+
+    with bar:
+        yield advance
+
+
+def _render_all(config: RenderConfig, folder: Path, plans: list[ClipPlan]) -> Iterator[NDArray[np.float16]]:
+    """Write every clip; the scene labels come in the order of ``plans``."""
+    write = partial(_write_clip, config, folder)
+    if config.workers == 1:
+        yield from map(write, plans)
+        return
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(write, plans, chunksize=_CLIPS_PER_TASK)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _already_rendered(config: RenderConfig) -> bool:
+    path = config.out / "world.json"
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"--out {config.out}: world.json is no JSON ({error}); remove the folder") from error
+    if found != config.world:
+        options = sorted(key for key in found.keys() | config.world.keys() if found.get(key) != config.world.get(key))
+        raise UserError(
+            f"--out {config.out}: holds a world with other options ({', '.join(options)}); "
+            "choose another folder, or remove this one"
+        )
+    return True
+
+
+def render_world(config: RenderConfig) -> None:
+    """Render a procedural world of people who act in places, to try scene-debiased pretraining in."""
+    if _already_rendered(config):
+        print(f"{config.out}: already rendered")
+        return
+    plans = {split: [plan_clip(config, split, i) for i in range(config.clip_count(split))] for split in SPLITS}
+    plans = {split: clips for split, clips in plans.items() if clips}
+    every_plan = [plan for clips in plans.values() for plan in clips]
+    begun_s = time.monotonic()
+    with replace_folder(config.out, overwrite=False) as folder, _progress(len(every_plan)) as advance:
+        for split, clips in plans.items():
+            for action in {plan.action for plan in clips}:
+                (folder / split / "videos" / action).mkdir(parents=True)
+                (folder / split / "masks" / action).mkdir(parents=True)
+        labels = []
+        for label in _render_all(config, folder, every_plan):
+            labels.append(label)
+            advance()
+        for split, clips in plans.items():
+            _write_split_truths(folder / split, clips, labels[: len(clips)])
+            del labels[: len(clips)]
+        write_json(folder / "world.json", config.world)
+    print(f"{config.out}: {len(every_plan)} clips in {time.monotonic() - begun_s:.0f} s")
+
+
+if __name__ == "__main__":
+    run_command(render_world, RenderConfig)

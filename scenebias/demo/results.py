@@ -1,0 +1,198 @@
+"""``python -m scenebias.demo.results``: measure what the demo trained, print one table, write one report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dali_pipelines.loader import EvalLoader
+from scenebias.bias import scene_bias, scenes_of
+from scenebias.commands import run_command
+from scenebias.distributed import ProcessPlace, distributed_session
+from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
+from scenebias.masked_clip import mask_out_humans
+from scenebias.measures import scene_probe, swap_to_scene_rate
+from scenebias.model import ActionModel
+from scenebias.report import Section, chart, frame_rows, loss_curves, paragraph, picture, read_log, table, write_report
+from scenebias.softmax_regression import fit_softmax_regression
+from scenebias.training_run import WEIGHTS_NAME, clip_config_of, evaluation_loader_for
+from scenebias.weights import load_weights
+from shards.atomic import write_json
+from shards.dataset import ShardDataset
+
+ARMS = ("baseline", "debias")
+SPLITS = ("train", "test", "swapped", "scene-only", "human-only", "target-train", "target-test")
+BATCH_SIZE, LOADER_THREADS = 64, 2
+
+
+@dataclass(frozen=True)
+class ResultsConfig:
+    """Where the demo's runs are."""
+
+    out: Path
+    """Folder of the demo: shards/<split>, pretrain-<arm>, transfer-<arm> and transfer-scratch."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of the table: a name, what it tells, and a value per arm (shares as percentages)."""
+
+    name: str
+    better: str
+    unit: str
+    values: dict[str, float]
+
+    def cell(self, arm: str) -> str:
+        value = self.values.get(arm)
+        if value is None:
+            return "–"
+        return f"{value:.2f}" if self.unit == "nats" else f"{value:.1f} {self.unit}"
+
+
+class DemoData:
+    """The demo's packed splits, and which action goes with each clip's scene."""
+
+    def __init__(self, shards: Path) -> None:
+        self.splits = {name: ShardDataset.open(shards / name) for name in SPLITS}
+        train, test = self.splits["train"], self.splits["test"]
+        self.actions = len(train.manifest.classes)
+        self.bias = scene_bias(
+            scenes_of(train), np.asarray(train.labels), scenes_of(test), np.asarray(test.labels), self.actions
+        )
+        classifier = fit_softmax_regression(scenes_of(train), np.asarray(train.labels), self.actions)
+        self.scene_action_of_swapped_N = classifier.predict(scenes_of(self.splits["swapped"]))
+
+
+def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, float]:
+    """Every measure of one pretrained model: shares in 0 to 1, entropies in nats."""
+    model, metadata = load_weights(run / WEIGHTS_NAME)
+    model.to(place.device).to(memory_format=torch.channels_last_3d)
+
+    def loader(split: str) -> EvalLoader:
+        dataset = data.splits[split]
+        return evaluation_loader_for(
+            dataset, clip_config_of(metadata), place, batch_size=BATCH_SIZE, threads=LOADER_THREADS
+        )
+
+    def evaluate(split: str) -> Evaluation:
+        return evaluate_model(model, loader(split), data.actions, place)
+
+    swapped = evaluate("swapped")
+    hidden = evaluate_model(model, loader("test"), data.actions, place, change=hide_humans("frame_mean"))
+    return {
+        "test": evaluate("test").top1,
+        "swapped": swapped.top1,
+        "swap_to_scene": swap_to_scene_rate(swapped, data.scene_action_of_swapped_N),
+        "scene_only": evaluate("scene-only").top1,
+        "human_only": evaluate("human-only").top1,
+        "hidden": hidden.top1,
+        "hidden_entropy": hidden.entropy,
+        "scene_probe": probe_arm(model, loader("target-train"), loader("target-test"), place),
+    }
+
+
+def probe_arm(model: ActionModel, train: EvalLoader, test: EvalLoader, place: ProcessPlace) -> float:
+    """Accuracy of the scene probe on clips whose scenes are independent of their actions."""
+    features = [extract_features(model, loader, place) for loader in (train, test)]
+    return scene_probe(features[0], scenes_of(train.dataset), features[1], scenes_of(test.dataset)).accuracy
+
+
+def final_top1(run: Path) -> float:
+    """Validation accuracy after a run's last epoch, 0 to 1."""
+    return read_log(run, "epoch")[-1]["top1"]
+
+
+def training_s(run: Path) -> float:
+    """Seconds that a run spent in training steps."""
+    return sum(entry["train_s"] for entry in read_log(run, "epoch"))
+
+
+def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measure]:
+    """The table's rows, in the order in which they are read."""
+
+    def percent(key: str) -> dict[str, float]:
+        return {arm: 100 * numbers[key] for arm, numbers in arms.items()}
+
+    transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, "scratch")}
+    return [
+        Measure("accuracy, scenes as in training", "higher", "%", percent("test")),
+        Measure("accuracy, scenes swapped", "higher", "%", percent("swapped")),
+        Measure("swapped: says the scene's action", "lower", "%", percent("swap_to_scene")),
+        Measure("scene alone: says its usual action", "lower", "%", percent("scene_only")),
+        Measure("human alone: accuracy", "higher", "%", percent("human_only")),
+        Measure("human hidden: accuracy", "lower", "%", percent("hidden")),
+        Measure("human hidden: entropy", "higher", "nats", {arm: n["hidden_entropy"] for arm, n in arms.items()}),
+        Measure("scene probe on frozen features", "lower", "%", percent("scene_probe")),
+        Measure("transfer to new actions", "higher", "%", transfer),
+        Measure("pretraining time", "lower", "s", {arm: training_s(out / f"pretrain-{arm}") for arm in ARMS}),
+    ]
+
+
+def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: int = 3, frames: int = 6) -> np.ndarray:
+    """Frames of a few clips, each with its mask and its masked version below, as the model is shown them."""
+    _, metadata = load_weights(run / WEIGHTS_NAME)
+    loader = evaluation_loader_for(dataset, clip_config_of(metadata), place, batch_size=clips, threads=LOADER_THREADS)
+    batch = next(iter(loader))
+    assert batch.mask_BTHW is not None, "the demo's world has masks"
+    masked_BTHWC = mask_out_humans(
+        batch.clip_BTHWC, batch.mask_BTHW, "frame_mean", sample_B=batch.sample_B, seed=0, epoch=0
+    )
+    at = np.linspace(0, batch.clip_BTHWC.shape[1] - 1, frames).round().astype(int)
+    rows = []
+    for index in range(len(batch.clip_BTHWC)):
+        mask_THW3 = batch.mask_BTHW[index, at, :, :, None].expand(-1, -1, -1, 3).to(torch.uint8) * 255
+        rows += [batch.clip_BTHWC[index, at], mask_THW3, masked_BTHWC[index, at]]
+    return frame_rows([row.cpu().numpy() for row in rows], scale=2)
+
+
+def main(config: ResultsConfig) -> None:
+    """Measure the demo's models, print the table and write report.html."""
+    data = DemoData(config.out / "shards")
+    with distributed_session() as place:
+        arms = {
+            arm: measure_arm(config.out / f"pretrain-{arm}", data, place)
+            for arm in track(ARMS, "measuring", console=Console(stderr=True))
+        }
+        strip = example_strip(data.splits["train"], place, config.out / "pretrain-debias")
+    measures = collect_measures(config.out, arms)
+    header = ("measure", "better", "from scratch", "baseline", "debiased")
+    rows = [(m.name, m.better, m.cell("scratch"), m.cell("baseline"), m.cell("debias")) for m in measures]
+    printed = Table(*header, title=f"Demo world, {data.actions} actions, B_scene {data.bias.bias:.2f}")
+    for row in rows:
+        printed.add_row(*row)
+    Console().print(printed)
+    write_json(
+        config.out / "results.json",
+        {"b_scene": data.bias.bias, "measures": [{"name": m.name, "unit": m.unit, **m.values} for m in measures]},
+    )
+    curves = loss_curves({arm: config.out / f"pretrain-{arm}" for arm in ARMS})
+    write_report(
+        config.out / "report.html",
+        "scenebias: the demo world",
+        [
+            Section(
+                "What was asked",
+                paragraph(
+                    f"{data.actions} actions, each on its usual scene most of the time: from the scene alone a linear"
+                    f" classifier tells {100 * data.bias.accuracy:.0f} % of the actions (chance"
+                    f" {100 * data.bias.chance:.0f} %), so B_scene = {data.bias.bias:.2f}. Does a model learn the"
+                    " action or the scene?"
+                ),
+            ),
+            Section("Results", table(header, rows)),
+            Section("Training", chart(curves, "Pretraining of the baseline and the debiased model.")),
+            Section(
+                "What the debiased model is shown",
+                picture(strip, "Clips, their human masks, and the clips with the humans masked out."),
+            ),
+        ],
+    )
+    Console(soft_wrap=True).print(f"report: {config.out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run_command(main, ResultsConfig)

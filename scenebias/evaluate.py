@@ -1,0 +1,81 @@
+"""``python -m scenebias.evaluate`` (or ``torchrun … -m``): accuracy of trained weights on packed data sets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from scenebias.commands import run_command
+from scenebias.distributed import distributed_session
+from scenebias.evaluation import evaluate_model, hide_humans
+from scenebias.masked_clip import Fill
+from scenebias.training_run import clip_config_of, evaluation_loader_for, identity_of
+from scenebias.weights import ensure_unseen, load_weights
+from shards.atomic import write_json
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What to evaluate on what."""
+
+    weights: Path
+    """Weights of a training run."""
+    data: tuple[Path, ...]
+    """One or more packed data sets with the classes of the weights."""
+    hide_humans: Fill | None = None
+    """Mask the humans out of every clip first: how much does the model read from the scene alone?"""
+    batch_size: int = 32
+    """Windows per batch, over all processes together."""
+    loader_threads: int = 2
+    """Decoding threads of each process."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+    force: bool = False
+    """Go on even where the weights have seen the clips."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "loader_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.data:
+            raise ValueError("data must name at least one packed data set")
+
+
+def main(config: EvaluateConfig) -> None:
+    """Accuracy of trained weights: all windows of every clip, mean softmax, every clip counted once."""
+    model, metadata = load_weights(config.weights)
+    datasets = [ShardDataset.open(directory) for directory in config.data]
+    for dataset in datasets:
+        if dataset.manifest.classes != metadata.classes:
+            raise UserError(
+                f"{dataset.directory} has other classes than {config.weights}:"
+                " give data of the same classes, or make a new head with python -m scenebias.transfer"
+            )
+        if config.hide_humans is not None and not dataset.has_masks:
+            raise UserError(f"{dataset.directory} has no human masks: pack it again with tools/make_shards.py --masks")
+        ensure_unseen(metadata, identity_of(dataset), force=config.force)
+    change = None if config.hide_humans is None else hide_humans(config.hide_humans)
+    table = Table("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy", title=str(config.weights))
+    results = {}
+    with distributed_session() as place:
+        model.to(place.device).to(memory_format=torch.channels_last_3d)
+        for dataset in datasets:
+            loader = evaluation_loader_for(
+                dataset, clip_config_of(metadata), place, batch_size=config.batch_size, threads=config.loader_threads
+            )
+            numbers = evaluate_model(model, loader, model.action_count, place, change=change).summary()
+            results[str(dataset.directory)] = numbers
+            percentages = [f"{100 * numbers[name]:.1f}" for name in ("top1", "top5", "mean_class_accuracy")]
+            table.add_row(str(dataset.directory), f"{numbers['clips']:.0f}", *percentages, f"{numbers['entropy']:.2f}")
+        if place.is_main:
+            Console().print(table)
+            if config.json is not None:
+                write_json(config.json, results)
+
+
+if __name__ == "__main__":
+    run_command(main, EvaluateConfig)

@@ -1,0 +1,154 @@
+"""Accuracy of a model on a packed data set: every window of every clip, counted exactly once at any world size.
+
+Shape suffixes: B windows in a batch, T frames, H rows, W columns, N clips, D values per clip, A actions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dali_pipelines.loader import ClipBatch, EvalLoader
+from scenebias.distributed import ProcessPlace
+from scenebias.masked_clip import Fill, mask_out_humans
+from scenebias.model import ActionModel
+
+ClipChange = Callable[[ClipBatch], torch.Tensor]
+"""Makes the clip that the model sees, uint8 clip_BTHWC, from a batch (e.g. the humans masked out)."""
+
+
+def hide_humans(fill: Fill) -> ClipChange:
+    """Mask the humans out of every clip; see ``mask_out_humans``."""
+
+    def change(batch: ClipBatch) -> torch.Tensor:
+        assert batch.mask_BTHW is not None, "a data set without masks is refused before"
+        return mask_out_humans(batch.clip_BTHWC, batch.mask_BTHW, fill, sample_B=batch.sample_B, seed=0, epoch=0)
+
+    return change
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of a model on a data set of N clips and A actions.
+
+    ``probability_NA`` (float64) is the mean softmax over a clip's windows, as in Choi et al. 2019, section 4.2;
+    ``label_N`` (int64) is the true class.
+    """
+
+    probability_NA: np.ndarray
+    label_N: np.ndarray
+
+    @property
+    def prediction_N(self) -> np.ndarray:
+        return self.probability_NA.argmax(axis=1)
+
+    @property
+    def top1(self) -> float:
+        """Share of clips whose class is predicted, 0 to 1."""
+        return float((self.prediction_N == self.label_N).mean())
+
+    @property
+    def top5(self) -> float:
+        """Share of clips whose class is among the five most probable ones, 0 to 1."""
+        best = np.argsort(-self.probability_NA, axis=1, kind="stable")[:, :5]
+        return float((best == self.label_N[:, None]).any(axis=1).mean())
+
+    @property
+    def confusion_AA(self) -> np.ndarray:
+        """Counts of clips, true class by predicted class (int64)."""
+        actions = self.probability_NA.shape[1]
+        return np.bincount(self.label_N * actions + self.prediction_N, minlength=actions**2).reshape(actions, actions)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes that occur of the share predicted right, 0 to 1."""
+        confusion = self.confusion_AA
+        counts = confusion.sum(axis=1)
+        occurs = counts > 0
+        return float((confusion.diagonal()[occurs] / counts[occurs]).mean())
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy of the prediction, in nats; ln A is the highest."""
+        p = self.probability_NA
+        return float(-(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1).mean())
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "entropy": self.entropy,
+            "clips": len(self.label_N),
+        }
+
+
+def mean_over_windows(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[ClipBatch],
+    clip_count: int,
+    width: int,
+    place: ProcessPlace,
+    *,
+    change: ClipChange | None = None,
+) -> np.ndarray:
+    """Average ``function`` (uint8 clip_BTHWC to (B, ``width``)) over the windows of each clip, on all ranks together.
+
+    ``batches`` are this rank's share. ``change`` alters the clips first. Returns float64 (``clip_count``, ``width``),
+    the same on every rank.
+    """
+    total_ND = torch.zeros(clip_count, width, dtype=torch.float64, device=place.device)
+    windows_N1 = torch.zeros(clip_count, 1, dtype=torch.float64, device=place.device)
+    with torch.inference_mode():
+        for batch in batches:
+            value_BD = function(batch.clip_BTHWC if change is None else change(batch)).double()
+            sample_B = batch.sample_B.to(place.device)
+            total_ND.index_add_(0, sample_B, value_BD)
+            windows_N1.index_add_(0, sample_B, torch.ones_like(value_BD[:, :1]))
+    place.sum_over_ranks(total_ND)
+    place.sum_over_ranks(windows_N1)
+    return (total_ND / windows_N1).cpu().numpy()
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the mode of before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def evaluate_model(
+    model: torch.nn.Module,
+    loader: EvalLoader,
+    action_count: int,
+    place: ProcessPlace,
+    *,
+    precision: torch.dtype = torch.float32,
+    change: ClipChange | None = None,
+) -> Evaluation:
+    """Predict every clip of ``loader``'s data set; ``model`` maps uint8 clip_BTHWC to logits_BA.
+
+    ``change`` alters the clips first. The result is the same on every rank.
+    """
+
+    def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
+            logits_BA = model(clip_BTHWC)
+        return logits_BA.double().softmax(dim=1)
+
+    label_N = np.asarray(loader.dataset.labels)
+    with evaluating(model):
+        probability_NA = mean_over_windows(probabilities, loader, len(label_N), action_count, place, change=change)
+    return Evaluation(probability_NA, label_N)
+
+
+def extract_features(model: ActionModel, loader: EvalLoader, place: ProcessPlace) -> np.ndarray:
+    """The backbone's features of every clip, averaged over its windows: float64 (N, D), the same on every rank."""
+    with evaluating(model):
+        return mean_over_windows(model.features, loader, len(loader.dataset), model.feature_count, place)

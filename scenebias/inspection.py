@@ -1,0 +1,142 @@
+"""What is in a packed data set: its numbers, and a page to look at some of its clips.
+
+Shape suffixes: T frames, H rows, W columns, C colours.
+"""
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.dataset import ShardDataset
+from shards.filmstrip import decode_strip
+from shards.masks import resize_masks, unpack_masks
+
+HISTOGRAM_BINS = 8
+FRAMES_SHOWN = 8
+MASK_COLOUR = np.array([255, 40, 120])
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
+body { max-width: 78rem; margin: 0 auto; padding: 1rem; }
+h2 { margin: 2rem 0 .4rem; border-bottom: 1px solid #8886; }
+figure { margin: .6rem 0 1.2rem; }
+img { width: 100%; height: auto; border-radius: 4px; display: block; }
+figcaption { overflow-wrap: anywhere; }
+.empty { color: #d33; }
+"""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of a data set.
+
+    Attributes:
+        clip_count: Stored clips.
+        frame_count: Stored frames.
+        bytes_per_frame: Size of the shards over the number of frames.
+        frame_histogram: (lowest, highest, clips) for each range of clip lengths, both ends included.
+        masked_count: Clips with masks.
+        person_share: Mean share of frames with a person over the clips with masks; None where no clip has any.
+        scene_counts: (category, clips) by top category, the most frequent first.
+    """
+
+    clip_count: int
+    frame_count: int
+    bytes_per_frame: float
+    frame_histogram: tuple[tuple[int, int, int], ...]
+    masked_count: int
+    person_share: float | None
+    scene_counts: tuple[tuple[int, int], ...]
+
+
+def summarize(dataset: ShardDataset) -> Summary:
+    """Gather the numbers; reads the information of every clip that has masks, but no pixels."""
+    masked = [i for i in range(len(dataset)) if dataset.mask_size(i) != (0, 0)]
+    shares = [share for share in (dataset.info(i).person_share for i in masked) if share is not None]
+    frame_count = int(dataset.frame_counts.sum())
+    return Summary(
+        clip_count=len(dataset),
+        frame_count=frame_count,
+        bytes_per_frame=sum(shard.bytes for shard in dataset.manifest.shards) / frame_count,
+        frame_histogram=_histogram(dataset.frame_counts),
+        masked_count=len(masked),
+        person_share=float(np.mean(shares)) if shares else None,
+        scene_counts=_scene_counts(dataset.scenes),
+    )
+
+
+def render_page(dataset: ShardDataset, samples_per_class: int, scene_names: Sequence[str] | None = None) -> str:
+    """Return a page, whole in itself, with frames of the first clips of every class, people tinted."""
+    manifest = dataset.manifest
+    title = f"{manifest.dataset}, split {manifest.split}, {manifest.subset}"
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{len(dataset)} clips of {len(manifest.classes)} classes, {int(dataset.frame_counts.sum())} frames; "
+        f"digest <code>{manifest.digest[:16]}</code>. Human masks are tinted.</p>",
+    ]
+    for label, class_name in enumerate(manifest.classes):
+        members = np.flatnonzero(dataset.labels == label)
+        parts.append(f"<h2>{html.escape(class_name)}</h2>")
+        parts.append(f"<p>{len(members)} clips</p>" if len(members) else '<p class="empty">no clip</p>')
+        parts += [_figure(dataset, int(i), scene_names) for i in members[:samples_per_class]]
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def scene_name(category: int, names: Sequence[str] | None) -> str:
+    """The name of a scene category, or its number where no names are given."""
+    return names[category] if names else f"scene {category}"
+
+
+def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) -> str:
+    info = dataset.info(i)
+    facts = [info.name, f"{info.frame_count} frames", f"{info.width}x{info.height}", f"{info.fps:.4g} fps"]
+    if info.person_share is not None:
+        facts.append(f"person in {info.person_share:.0%} of frames")
+    if dataset.scenes is not None and dataset.scenes[i].any():
+        category = int(dataset.scenes[i].argmax())
+        facts.append(f"{scene_name(category, scene_names)} {float(dataset.scenes[i][category]):.0%}")
+    caption = html.escape(" · ".join(facts))
+    buffer = io.BytesIO()
+    Image.fromarray(_contact_strip(dataset, i)).save(buffer, "JPEG", quality=80)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{image}" alt="{html.escape(info.name)}" loading="lazy">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _contact_strip(dataset: ShardDataset, i: int) -> NDArray[np.uint8]:
+    """Frames spread evenly over a clip, side by side, people tinted: uint8 (H, T * W, C)."""
+    frame_count = int(dataset.frame_counts[i])
+    indices = np.linspace(0, frame_count - 1, min(FRAMES_SHOWN, frame_count)).round().astype(np.int64)
+    height, width = dataset.frame_sizes[i].tolist()
+    clip = dataset.read_clip(i, indices)
+    frame_THWC = decode_strip(clip.strip, height).copy()
+    if clip.masks is not None:
+        mask_THW = resize_masks(unpack_masks(clip.masks, dataset.mask_size(i)[1]), (height, width))
+        frame_THWC[mask_THW] = (frame_THWC[mask_THW] + MASK_COLOUR) // 2
+    return np.concatenate(list(frame_THWC), axis=1)
+
+
+def _histogram(frame_counts: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    lowest, highest = int(frame_counts.min()), int(frame_counts.max())
+    step = -(-(highest - lowest + 1) // HISTOGRAM_BINS)
+    counts = np.bincount((frame_counts - lowest) // step)
+    return tuple((lowest + k * step, lowest + (k + 1) * step - 1, int(count)) for k, count in enumerate(counts))
+
+
+def _scene_counts(scenes: NDArray[np.float16] | None) -> tuple[tuple[int, int], ...]:
+    if scenes is None:
+        return ()
+    labelled = scenes[scenes.any(axis=1)]
+    return tuple(Counter(labelled.argmax(axis=1).tolist()).most_common())

@@ -1,0 +1,58 @@
+"""The optimiser and its learning rate, as published: SGD with momentum, a schedule per step."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How the weights are updated."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate, for the global batch."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 1e-5
+    """L2 penalty on weight matrices and kernels; biases and normalisation are spared."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up; cosine ends at zero."""
+    warmup_epochs: float = 0.0
+    """Epochs (fractions allowed) in which the learning rate rises linearly from zero."""
+    gradient_clip: float | None = None
+    """Largest global gradient norm; None leaves gradients as they are."""
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if self.warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs}")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
+
+
+def build_optimizer(model: torch.nn.Module, config: OptimizationConfig) -> torch.optim.SGD:
+    """SGD over the trainable parameters, in two groups: with weight decay (2 or more dimensions) and without."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD([g for g in groups if g["params"]], lr=config.learning_rate, momentum=config.momentum)
+
+
+def learning_rate_at(step: int, steps_per_epoch: int, epochs: int, config: OptimizationConfig) -> float:
+    """The learning rate of global ``step`` (0-based, over all epochs): a pure function, so a resume needs no state."""
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / (warmup_steps + 1)
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - warmup_steps) / max(1.0, epochs * steps_per_epoch - warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

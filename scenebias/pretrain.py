@@ -1,0 +1,45 @@
+"""``torchrun … -m scenebias.pretrain``: train an action model, with or without debiasing."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from scenebias.commands import run_command
+from scenebias.model import ActionModel, ModelConfig
+from scenebias.objective import ObjectiveConfig
+from scenebias.training_run import Pupil, RunConfig, run_training
+from scenebias.weights import load_weights
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """A pretraining run; the defaults are those of the reproduction on Mini-Kinetics-200."""
+
+    init: Path | None = None
+    """Start from these weights (backbone and action head) instead of random ones: the next stage of a training."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+def main(config: PretrainConfig) -> None:
+    """Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene."""
+
+    def make_pupil(train: ShardDataset) -> Pupil:
+        torch.manual_seed(config.schedule.seed)
+        if config.init is None:
+            return Pupil(ActionModel(config.model, len(train.manifest.classes)), config.objective)
+        model, metadata = load_weights(config.init, expected_backbone=config.model.backbone)
+        if metadata.classes != train.manifest.classes:
+            raise UserError(
+                f"--init {config.init} has other classes than {config.train}: use python -m scenebias.transfer"
+            )
+        return Pupil(model, config.objective, metadata.trained_on)
+
+    run_training(config, f"pretrain {config.objective.objective}", make_pupil)
+
+
+if __name__ == "__main__":
+    run_command(main, PretrainConfig)

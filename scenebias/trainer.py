@@ -1,0 +1,217 @@
+"""The training loop: one for pretraining and transfer, one process or many.
+
+A run is a pure function of its configuration and the pair (epoch, step): the loader's batches are, the learning rate
+is, and the random generator is seeded anew at every step. So a checkpoint needs the weights and the optimiser alone.
+
+Shape suffixes: B clips, T frames, H rows, W columns, A actions, S scenes.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from dali_pipelines.loader import ClipBatch, TrainLoader
+from scenebias.checkpoint import CheckpointFolder, TrainingState
+from scenebias.distributed import ProcessPlace
+from scenebias.evaluation import Evaluation
+from scenebias.masked_clip import effective_masks, mask_out_humans
+from scenebias.objective import DebiasingModel
+from scenebias.optimization import OptimizationConfig, build_optimizer, learning_rate_at
+from scenebias.progress import TrainingProgress
+from scenebias.training_log import TrainingLog
+from shards.randomness import hash_uint64
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How long and in what steps to train."""
+
+    epochs: int = 10
+    """Passes over the training clips."""
+    batch_size: int = 32
+    """Clips per step, over all processes together."""
+    seed: int = 0
+    """Decides the initial weights, the order of the clips and their augmentation."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass: bf16 autocast or fp32; auto: bf16 on GPUs that have it, fp32 elsewhere."""
+    checkpoint_every_steps: int = 500
+    """Steps between checkpoints; one is also written after every epoch."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+
+    def dtype_on(self, device: torch.device) -> torch.dtype:
+        """The type that autocast computes in on ``device``."""
+        if self.precision == "auto":
+            fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+            return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+class Trainer:
+    """Trains ``model`` on ``loader`` and tells the checkpoints, the log and the person watching.
+
+    ``evaluate`` is called after every epoch, on all ranks. Every rank needs two clips in every step, for BatchNorm.
+    """
+
+    def __init__(
+        self,
+        model: DebiasingModel,
+        loader: TrainLoader,
+        evaluate: Callable[[], Evaluation],
+        checkpoints: CheckpointFolder,
+        place: ProcessPlace,
+        schedule: ScheduleConfig,
+        optimization: OptimizationConfig,
+    ) -> None:
+        self.loader, self.evaluate, self.checkpoints, self.place = loader, evaluate, checkpoints, place
+        self.schedule, self.optimization = schedule, optimization
+        self.model = model.to(place.device).to(memory_format=torch.channels_last_3d)
+        self.optimizer = build_optimizer(self.model, optimization)
+        self.dtype = schedule.dtype_on(place.device)
+        self.wrapped: torch.nn.Module = self.model
+        if place.world_size > 1:
+            self.wrapped = DistributedDataParallel(
+                self.model,
+                device_ids=[place.device] if place.device.type == "cuda" else None,
+                find_unused_parameters=model.config.leaves_parameters_unused,
+            )
+
+    def run(self, log_of: Callable[[int], TrainingLog], title: str) -> list[dict[str, Any]]:
+        """Train to the last epoch, from the newest checkpoint if there is one; returns one entry per epoch.
+
+        ``log_of(global_step)`` opens the log for a run that continues at that step; it is called on rank 0 alone.
+        """
+        state = self.checkpoints.load_newest()
+        epoch, step, history = 0, 0, []
+        if state is not None:
+            epoch, step, history = state.epoch, state.step, state.history
+            self.model.load_state_dict(state.model)
+            self.optimizer.load_state_dict(state.optimizer)
+        steps_per_epoch = self.loader.steps_per_epoch
+        done_steps = epoch * steps_per_epoch + step
+        log = log_of(done_steps) if self.place.is_main else None
+        total_steps = self.schedule.epochs * steps_per_epoch
+        try:
+            with TrainingProgress(title, total_steps, done_steps, self.place.is_main) as progress:
+                if state is not None:
+                    progress.say(f"{title}: resumes at epoch {epoch}, step {step}")
+                while epoch < self.schedule.epochs:
+                    history = [*history, self._train_epoch(epoch, step, history, log, progress)]
+                    epoch, step = epoch + 1, 0
+                    self._save(epoch, step, history)
+        finally:
+            if log is not None:
+                log.close()
+        return history
+
+    def _save(self, epoch: int, step: int, history: list[dict[str, Any]]) -> None:
+        if self.place.is_main:
+            state = TrainingState(epoch, step, self.model.state_dict(), self.optimizer.state_dict(), history)
+            self.checkpoints.save(state, epoch * self.loader.steps_per_epoch + step)
+
+    def _train_epoch(
+        self,
+        epoch: int,
+        start_step: int,
+        history: list[dict[str, Any]],
+        log: TrainingLog | None,
+        progress: TrainingProgress,
+    ) -> dict[str, Any]:
+        """Train the rest of ``epoch`` from ``start_step`` and evaluate; returns the epoch's numbers."""
+        begun_s = time.perf_counter()
+        batches = self.loader.epoch(epoch, start_step)
+        steps_per_epoch = self.loader.steps_per_epoch
+        self.model.train()
+        for step in range(start_step, steps_per_epoch):
+            step_begun_s = time.perf_counter()
+            batch = next(batches)
+            wait_s = time.perf_counter() - step_begun_s
+            numbers = self._train_step(batch, epoch, step)
+            duration_s = time.perf_counter() - step_begun_s
+            numbers["data_wait_share"] = wait_s / duration_s
+            numbers["clips_per_s"] = self.loader.clips_in_step(step) / duration_s
+            done_steps = epoch * steps_per_epoch + step + 1
+            if log is not None:
+                log.write("step", done_steps - 1, {"epoch": epoch, **numbers})
+            progress.step(done_steps, numbers)
+            if (step + 1) % self.schedule.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch:
+                self._save(epoch, step + 1, history)
+        train_s = time.perf_counter() - begun_s
+        summary = {"epoch": epoch, "train_s": train_s, **self.evaluate().summary()}
+        if log is not None:
+            log.write("epoch", (epoch + 1) * steps_per_epoch, summary)
+        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %, {train_s:.0f} s")
+        return summary
+
+    def _train_step(self, batch: ClipBatch, epoch: int, step: int) -> dict[str, float]:
+        """All phases of one step; returns means over the global batch."""
+        config = self.model.config
+        torch.manual_seed(int(hash_uint64(self.schedule.seed, epoch, step, self.place.rank)) >> 1)
+        learning_rate = learning_rate_at(
+            epoch * self.loader.steps_per_epoch + step,
+            self.loader.steps_per_epoch,
+            self.schedule.epochs,
+            self.optimization,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        clip_count = self.loader.clips_in_step(step)
+        masked: dict[str, Tensor] = self._masked(batch, epoch) if config.uses_masks else {}
+        sums: dict[str, Tensor] = {}
+        for phase in config.phases:
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                losses = self.wrapped(
+                    phase,
+                    batch.clip_BTHWC,
+                    batch.label_B,
+                    scene_BS=batch.scene_BS,
+                    clip_count=clip_count,
+                    world_size=self.place.world_size,
+                    **masked,
+                )
+            losses.total.backward()
+            if self.optimization.gradient_clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.gradient_clip)
+            self.optimizer.step()
+            sums |= losses.sums
+        numbers = self._means(sums, clip_count, masked.get("effective_count"))
+        return numbers | {"learning_rate": learning_rate}
+
+    def _masked(self, batch: ClipBatch, epoch: int) -> dict[str, Tensor]:
+        """The batch without its people, which of its masks are effective, and how many are over all ranks."""
+        config = self.model.config
+        mask_BTHW = batch.mask_BTHW
+        assert mask_BTHW is not None, "a data set without masks is refused before training"
+        effective_B = effective_masks(mask_BTHW, config.min_person_share)
+        masked_BTHWC = mask_out_humans(
+            batch.clip_BTHWC, mask_BTHW, config.fill, sample_B=batch.sample_B, seed=self.schedule.seed, epoch=epoch
+        )
+        effective_count = self.place.sum_over_ranks(effective_B.sum())
+        return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B, "effective_count": effective_count}
+
+    def _means(self, sums: dict[str, Tensor], clip_count: int, effective_count: Tensor | None) -> dict[str, float]:
+        """Sums over this rank's clips to means over the clips of all ranks."""
+        names = list(sums)
+        totals = self.place.sum_over_ranks(torch.stack([sums[name].double() for name in names])).tolist()
+        means = {}
+        for name, total in zip(names, totals, strict=True):
+            if name == "masked_entropy":
+                assert effective_count is not None
+                means[name] = total / max(1, int(effective_count))
+                means["effective_share"] = int(effective_count) / clip_count
+            else:
+                means[name] = total / clip_count
+        return means

@@ -1,0 +1,173 @@
+"""Weight files: safetensors that say which network they belong to and which videos they have seen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from scenebias.backbones import BACKBONES
+from scenebias.model import ActionModel, ModelConfig
+from shards.atomic import atomic_write
+from shards.errors import UserError
+
+FORMAT_VERSION = 1
+_KEY = "scenebias"
+_BACKBONE_PREFIX = "backbone."
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """A data set that weights have seen: the fields of its manifest that tell it from others."""
+
+    dataset: str
+    split: str
+    subset: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsMetadata:
+    """What a weight file says of itself."""
+
+    backbone: str
+    """Name in ``BACKBONES``."""
+    classes: tuple[str, ...]
+    """The actions, in the order of the action head's outputs."""
+    trained_on: tuple[TrainedOn, ...]
+    """Every data set seen so far, through pretraining and each transfer, oldest first."""
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved configuration of the run, JSON values only."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the run measured of itself."""
+    format_version: int = FORMAT_VERSION
+    """Version of this description."""
+
+
+def save_weights(path: Path, model: ActionModel, metadata: WeightsMetadata) -> None:
+    """Write the model's weights and their description; ``path`` appears only when it is complete."""
+    assert metadata.backbone == model.config.backbone, "the description is of another backbone"
+    assert len(metadata.classes) == model.action_count, "the description is of other classes"
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    description = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
+    with atomic_write(path) as file:
+        file.write(save(tensors, metadata={_KEY: description}))
+
+
+def read_metadata(path: Path) -> WeightsMetadata:
+    """The description alone, without the weights. Raises `UserError` for a file that `save_weights` did not write."""
+    return _read(path, with_tensors=False)[0]
+
+
+def load_weights(path: Path, expected_backbone: str | None = None) -> tuple[ActionModel, WeightsMetadata]:
+    """The model of a weight file, on the CPU in training mode, and its description.
+
+    Raises `UserError` for a missing or damaged file, or one of another backbone than the expected.
+    """
+    metadata, tensors = _read(path)
+    if expected_backbone is not None:
+        _check_backbone(path, metadata.backbone, expected_backbone)
+    if metadata.backbone not in BACKBONES:
+        raise UserError(
+            f"{path}: holds weights of {metadata.backbone}, which this program does not know; give weights of one of "
+            f"{', '.join(BACKBONES)}"
+        )
+    model = ActionModel(ModelConfig(backbone=metadata.backbone), len(metadata.classes))
+    _load(path, model, tensors)
+    return model, metadata
+
+
+def load_backbone(path: Path, model: ActionModel) -> WeightsMetadata:
+    """Give ``model`` the backbone of a weight file for transfer, leave its action head new; return the description."""
+    metadata, tensors = _read(path)
+    _check_backbone(path, metadata.backbone, model.config.backbone)
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
+    seen = {name: tensor for name, tensor in tensors.items() if name.startswith(_BACKBONE_PREFIX)}
+    _load(path, model, kept | seen)
+    return metadata
+
+
+def seen_reason(metadata: WeightsMetadata, data: TrainedOn) -> str | None:
+    """Why ``data`` cannot test these weights fairly, as a clause; None if it can.
+
+    It cannot if the weights were trained on the very same shards or subset, or on any subset of another split of the
+    same data set: such splits (UCF101, HMDB51) deal the same videos anew into training and test.
+    """
+    for seen in metadata.trained_on:
+        if seen.digest == data.digest:
+            return f"the weights were trained on these very shards ({_name(seen)})"
+        if seen.dataset != data.dataset:
+            continue
+        if seen.split != data.split:
+            return f"the weights were trained on {_name(seen)}, which shares videos with {_name(data)}"
+        if seen.subset == data.subset:
+            return f"the weights were trained on {_name(seen)}"
+    return None
+
+
+def ensure_unseen(metadata: WeightsMetadata, data: TrainedOn, *, force: bool = False) -> None:
+    """Refuse, with a `UserError`, to evaluate weights on videos that they were trained on, unless forced."""
+    reason = seen_reason(metadata, data)
+    if reason is not None and not force:
+        raise UserError(
+            f"cannot evaluate on {_name(data)}: {reason}; choose weights that have not seen it, or "
+            "pass --force to measure it all the same"
+        )
+
+
+def _name(data: TrainedOn) -> str:
+    return " ".join(part for part in (data.dataset, data.split, data.subset) if part)
+
+
+def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such weight file; give the .safetensors file that a training run has written")
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a complete safetensors file ({error}); copy it again, or give another") from error
+    if description is None:
+        raise UserError(f"{path}: was not written by scenebias; give the .safetensors file of a training run")
+    return _parse(path, description), tensors
+
+
+def _parse(path: Path, description: str) -> WeightsMetadata:
+    try:
+        fields = json.loads(description)
+        version = fields["format_version"]
+        if version == FORMAT_VERSION:
+            fields["classes"] = tuple(fields["classes"])
+            fields["trained_on"] = tuple(TrainedOn(**seen) for seen in fields["trained_on"])
+            return WeightsMetadata(**fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its description cannot be read ({error}); copy it again, or give another") from error
+    raise UserError(
+        f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; use the version that wrote it"
+    )
+
+
+def _check_backbone(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise UserError(
+            f"{path}: holds weights of {found}, but the run is set to {expected}; pass --backbone {found} or give "
+            f"weights of {expected}"
+        )
+
+
+def _load(path: Path, model: ActionModel, tensors: dict[str, Tensor]) -> None:
+    """Load all of the model's state, which must fit in name and shape."""
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} tensors do not fit {model.config.backbone} (first: {wrong[0]}); give weights "
+            "written by this version of the program"
+        )
+    model.load_state_dict(tensors)

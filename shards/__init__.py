@@ -1,0 +1,43 @@
+"""The data format: clips as film strips in tar shards, with human masks and scene labels, readable at any frame.
+
+Knows neither PyTorch nor DALI.
+"""
+
+from shards.dataset import ShardDataset, StoredClip
+from shards.errors import UserError
+from shards.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
+from shards.index import rebuild_index
+from shards.manifest import AbsentClip, Manifest, ShardRecord
+from shards.masks import pack_masks, resize_masks, unpack_masks
+from shards.order import EpochOrder
+from shards.randomness import Permutation, hash_uint64, randint, uniform
+from shards.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.writer import ShardWriter
+
+__all__ = [
+    "MAX_STRIP_ROWS",
+    "SCENE_COUNT",
+    "AbsentClip",
+    "ClipInfo",
+    "EpochOrder",
+    "Manifest",
+    "Permutation",
+    "Sample",
+    "ShardDataset",
+    "ShardRecord",
+    "ShardWriter",
+    "StoredClip",
+    "Strip",
+    "StripHeader",
+    "UserError",
+    "decode_strip",
+    "encode_strips",
+    "hash_uint64",
+    "pack_masks",
+    "randint",
+    "rebuild_index",
+    "resize_masks",
+    "select_frames",
+    "uniform",
+    "unpack_masks",
+]

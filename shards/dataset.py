@@ -1,0 +1,225 @@
+"""Random access to a packed data set: any frames of any clip, by a few reads of just their bytes."""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import UserError
+from shards.filmstrip import DamagedStripError, Strip, check_strip, select_frames
+from shards.index import SAMPLES_NAME, SCENES_NAME, STRIPS_NAME
+from shards.manifest import Manifest
+from shards.masks import packed_width
+from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, ClipInfo, Sample
+
+OPEN_FILES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class StoredClip:
+    """Selected frames of one clip, still coded.
+
+    Attributes:
+        strip: One JPEG of T * H rows.
+        masks: uint8 (T, h, ceil(w / 8)), or None where the clip has none.
+    """
+
+    strip: bytes
+    masks: NDArray[np.uint8] | None
+
+
+class ShardDataset:
+    """A packed data set, opened by mapping its index; the shards are opened as they are read.
+
+    Safe to use from several threads and after a fork; a pickled data set opens its directory again.
+
+    Attributes:
+        directory: Where the data set lies.
+        manifest: Its manifest.
+        labels: int64 (N,), action classes.
+        frame_counts: int64 (N,).
+        frame_sizes: int64 (N, 2), height and width of the stored frames.
+        shard_starts: int64 (shards + 1,), the first sample of every shard, then N.
+        has_masks: Whether any clip has human masks.
+        scenes: float16 (N, 365), rows of zeros where a clip has no scene label; None where no clip has one.
+    """
+
+    def __init__(
+        self, directory: Path, manifest: Manifest, samples: NDArray, strips: NDArray, scenes: NDArray[np.float16] | None
+    ) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._samples = samples
+        self._strips = strips
+        self.scenes = scenes
+        self.labels: NDArray[np.int64] = samples["label"].astype(np.int64)
+        self.frame_counts: NDArray[np.int64] = samples["frame_count"].astype(np.int64)
+        self.frame_sizes: NDArray[np.int64] = np.stack([samples["height"], samples["width"]], axis=1).astype(np.int64)
+        self.shard_starts: NDArray[np.int64] = np.cumsum([0] + [shard.samples for shard in manifest.shards])
+        self.has_masks = bool(samples["masks"]["bytes"].any())
+        self._shard_file: Callable[[int], _ShardFile] = lru_cache(maxsize=OPEN_FILES)(self._open_shard)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a packed data set.
+
+        Raises:
+            UserError: it is absent or incomplete, or a file of it is missing or cut short.
+        """
+        manifest = Manifest.load(directory)
+        _check_shards(directory, manifest)
+        samples, strips = _map(directory / SAMPLES_NAME), _map(directory / STRIPS_NAME)
+        if len(samples) != manifest.sample_count:
+            raise UserError(
+                f"{directory / SAMPLES_NAME} lists {len(samples)} samples, the manifest {manifest.sample_count}; "
+                "run tools/inspect_shards.py --rebuild-index"
+            )
+        has_scenes = samples["scene"]["bytes"].any()
+        return cls(directory, manifest, samples, strips, _map(directory / SCENES_NAME) if has_scenes else None)
+
+    def __reduce__(self) -> tuple:
+        return type(self).open, (self.directory,)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether any clip has a scene label."""
+        return self.scenes is not None
+
+    def mask_size(self, i: int) -> tuple[int, int]:
+        """Height and width of the masks of clip ``i``; (0, 0) where it has none."""
+        return int(self._samples["mask_height"][i]), int(self._samples["mask_width"][i])
+
+    def info(self, i: int) -> ClipInfo:
+        """What is known of clip ``i``, read from its shard."""
+        sample = self._samples[i]
+        place = sample["json"]
+        return ClipInfo.from_json(
+            self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
+        )
+
+    def read_clip(self, i: int, frame_indices: NDArray[np.int64]) -> StoredClip:
+        """Fetch frames of clip ``i``, in any order and with any repetition, and their masks.
+
+        Raises:
+            ValueError: an index is outside the clip, or the selection exceeds `MAX_STRIP_ROWS`.
+            UserError: the shard is cut short, or the clip's film strip is damaged.
+        """
+        indices = np.asarray(frame_indices)
+        sample = self._samples[i]
+        shard = self._shard_file(int(sample["shard"]))
+        strips = [
+            Strip(frame_count, header_bytes, partial(shard.read_within, offset))
+            for offset, _, _, header_bytes, frame_count in self._strips_of(sample).tolist()
+        ]
+        try:
+            strip = select_frames(strips, indices)
+        except DamagedStripError as error:
+            raise UserError(
+                f"{self._describe(i)}: {error}; see how much is damaged with tools/inspect_shards.py --verify"
+            ) from error
+        return StoredClip(strip, _read_masks(shard, sample, indices))
+
+    def verify(self) -> Iterator[str]:
+        """Read every byte of every sample and yield a sentence for each problem found."""
+        for i in range(len(self)):
+            try:
+                yield from (f"{self._describe(i)}: {problem}" for problem in self._problems(i))
+            except UserError as error:
+                yield f"{self._describe(i)}: {error}"
+
+    def _describe(self, i: int) -> str:
+        return f"{self.directory / self.manifest.shards[self._samples['shard'][i]].name}, sample {i}"
+
+    def _problems(self, i: int) -> Iterator[str]:
+        sample = self._samples[i]
+        shard = self._shard_file(int(sample["shard"]))
+        places = {f"{number:03d}.{FRAMES}": strip for number, strip in enumerate(self._strips_of(sample))}
+        places |= {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
+        components = {name: shard.read(int(place["offset"]), int(place["bytes"])) for name, place in places.items()}
+        damaged = [name for name, data in components.items() if zlib.crc32(data) != places[name]["crc32"]]
+        if damaged:
+            yield f"the checksum of {', '.join(damaged)} is wrong"
+            return
+        try:
+            stored = Sample.from_components(components)
+            for strip in stored.strips:
+                check_strip(strip)
+        except ValueError as error:
+            yield str(error)
+            return
+        yield from stored.problems()
+        if stored.label != sample["label"]:
+            yield f"its label is {stored.label}, the index says {sample['label']}"
+
+    def _strips_of(self, sample: np.void) -> NDArray:
+        first = int(sample["first_strip"])
+        return self._strips[first : first + int(sample["strip_count"])]
+
+    def _open_shard(self, number: int) -> "_ShardFile":
+        return _ShardFile(self.directory / self.manifest.shards[number].name)
+
+
+_FIELDS = {MASKS: "masks", SCENE: "scene", LABEL: "cls", INFO: "json"}
+
+
+class _ShardFile:
+    """An open shard. It closes itself when the last thread that reads from it lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise UserError(f"shard {self._path} is cut short; pack again with tools/make_shards.py --overwrite")
+        return data
+
+    def read_within(self, base: int, offset: int, size: int) -> bytes:
+        return self.read(base + offset, size)
+
+
+def _read_masks(shard: _ShardFile, sample: np.void, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    size = int(sample["masks"]["bytes"])
+    if not size:
+        return None
+    shape = (int(sample["mask_height"]), packed_width(int(sample["mask_width"])))
+    frame_bytes = shape[0] * shape[1]
+    first, last = int(indices.min()), int(indices.max())
+    values_start = int(sample["masks"]["offset"]) + size - int(sample["frame_count"]) * frame_bytes
+    data = shard.read(values_start + first * frame_bytes, (last + 1 - first) * frame_bytes)
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, *shape)[indices - first]
+
+
+def _check_shards(directory: Path, manifest: Manifest) -> None:
+    with os.scandir(directory) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}
+    for shard in manifest.shards:
+        size = sizes.get(shard.name)
+        if size != shard.bytes:
+            state = "is missing" if size is None else f"has {size} bytes, the manifest says {shard.bytes}"
+            raise UserError(
+                f"shard {directory / shard.name} {state}; "
+                "copy it again, or pack again with tools/make_shards.py --overwrite"
+            )
+
+
+def _map(path: Path) -> NDArray:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
+    return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

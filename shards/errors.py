@@ -1,0 +1,8 @@
+"""The one exception for mistakes that a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake in a file or an option: one clear sentence that names it and the remedy.
+
+    Commands print the sentence and exit with status 2, without a traceback.
+    """

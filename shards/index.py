@@ -1,0 +1,179 @@
+"""Indexes of shards: where every component lies, so that a data set is opened by mapping a few files.
+
+Beside a shard `x.tar` lie `x.idx`, DALI's own index (v1.2), and `x.index.npz`, ours. Over the whole data set lie
+`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another. The
+tar files are the truth; `rebuild_index` makes every index from them.
+"""
+
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.atomic import atomic_write
+from shards.errors import UserError
+from shards.filmstrip import StripHeader
+from shards.masks import npy_bytes
+from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample
+
+SHARD_PATTERN = "shard-*.tar"
+SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
+
+COMPONENT_DTYPE = np.dtype([("offset", "<u8"), ("bytes", "<u8"), ("crc32", "<u4")])  # all 0 where it is absent
+STRIP_DTYPE = np.dtype([*COMPONENT_DTYPE.descr, ("header_bytes", "<u4"), ("frame_count", "<u4")])
+SAMPLE_DTYPE = np.dtype(
+    [
+        ("shard", "<u4"),
+        ("label", "<i8"),
+        ("frame_count", "<u4"),
+        ("height", "<u4"),
+        ("width", "<u4"),
+        ("mask_height", "<u4"),
+        ("mask_width", "<u4"),
+        ("first_strip", "<u8"),
+        ("strip_count", "<u4"),
+        ("masks", COMPONENT_DTYPE),
+        ("scene", COMPONENT_DTYPE),
+        ("cls", COMPONENT_DTYPE),
+        ("json", COMPONENT_DTYPE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A component in its shard: the name after the key, where its bytes begin, and the bytes."""
+
+    name: str
+    offset: int
+    data: bytes
+
+
+@dataclass
+class ShardIndex:
+    """The index of one shard, grown sample by sample."""
+
+    dali_lines: list[str] = field(default_factory=list)
+    samples: list[tuple] = field(default_factory=list)
+    strips: list[tuple] = field(default_factory=list)
+    scenes: list[NDArray[np.float16]] = field(default_factory=list)
+
+    def add(self, key: str, members: Sequence[Member]) -> None:
+        """Add one sample, whose components lie in the shard in this order.
+
+        Raises:
+            ValueError: a component is missing or cannot be read.
+        """
+        sample = Sample.from_components({member.name: member.data for member in members})
+        places = {member.name: (member.offset, len(member.data), zlib.crc32(member.data)) for member in members}
+        info = sample.info
+        strip_places = [places[name] for name in sorted(places) if name.endswith(FRAMES)]
+        headers = [StripHeader.parse(strip) for strip in sample.strips]
+        self.samples.append(
+            (
+                0,  # the shard's number, known when indexes are merged
+                sample.label,
+                info.frame_count,
+                info.height,
+                info.width,
+                info.mask_height,
+                info.mask_width,
+                len(self.strips),
+                len(headers),
+                *(places.get(name, (0, 0, 0)) for name in (MASKS, SCENE, LABEL, INFO)),
+            )
+        )
+        self.strips += [
+            (*place, header.header_bytes, header.frame_count)
+            for place, header in zip(strip_places, headers, strict=True)
+        ]
+        self.scenes.append(sample.scene if sample.scene is not None else np.zeros(SCENE_COUNT, np.float16))
+        self.dali_lines.append(
+            " ".join(f"{member.name} {member.offset} {len(member.data)} {key}.{member.name}" for member in members)
+        )
+
+    def save(self, shard: Path) -> None:
+        """Write `x.idx` and `x.index.npz` beside `x.tar`."""
+        with atomic_write(shard.with_suffix(".idx")) as file:
+            file.write("\n".join([f"v1.2 {len(self.dali_lines)}", *self.dali_lines, ""]).encode())
+        with atomic_write(shard.with_suffix(".index.npz")) as file:
+            np.savez(
+                file,
+                samples=np.array(self.samples, dtype=SAMPLE_DTYPE),
+                strips=np.array(self.strips, dtype=STRIP_DTYPE),
+                scenes=np.array(self.scenes, dtype="<f2"),
+            )
+
+
+def merge_indexes(directory: Path) -> None:
+    """Write the data set's index from the indexes of its shards, in order of their names."""
+    samples, strips, scenes = [], [], []
+    strip_count = 0
+    for number, shard in enumerate(find_shards(directory)):
+        with np.load(shard.with_suffix(".index.npz"), allow_pickle=False) as index:
+            shard_samples = index["samples"]
+            shard_samples["shard"] = number
+            shard_samples["first_strip"] += strip_count
+            strip_count += len(index["strips"])
+            samples.append(shard_samples)
+            strips.append(index["strips"])
+            scenes.append(index["scenes"])
+    all_samples = np.concatenate(samples)
+    files = {SAMPLES_NAME: all_samples, STRIPS_NAME: np.concatenate(strips)}
+    if all_samples["scene"]["bytes"].any():
+        files[SCENES_NAME] = np.concatenate(scenes)
+    for name, array in files.items():
+        with atomic_write(directory / name) as file:
+            file.write(npy_bytes(array))
+
+
+def rebuild_index(directory: Path) -> None:
+    """Make every index of a data set from its tar files alone, the same to the byte as its writer made them.
+
+    Raises:
+        UserError: the directory has no shards, or a shard cannot be read.
+    """
+    for shard in find_shards(directory):
+        index = ShardIndex()
+        try:
+            for key, members in read_shard(shard):
+                index.add(key, members)
+        except (tarfile.TarError, ValueError) as error:
+            raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
+        index.save(shard)
+    merge_indexes(directory)
+
+
+def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
+    """Yield each sample of a shard: its key and its components.
+
+    Raises:
+        tarfile.TarError: the file is not a whole tar file.
+    """
+    key = ""
+    members: list[Member] = []
+    with tarfile.open(shard, "r:") as tar:
+        for entry in tar:
+            file = tar.extractfile(entry)
+            if file is None:
+                continue
+            entry_key, _, name = entry.name.partition(".")
+            if members and entry_key != key:
+                yield key, members
+                members = []
+            key = entry_key
+            members.append(Member(name, entry.offset_data, file.read()))
+    if members:
+        yield key, members
+
+
+def find_shards(directory: Path) -> list[Path]:
+    """Return the shards of a directory in order; a UserError if there are none."""
+    shards = sorted(directory.glob(SHARD_PATTERN))
+    if not shards:
+        raise UserError(f"{directory} holds no shards ({SHARD_PATTERN}); run tools/make_shards.py")
+    return shards

@@ -1,0 +1,61 @@
+"""A folder that appears under its final name only when it is complete."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.atomic import sync_folder
+from shards.errors import UserError
+from shards.manifest import MANIFEST_NAME
+
+
+@contextmanager
+def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty folder beside ``out`` to fill; on success it becomes ``out``, on failure nothing is left of it.
+
+    With ``overwrite`` a data set in ``out`` is replaced, and lost only once the new one is complete. Other content is
+    never removed.
+
+    Raises:
+        UserError: ``out`` is not empty and must not be replaced, or cannot be written.
+    """
+    _refuse_other_content(out, overwrite)
+    created = [parent for parent in out.absolute().parents if not parent.exists()]
+    partial = out.absolute().with_name(f".{out.name}.{os.getpid()}.partial")
+    replaced = partial.with_suffix(".replaced")
+    try:
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if out.exists():
+                out.rename(replaced)
+            partial.rename(out)
+            sync_folder(out.absolute().parent)
+        except OSError as error:
+            raise UserError(
+                f"--out {out}: cannot be written ({error.strerror}); free space or choose another"
+            ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if replaced.exists():
+            replaced.rename(out)
+        for parent in created:
+            if parent.exists():
+                parent.rmdir()
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _refuse_other_content(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out {out}: is a file; choose a folder")
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST_NAME).is_file():
+        raise UserError(f"--out {out}: holds other files and no finished data set; choose an empty folder")
+    if not overwrite:
+        raise UserError(f"--out {out}: holds another data set; choose another folder, or add --overwrite to replace it")

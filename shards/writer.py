@@ -1,0 +1,132 @@
+"""Write samples into shards. A file has its final name only when it is complete, and the manifest comes last of all."""
+
+import hashlib
+import io
+import tarfile
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from shards.atomic import atomic_write
+from shards.errors import UserError
+from shards.index import Member, ShardIndex, merge_indexes
+from shards.manifest import Manifest, ShardRecord
+from shards.sample import Sample
+
+KEY_DIGITS = 9
+
+
+class ShardWriter:
+    """Writes one data set into a directory.
+
+    Use it as a context manager, and end with ``close``: leaving the block without it, by an exception or otherwise,
+    drops the unfinished shard and leaves a directory without a manifest.
+
+    Args:
+        directory: Where the data set goes; made if need be.
+        samples_per_shard: Samples of every shard but the last.
+
+    Raises:
+        UserError: the directory is not empty, or it is a file.
+    """
+
+    def __init__(self, directory: Path, *, samples_per_shard: int = 256) -> None:
+        if samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard must be at least 1, got {samples_per_shard}")
+        self._directory = directory
+        self._samples_per_shard = samples_per_shard
+        self._open_shard: _OpenShard | None = None
+        self._shards: list[ShardRecord] = []
+        self._samples_written = 0
+        self._class_counts: Counter[tuple[int, str]] = Counter()
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UserError(f"{directory} is not an empty directory; choose another output directory")
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._open_shard is not None:
+            self._open_shard.discard()
+            self._open_shard = None
+
+    def write(self, sample: Sample) -> None:
+        """Append a sample; a UserError that names the clip if its parts do not agree."""
+        components = sample.components()
+        if self._open_shard is None:
+            self._open_shard = _OpenShard(self._directory / f"shard-{len(self._shards):06d}.tar")
+        self._open_shard.append(f"{self._samples_written:0{KEY_DIGITS}d}", components)
+        self._samples_written += 1
+        self._class_counts[sample.label, sample.info.class_name] += 1
+        if self._open_shard.samples == self._samples_per_shard:
+            self._finish_shard()
+
+    def close(self, manifest: Manifest) -> Manifest:
+        """Finish the data set; returns ``manifest`` as stored, with the shards and the counts by class filled in.
+
+        Raises:
+            UserError: no sample was written.
+            ValueError: labels or class names of the samples are not those of ``manifest.classes``.
+        """
+        if not self._samples_written:
+            raise UserError(f"no clip could be packed into {self._directory}; check the listing and the video folder")
+        for label, class_name in self._class_counts:
+            if manifest.classes[label : label + 1] != (class_name,):
+                raise ValueError(f"label {label} is not class {class_name!r} in the manifest's classes")
+        if self._open_shard is not None:
+            self._finish_shard()
+        merge_indexes(self._directory)
+        class_counts = tuple(self._class_counts[label, name] for label, name in enumerate(manifest.classes))
+        manifest = replace(manifest, shards=tuple(self._shards), class_counts=class_counts)
+        manifest.save(self._directory)
+        return manifest
+
+    def _finish_shard(self) -> None:
+        assert self._open_shard is not None
+        self._shards.append(self._open_shard.finish())
+        self._open_shard = None
+
+
+class _OpenShard:
+    """A tar file in the making."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._index = ShardIndex()
+        self._stack = ExitStack()
+        self._file: BinaryIO = self._stack.enter_context(atomic_write(path))
+        self._tar = self._stack.enter_context(
+            tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+        )
+
+    @property
+    def samples(self) -> int:
+        return len(self._index.samples)
+
+    def append(self, key: str, components: dict[str, bytes]) -> None:
+        members = []
+        for name, data in components.items():
+            entry = tarfile.TarInfo(f"{key}.{name}")  # time, owner and mode are constants: same samples, same bytes
+            entry.size = len(data)
+            members.append(Member(name, self._file.tell() + tarfile.BLOCKSIZE, data))
+            self._tar.addfile(entry, io.BytesIO(data))
+        self._index.add(key, members)
+
+    def finish(self) -> ShardRecord:
+        """The tar file comes first: without its indexes it is whole, and they can be rebuilt from it."""
+        self._stack.close()
+        self._index.save(self._path)
+        with self._path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self._path.stat().st_size
+        return ShardRecord(name=self._path.name, bytes=size, samples=self.samples, sha256=digest)
+
+    def discard(self) -> None:
+        error = InterruptedError("the shard was not finished")
+        self._stack.__exit__(type(error), error, None)

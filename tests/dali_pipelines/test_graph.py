@@ -1,0 +1,101 @@
+"""What must hold of the DALI graph, with the GPU's graph checked as far as that goes without a GPU."""
+
+import numpy as np
+import pytest
+import torch
+from nvidia.dali import Pipeline
+
+from dali_pipelines import graph
+from dali_pipelines.augmentation import ClipConfig, Windows
+from dali_pipelines.cropping import crop_clip, crop_mask
+from dali_pipelines.graph import build_clip_pipeline
+from shards.masks import pack_masks
+
+CONFIG = ClipConfig(frames=4, size=56)
+
+
+def no_source():
+    raise StopIteration
+
+
+def build(device="cpu", *, config=CONFIG, crop=True, masks=True, source=no_source) -> Pipeline:
+    return build_clip_pipeline(
+        config, source, device=device, crop=crop, masks=masks, batch_size=8, threads=2, prefetch=2
+    )
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_gpu_graph_can_be_defined_without_a_gpu(masks):
+    text = build("gpu", masks=masks).serialize()
+    for name in (b"decoders__Image", b"Resize", b"Reshape", b"mixed"):
+        assert name in text
+
+
+def test_a_wrong_argument_in_the_gpu_graph_raises(monkeypatch):
+    resize = graph.fn.resize
+    monkeypatch.setattr(graph.fn, "resize", lambda *inputs, **options: resize(*inputs, **options, no_such_option=1))
+    with pytest.raises(KeyError, match="no_such_option"):
+        build("gpu").serialize()
+
+
+def test_masks_without_a_crop_are_refused():
+    with pytest.raises(ValueError, match="masks"):
+        build(crop=False, masks=True)
+
+
+def run_graph(waves, samples, rois, masks, mask_rois, **options):
+    """The graph's outputs for the first four frames of clips of one size."""
+    batches = iter(
+        [
+            (
+                [np.frombuffer(waves.read_clip(i, np.arange(CONFIG.frames)).strip, np.uint8) for i in samples],
+                [np.array([CONFIG.frames, *waves.frame_sizes[i], 3], np.int32) for i in samples],
+                [roi.astype(np.float32) for roi in rois],
+                [pack_masks(mask) for mask in masks],
+                [roi.astype(np.float32) for roi in mask_rois],
+            )
+        ]
+    )
+    if options.get("crop", True):
+        return build(source=lambda: next(batches), **options).run()
+    return build(source=lambda: next(batches)[:2], crop=False, masks=False).run()
+
+
+def random_rois(samples, sizes, seed):
+    random = np.random.default_rng(seed)
+    side = random.integers(20, 49, len(samples))
+    windows = Windows(
+        sample_B=np.array(samples),
+        window_B=np.zeros(len(samples), int),
+        start_frame_B=np.zeros(len(samples), int),
+        top_B=np.array([random.integers(0, h - s + 1) for (h, _), s in zip(sizes, side, strict=True)]),
+        left_B=np.array([random.integers(0, w - s + 1) for (_, w), s in zip(sizes, side, strict=True)]),
+        side_B=side,
+        flip_B=random.random(len(samples)) < 0.5,
+    )
+    return windows.rois()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_torch_crop_agrees_with_the_graphs_own_frame_by_frame(waves, seed):
+    samples = [1, 2, 3, 5, 6, 9, 12]
+    sizes = waves.frame_sizes[samples]
+    rois = random_rois(samples, sizes, seed)
+    # Off the pixel grid: a nearest pixel that two neighbours share is either's, and rounding decides.
+    mask_rois = rois * 0.5 + np.pi / 1000
+    mask_sizes = [tuple(size // 2 + 1) for size in sizes]
+    masks = [np.random.default_rng(i).random((CONFIG.frames, *size)) < 0.5 for i, size in enumerate(mask_sizes)]
+
+    clips, graph_masks = run_graph(waves, samples, rois, masks, mask_rois)
+    (decoded,) = run_graph(waves, samples, rois, masks, mask_rois, crop=False)
+    for i in range(len(samples)):
+        ours = crop_clip(torch.from_dlpack(decoded[i]), rois[i], CONFIG.size)
+        theirs = torch.from_dlpack(clips[i])
+        difference = (ours.int() - theirs.int()).abs()
+        assert ours.shape == theirs.shape == (CONFIG.frames, CONFIG.size, CONFIG.size, 3)
+        # They round in another order: one of 255 levels. At the rim, DALI's filter reaches past the crop for half a
+        # stored pixel (here at most two of the output), where torch's repeats the crop's edge.
+        assert difference[:, 2:-2, 2:-2].amax(dim=(1, 2, 3)).max() <= 1
+        assert difference.float().mean(dim=(1, 2, 3)).max() < 0.5
+        mask = crop_mask(pack_masks(masks[i]), mask_rois[i], CONFIG.size)
+        np.testing.assert_array_equal(mask, np.asarray(graph_masks[i])[..., 0])

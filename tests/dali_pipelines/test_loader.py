@@ -1,0 +1,344 @@
+"""What must hold of the batches that reach a trainer."""
+
+import gc
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dali_pipelines import decoding
+from dali_pipelines.augmentation import ClipConfig, Windows, draw_training_windows, plan_evaluation_windows
+from dali_pipelines.decoding import ClipBatch, ClipDecoder
+from dali_pipelines.loader import EvalLoader, TrainLoader
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.filmstrip import decode_strip
+
+CLIP = ClipConfig(frames=8, size=32)
+FIELDS = ("clip_BTHWC", "mask_BTHW", "has_mask_B", "scene_BS", "label_B", "sample_B", "window_B")
+
+
+def train_loader(dataset: ShardDataset, clip: ClipConfig = CLIP, **options) -> TrainLoader:
+    return TrainLoader(dataset, clip, **{"global_batch_size": 6, "seed": 5, **options})
+
+
+def assert_equal(one: ClipBatch, other: ClipBatch) -> None:
+    for field in FIELDS:
+        assert torch.equal(getattr(one, field), getattr(other, field)), field
+
+
+def concatenate(batches: list[ClipBatch]) -> ClipBatch:
+    return ClipBatch(**{field: torch.cat([getattr(batch, field) for batch in batches]) for field in FIELDS})
+
+
+def test_an_epoch_has_every_clip_once_in_batches_that_differ_by_at_most_one(waves):
+    loader = train_loader(waves)
+    batches = list(loader.epoch(0))
+    assert len(batches) == loader.steps_per_epoch == 4
+    assert {len(batch.sample_B) for batch in batches} == {5, 6}
+    assert sorted(torch.cat([batch.sample_B for batch in batches]).tolist()) == list(range(len(waves)))
+
+
+def test_a_batch_is_what_it_says(waves):
+    for batch in train_loader(waves).epoch(0):
+        size = len(batch.sample_B)
+        assert batch.clip_BTHWC.shape == (size, 8, 32, 32, 3)
+        assert batch.clip_BTHWC.dtype == torch.uint8
+        assert batch.clip_BTHWC.is_contiguous()
+        clip_BCTHW = batch.clip_BTHWC.permute(0, 4, 1, 2, 3)
+        assert clip_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
+        assert batch.mask_BTHW.shape == (size, 8, 32, 32)
+        assert batch.mask_BTHW.dtype == torch.bool
+        assert batch.label_B.tolist() == waves.labels[batch.sample_B].tolist()
+        assert batch.scene_BS.dtype == torch.float32
+        np.testing.assert_array_equal(batch.scene_BS, waves.scenes[batch.sample_B].astype(np.float32))
+        assert batch.has_mask_B.tolist() == [sample != 4 for sample in batch.sample_B.tolist()]
+        assert not batch.mask_BTHW[~batch.has_mask_B].any()
+        assert not batch.window_B.any()
+
+
+def reference_clip(dataset: ShardDataset, windows: Windows, index: int, clip: ClipConfig) -> np.ndarray:
+    """A window decoded, cut, resized and mirrored frame by frame with Pillow."""
+    sample, top, left, side = (
+        int(values[index]) for values in (windows.sample_B, windows.top_B, windows.left_B, windows.side_B)
+    )
+    height, count = dataset.frame_sizes[sample][0], dataset.frame_counts[sample]
+    frames = decode_strip(dataset.read_clip(sample, np.arange(count)).strip, int(height))
+    result = []
+    for step in range(clip.frames):
+        frame = frames[(windows.start_frame_B[index] + step * clip.stride) % count]
+        cropped = Image.fromarray(frame[top : top + side, left : left + side])
+        resized = np.asarray(cropped.resize((clip.size, clip.size), Image.Resampling.BILINEAR))
+        result.append(resized[:, ::-1] if windows.flip_B[index] else resized)
+    return np.stack(result)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_pixels_are_those_of_the_drawn_windows(waves, stride):
+    clip = ClipConfig(frames=8, size=32, stride=stride)
+    for batch in train_loader(waves, clip).epoch(3):
+        sample_B = batch.sample_B.numpy()
+        windows = draw_training_windows(
+            clip,
+            seed=5,
+            epoch=3,
+            sample_B=sample_B,
+            frame_count_B=waves.frame_counts[sample_B],
+            frame_size_B2=waves.frame_sizes[sample_B],
+        )
+        for index in range(len(sample_B)):
+            difference = batch.clip_BTHWC[index].numpy() - reference_clip(waves, windows, index, clip).astype(float)
+            # Pillow smooths the colours of 4:2:2 and DALI repeats them; a wrong frame or flip is off by some 80 levels.
+            assert np.abs(difference).mean() < 6
+
+
+def test_real_clips_come_out_as_they_went_in(real_data, make_dataset, make_sample):
+    video = sorted((real_data / "jhmdb" / "videos" / "golf").glob("*.mp4"))[0]
+    with av.open(video) as container:
+        frames = np.stack(
+            [frame.to_ndarray(format="rgb24", height=128, width=176) for frame in container.decode(video=0)]
+        )
+    (batch,) = EvalLoader(make_dataset([make_sample(0, frames=frames[:32])]), ClipConfig(size=128), batch_size=2)
+    original = frames[:32, :, 24:152].reshape(batch.clip_BTHWC.shape)
+    assert np.abs(batch.clip_BTHWC.numpy() - original.astype(float)).mean() < 4
+
+
+def test_one_pipeline_serves_many_epochs(waves, monkeypatch):
+    built = []
+    build = decoding.build_clip_pipeline
+    monkeypatch.setattr(
+        decoding, "build_clip_pipeline", lambda *args, **options: built.append(1) or build(*args, **options)
+    )
+    loader = train_loader(waves)
+    for epoch in range(3):
+        list(loader.epoch(epoch, start_step=epoch))
+    assert len(built) == 1
+
+
+def test_epochs_and_seeds_differ_and_repeat_exactly(waves):
+    loader = train_loader(waves)
+    first, second, again = (concatenate(list(loader.epoch(epoch))) for epoch in (0, 1, 0))
+    assert_equal(first, again)
+    assert not torch.equal(first.sample_B, second.sample_B)
+    other_seed = concatenate(list(train_loader(waves, seed=6).epoch(0)))
+    assert not torch.equal(first.sample_B, other_seed.sample_B)
+
+
+@pytest.mark.parametrize("start_step", [0, 1, 3, 4])
+def test_resuming_gives_the_batches_of_an_undisturbed_run(waves, start_step):
+    undisturbed = list(train_loader(waves).epoch(1))
+    resumed = list(train_loader(waves).epoch(1, start_step=start_step))
+    assert len(resumed) == 4 - start_step
+    for one, other in zip(undisturbed[start_step:], resumed, strict=True):
+        assert_equal(one, other)
+
+
+def test_threads_and_prefetch_change_nothing(waves):
+    one = concatenate(list(train_loader(waves, threads=1, prefetch=1).epoch(0)))
+    many = concatenate(list(train_loader(waves, threads=4, prefetch=5).epoch(0)))
+    assert_equal(one, many)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_ranks_together_take_the_same_pixels_at_any_world_size(waves, world_size):
+    ranks = [train_loader(waves, rank=rank, world_size=world_size).epoch(2) for rank in range(world_size)]
+    for whole, *parts in zip(train_loader(waves).epoch(2), *ranks, strict=True):
+        assert_equal(whole, concatenate(parts))
+
+
+def test_a_shuffle_window_still_takes_every_clip_once(waves):
+    batches = list(train_loader(waves, shuffle_window_shards=2).epoch(0))
+    assert sorted(torch.cat([batch.sample_B for batch in batches]).tolist()) == list(range(len(waves)))
+
+
+def test_a_mask_is_cut_as_its_clip(make_dataset, make_sample, random_masks):
+    """The pixels of these clips are their masks."""
+    samples = []
+    for seed in range(6):
+        masks = random_masks(seed, 12, (64, 96))
+        frames = np.repeat(masks[..., None], 3, axis=-1).astype(np.uint8) * 255
+        samples.append(make_sample(seed, frames=frames, masks=masks[:, ::2, ::2] if seed % 2 else masks, quality=95))
+    dataset = make_dataset(samples)
+    loader = train_loader(dataset, ClipConfig(frames=8, size=64), global_batch_size=4)
+    for epoch in range(4):
+        for batch in loader.epoch(epoch):
+            disagree = (batch.clip_BTHWC.float().mean(dim=-1) > 127.5) != batch.mask_BTHW
+            # A rectangle's rim may move by a stored pixel; a wrong flip, crop or frame moves the whole of it.
+            assert disagree.flatten(1).float().mean(dim=1).max() < 0.05
+
+
+def test_data_without_masks_and_scenes_gives_none(make_dataset, make_sample):
+    dataset = make_dataset([make_sample(seed, scene=False) for seed in range(3)])
+    (batch,) = train_loader(dataset).epoch(0)
+    assert batch.mask_BTHW is None
+    assert batch.scene_BS is None
+    assert not batch.has_mask_B.any()
+
+
+def test_cropping_in_the_graph_gives_the_same_batches(waves):
+    """The GPU's way through the loader, on the CPU."""
+    windows = plan_evaluation_windows(CLIP, waves.frame_counts, waves.frame_sizes)[:12]
+    torch_batch, graph_batch = (
+        next(
+            ClipDecoder(
+                waves,
+                CLIP,
+                batch_size=12,
+                device=torch.device("cpu"),
+                threads=2,
+                prefetch=2,
+                crop_in_graph=crop_in_graph,
+            ).batches([windows])
+        )
+        for crop_in_graph in (False, True)
+    )
+    difference = (torch_batch.clip_BTHWC.int() - graph_batch.clip_BTHWC.int()).abs()[:, :, 2:-2, 2:-2]
+    assert difference.max() <= 1
+    assert graph_batch.clip_BTHWC.is_contiguous()
+    for field in FIELDS[1:]:
+        assert torch.equal(getattr(torch_batch, field), getattr(graph_batch, field)), field
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_evaluation_sees_every_window_once_in_order_over_all_ranks(waves, world_size):
+    loaders = [EvalLoader(waves, CLIP, batch_size=7, rank=rank, world_size=world_size) for rank in range(world_size)]
+    seen = []
+    for loader in loaders:
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        seen += [
+            pair for batch in batches for pair in zip(batch.sample_B.tolist(), batch.window_B.tolist(), strict=True)
+        ]
+    assert len(seen) == loaders[0].window_count
+    assert seen == sorted(set(seen))
+    assert Counter(sample for sample, _ in seen) == {
+        i: max(1, count // 8) for i, count in enumerate(waves.frame_counts)
+    }
+
+
+def test_evaluation_repeats_exactly(waves):
+    loader = EvalLoader(waves, CLIP, batch_size=16)
+    assert_equal(concatenate(list(loader)), concatenate(list(loader)))
+
+
+def test_a_rank_without_windows_has_no_batches(make_dataset, make_sample):
+    dataset = make_dataset([make_sample(0, frame_count=8)])
+    assert list(EvalLoader(dataset, CLIP, batch_size=4, rank=0, world_size=2)) == []
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_stopping_early_leaves_no_thread_and_the_loader_usable(waves, taken):
+    loader = train_loader(waves)
+    expected = concatenate(list(loader.epoch(0)))
+    for _ in range(3):
+        batches = loader.epoch(0)
+        for _ in range(taken):
+            next(batches)
+        del batches
+        gc.collect()
+        assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+    assert_equal(concatenate(list(loader.epoch(0))), expected)
+
+
+def test_a_new_epoch_ends_the_one_before_it(waves):
+    loader = train_loader(waves)
+    expected = concatenate(list(loader.epoch(1)))
+    abandoned = loader.epoch(0)
+    next(abandoned)
+    assert_equal(concatenate(list(loader.epoch(1))), expected)
+    assert list(abandoned) == []
+
+
+def damage(dataset: ShardDataset, folder: Path, sample: int, change: Callable[[bytearray], None]) -> ShardDataset:
+    """A copy of ``dataset`` in which ``change`` was applied to the strip of ``sample``."""
+    shutil.copytree(dataset.directory, folder)
+    for shard in sorted(folder.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            strips = [member for member in tar if member.name == f"{sample:09d}.frames.jpg"]
+        for member in strips:
+            data = bytearray(shard.read_bytes())
+            strip = data[member.offset_data : member.offset_data + member.size]
+            change(strip)
+            data[member.offset_data : member.offset_data + member.size] = strip
+            shard.write_bytes(data)
+    return ShardDataset.open(folder)
+
+
+def break_header(strip: bytearray) -> None:
+    strip[:2] = b"\0\0"
+
+
+def break_tables(strip: bytearray) -> None:
+    tables = strip.index(b"\xff\xc4")
+    strip[tables + 4 : tables + 24] = b"\xff" * 20
+
+
+@pytest.mark.parametrize("change", [break_header, break_tables])
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_a_damaged_clip_is_named_and_the_loader_stays_usable(make_dataset, make_sample, tmp_path, change, prefetch):
+    whole = make_dataset([make_sample(seed) for seed in range(12)])
+    dataset = damage(whole, tmp_path / "damaged", 7, change)
+    loader = train_loader(dataset, global_batch_size=3, prefetch=prefetch)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"swim/clip_7"):
+            list(loader.epoch(0))
+    bad_step = next(step for step in range(4) if 7 in loader._order.global_batch(0, step))
+    expected = list(train_loader(whole, global_batch_size=3).epoch(0, start_step=bad_step + 1))
+    for one, other in zip(loader.epoch(0, start_step=bad_step + 1), expected, strict=True):
+        assert torch.equal(one.clip_BTHWC, other.clip_BTHWC)
+
+
+def test_a_missing_shard_is_reported(make_dataset, make_sample):
+    dataset = make_dataset([make_sample(seed) for seed in range(3)])
+    next(dataset.directory.glob("*.tar")).unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        list(train_loader(dataset).epoch(0))
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(0)"])
+def test_the_interpreter_exits_in_the_middle_of_an_epoch(waves, ending):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from dali_pipelines import ClipConfig, TrainLoader\n"
+        "from shards.dataset import ShardDataset\n"
+        "dataset = ShardDataset.open(Path(sys.argv[1]))\n"
+        "batches = TrainLoader(dataset, ClipConfig(frames=8, size=32), global_batch_size=2).epoch(0)\n"
+        "next(batches)\n" + ending
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program, waves.directory], capture_output=True, text=True, timeout=60
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"rank": 2, "world_size": 2}, "rank"),
+        ({"global_batch_size": 0}, "global_batch_size"),
+        ({"global_batch_size": 2, "world_size": 3}, "global_batch_size"),
+        ({"threads": 0}, "threads"),
+        ({"prefetch": 0}, "prefetch"),
+        ({"device": "meta"}, "device"),
+        ({"shuffle_window_shards": 0}, "shuffle_window_shards"),
+    ],
+)
+def test_option_errors_name_the_option(waves, options, field):
+    with pytest.raises(ValueError, match=field):
+        train_loader(waves, **options)
+
+
+def test_a_start_step_outside_the_epoch_is_refused(waves):
+    with pytest.raises(ValueError, match="start_step"):
+        train_loader(waves).epoch(0, start_step=5)

@@ -1,0 +1,237 @@
+"""Whole training runs: what they leave behind, exact resume, several processes, and what they refuse."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dali_pipelines.augmentation import ClipConfig
+from scenebias.evaluate import EvaluateConfig
+from scenebias.evaluate import main as evaluate
+from scenebias.model import ModelConfig
+from scenebias.objective import ObjectiveConfig
+from scenebias.optimization import OptimizationConfig
+from scenebias.pretrain import PretrainConfig
+from scenebias.pretrain import main as pretrain
+from scenebias.trainer import ScheduleConfig
+from scenebias.training_log import TrainingLog
+from scenebias.transfer import TransferConfig
+from scenebias.transfer import main as transfer
+from scenebias.weights import load_weights, read_metadata
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.manifest import Manifest
+from shards.writer import ShardWriter
+
+CLIP = ClipConfig(frames=8, size=32)
+
+
+@pytest.fixture
+def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(
+        train=tiny_dataset,
+        val=tiny_test_dataset,
+        out=tmp_path / "run",
+        clip=CLIP,
+        model=ModelConfig(backbone="small3d", dropout=0.2),
+        schedule=ScheduleConfig(epochs=2, batch_size=4, checkpoint_every_steps=2),
+        optimization=OptimizationConfig(learning_rate=0.01),
+    )
+
+
+def step_lines(out: Path) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    untimed = {"data_wait_share", "clips_per_s"}
+    return [{k: v for k, v in e.items() if k not in untimed} for e in entries if e["kind"] == "step"]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = (load_weights(out / "weights.safetensors")[0].state_dict() for out in (a, b))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(objective="baseline"),
+        ObjectiveConfig(objective="scene"),
+        ObjectiveConfig(objective="mask", mask_loss="released", fill="random"),
+        ObjectiveConfig(objective="debias"),
+        ObjectiveConfig(objective="debias", mask_step="joint", fill="white"),
+    ],
+    ids=lambda o: f"{o.objective}-{o.mask_loss}-{o.mask_step}",
+)
+def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, objective: ObjectiveConfig) -> None:
+    pretrain(replace(config, objective=objective))
+    steps = step_lines(config.out)
+    assert [entry["global_step"] for entry in steps] == list(range(6))
+    wanted = {"action_loss"} | ({"scene_loss"} if objective.uses_scenes else set())
+    wanted |= {"masked_entropy", "effective_share"} if objective.uses_masks else set()
+    assert wanted <= set(steps[0])
+    record = json.loads((config.out / "run.json").read_text())
+    assert record["data"]["train"]["digest"] == ShardDataset.open(config.train).manifest.digest
+    assert record["configuration"]["objective"]["objective"] == objective.objective
+    metadata = read_metadata(config.out / "weights.safetensors")
+    assert metadata.classes == ("clap", "jump", "wave")
+    assert [seen.subset for seen in metadata.trained_on] == ["train"]
+    assert json.loads((config.out / "result.json").read_text())["final"]["clips"] == 7
+    assert list((config.out / "tensorboard").iterdir())
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("last_step", [0, 1, 2, 3, 4, 5])
+def test_a_run_that_was_killed_goes_on_to_the_very_same_losses_and_weights(
+    config: PretrainConfig, tmp_path: Path, last_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = replace(config, out=tmp_path / "undisturbed")
+    pretrain(undisturbed)
+    write = TrainingLog.write
+
+    def write_until_killed(log: TrainingLog, kind: str, global_step: int, numbers: dict[str, float]) -> None:
+        write(log, kind, global_step, numbers)
+        if kind == "step" and global_step == last_step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "write", write_until_killed)
+        with pytest.raises(Killed):
+            pretrain(config)
+    assert not (config.out / "result.json").exists()
+    pretrain(config)
+    assert step_lines(config.out) == step_lines(undisturbed.out)
+    assert same_weights(config.out, undisturbed.out)
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
+    config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(config)
+    before = (config.out / "weights.safetensors").stat()
+    pretrain(config)
+    assert "complete already" in capsys.readouterr().out
+    assert (config.out / "weights.safetensors").stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(UserError, match=r"another run .*learning_rate"):
+        pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
+
+
+def test_two_processes_take_the_same_steps_as_one(config: PretrainConfig, tmp_path: Path) -> None:
+    """BatchNorm sees half the batch on each rank, so only the first loss of a frozen start can agree: the data does."""
+    arguments = (
+        f"--train {config.train} --val {config.val} --frames 8 --size 32 --backbone small3d --epochs 1 --batch-size 6"
+        f" --objective debias --learning-rate 1e-9 --out {tmp_path / 'two'}"
+    ).split()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "scenebias.pretrain", *arguments], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    log = step_lines(tmp_path / "two")
+    assert [entry["global_step"] for entry in log] == [0, 1]
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["final"]["clips"] == 7
+    one = replace(
+        config,
+        out=tmp_path / "one",
+        model=ModelConfig(backbone="small3d"),
+        schedule=ScheduleConfig(epochs=1, batch_size=6),
+        optimization=OptimizationConfig(learning_rate=1e-9),
+    )
+    pretrain(one)
+    for two_ranks, one_rank in zip(log, step_lines(one.out), strict=True):
+        assert two_ranks["effective_share"] == one_rank["effective_share"]
+        assert two_ranks["action_loss"] == pytest.approx(one_rank["action_loss"], rel=0.25)
+
+
+def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig, tmp_path: Path) -> None:
+    pretrain(config)
+    weights = config.out / "weights.safetensors"
+    common = {
+        "train": config.train,
+        "val": config.val,
+        "clip": CLIP,
+        "weights": weights,
+        "force": True,
+        "schedule": ScheduleConfig(epochs=1, batch_size=6),
+    }
+    transfer(TransferConfig(out=tmp_path / "probe", head_only=True, **common))
+    source, metadata = load_weights(weights)
+    probe, probe_metadata = load_weights(tmp_path / "probe" / "weights.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(source.backbone.buffers(), probe.backbone.buffers(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.backbone.parameters(), probe.backbone.parameters(), strict=True)
+    )
+    assert not torch.equal(source.head[1].weight, probe.head[1].weight)
+    assert probe_metadata.trained_on == (*metadata.trained_on, *metadata.trained_on)
+    transfer(TransferConfig(out=tmp_path / "all", **common))
+    tuned, _ = load_weights(tmp_path / "all" / "weights.safetensors")
+    assert not torch.equal(next(source.backbone.parameters()), next(tuned.backbone.parameters()))
+
+
+def test_evaluation_cuts_clips_as_training_did_and_agrees_with_its_last_result(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    pretrain(config)
+    weights = config.out / "weights.safetensors"
+    evaluate(EvaluateConfig(weights=weights, data=(config.val,), json=tmp_path / "e.json"))
+    numbers = json.loads((tmp_path / "e.json").read_text())[str(config.val)]
+    assert numbers == pytest.approx(json.loads((config.out / "result.json").read_text())["final"])
+    with pytest.raises(UserError, match="train"):
+        evaluate(EvaluateConfig(weights=weights, data=(config.train,)))
+    evaluate(EvaluateConfig(weights=weights, data=(config.train,), hide_humans="white", force=True))
+
+
+def make_dataset(directory: Path, sample: Callable, classes: tuple[str, ...], count: int = 8, **options) -> Path:
+    with ShardWriter(directory) as writer:
+        for number in range(40, 40 + count):
+            writer.write(sample(number, **options))
+        writer.close(Manifest(dataset="other", split="1", subset="train", classes=classes, frame_height=48, quality=85))
+    return directory
+
+
+def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    classes = ("clap", "jump", "wave")
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave", "sit"))
+    maskless = make_dataset(tmp_path / "maskless", synthetic_sample, classes, masks=False)
+    sceneless = make_dataset(tmp_path / "sceneless", synthetic_sample, classes, scene=False)
+    refused = {
+        "no-such: no such folder|no-such is not a packed data set": replace(config, train=tmp_path / "no-such"),
+        "other has other classes": replace(config, val=other),
+        "the very clips of": replace(config, val=config.train),
+        "maskless has none.*--masks": replace(config, train=maskless),
+        "sceneless has none.*--scenes": replace(config, train=sceneless),
+        "two for each of 1 processes": replace(config, schedule=ScheduleConfig(batch_size=1)),
+        "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
+    }
+    for words, unfit in refused.items():
+        with pytest.raises(UserError, match=words):
+            pretrain(unfit)
+        assert not config.out.exists(), words
+
+
+def test_weights_of_another_architecture_are_refused_by_name(config: PretrainConfig, tmp_path: Path) -> None:
+    pretrain(config)
+    unfit = replace(
+        config,
+        out=tmp_path / "next",
+        init=config.out / "weights.safetensors",
+        model=ModelConfig(backbone="r3d_18"),
+    )
+    with pytest.raises(UserError, match=r"weights\.safetensors.*small3d.*r3d_18|weights\.safetensors.*r3d_18.*small3d"):
+        pretrain(unfit)
+    assert not unfit.out.exists()
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("batch_size", 0), ("seed", -1)])
+def test_impossible_schedules_are_refused_by_name(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=field):
+        ScheduleConfig(**{field: value})

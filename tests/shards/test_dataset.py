@@ -1,0 +1,193 @@
+import gc
+import multiprocessing
+import os
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards import dataset as dataset_module
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.filmstrip import decode_strip
+
+
+@pytest.fixture(scope="session")
+def dataset(tiny_dataset):
+    return ShardDataset.open(tiny_dataset)
+
+
+@pytest.fixture
+def copy(tiny_dataset, tmp_path):
+    return shutil.copytree(tiny_dataset, tmp_path / "copy")
+
+
+def test_fields_are_those_of_the_written_samples(dataset, synthetic_sample):
+    assert len(dataset) == 12
+    assert dataset.labels.tolist() == [0, 1, 2] * 4
+    assert dataset.frame_counts.tolist() == [20, 21, 22, 9, 24, 25, 26, 75, 28, 29, 30, 31]
+    assert dataset.frame_sizes.tolist() == [[48, 71], [48, 64], [48, 85]] * 4
+    assert dataset.shard_starts.tolist() == [0, 5, 10, 12]
+    assert dataset.has_masks
+    assert dataset.has_scenes
+    assert dataset.mask_size(0) == (24, 35)
+    assert dataset.mask_size(5) == (0, 0)
+    for i in range(12):
+        sample = synthetic_sample(i, dataset.frame_counts[i].item(), width=(71, 64, 85)[i % 3], masks=i != 5)
+        assert dataset.info(i) == sample.info
+        assert np.array_equal(dataset.scenes[i], sample.scene)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_any_frames_of_any_clip_are_those_of_the_written_sample(dataset, synthetic_sample, data):
+    i = data.draw(st.integers(0, 11))
+    frame_count = dataset.frame_counts[i].item()
+    indices = np.array(data.draw(st.lists(st.integers(0, frame_count - 1), min_size=1, max_size=32)))
+    sample = synthetic_sample(i, frame_count, width=(71, 64, 85)[i % 3], masks=i != 5)
+    whole = np.concatenate([decode_strip(strip, 48) for strip in sample.strips])
+
+    clip = dataset.read_clip(i, indices)
+    assert np.array_equal(decode_strip(clip.strip, 48), whole[indices])
+    if sample.masks is None:
+        assert clip.masks is None
+    else:
+        assert np.array_equal(clip.masks, sample.masks[indices])
+
+
+def test_only_wanted_bytes_are_read(dataset, monkeypatch):
+    sizes = []
+    pread = os.pread
+
+    def counting_pread(descriptor, size, offset):
+        sizes.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(dataset_module.os, "pread", counting_pread)
+    clip = dataset.read_clip(7, np.array([30, 31]))
+    assert len(sizes) == 3  # header, frames, masks
+    assert sum(sizes) < len(clip.strip) + clip.masks.nbytes + 200
+
+
+def test_frames_outside_are_refused(dataset):
+    with pytest.raises(ValueError, match=r"range\(9\)"):
+        dataset.read_clip(3, np.array([9]))
+
+
+def read_everything(dataset):
+    return [dataset.read_clip(i, np.arange(0, dataset.frame_counts[i], 2)).strip for i in range(len(dataset))]
+
+
+def read_in_child(dataset, connection):
+    connection.send(read_everything(dataset))
+
+
+@pytest.mark.parametrize("open_files", [1, 256])
+def test_threads_read_what_one_reader_reads(dataset, monkeypatch, open_files):
+    monkeypatch.setattr(dataset_module, "OPEN_FILES", open_files)
+    shared = ShardDataset.open(dataset.directory)
+    with ThreadPoolExecutor(8) as pool:
+        for strips in pool.map(lambda _: read_everything(shared), range(16)):
+            assert strips == read_everything(dataset)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_other_processes_read_what_this_one_reads(dataset, method):
+    expected = read_everything(dataset)
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=read_in_child, args=(dataset, theirs))
+    process.start()
+    assert ours.recv() == expected
+    process.join()
+    assert process.exitcode == 0
+    assert read_everything(dataset) == expected
+
+
+def test_pickling_opens_the_directory_again(dataset):
+    assert read_everything(pickle.loads(pickle.dumps(dataset))) == read_everything(dataset)
+
+
+def test_open_files_are_bounded_and_closed(dataset, monkeypatch):
+    def open_shards():
+        targets = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+        return sum(target.parent == directory and target.suffix == ".tar" for target in targets)
+
+    monkeypatch.setattr(dataset_module, "OPEN_FILES", 2)
+    directory = dataset.directory.resolve()
+    gc.collect()
+    before = open_shards()
+    bounded = ShardDataset.open(directory)
+    assert open_shards() == before
+    read_everything(bounded)
+    assert open_shards() == before + 2
+    del bounded
+    gc.collect()
+    assert open_shards() == before
+
+
+def test_a_whole_data_set_has_no_problems(dataset):
+    assert list(dataset.verify()) == []
+
+
+@pytest.mark.parametrize("component", ["frames", "masks", "scene", "cls", "json"])
+def test_one_flipped_bit_is_found_and_the_sample_named(copy, component):
+    row = np.load(copy / "samples.npy")[6]
+    place = np.load(copy / "strips.npy")[row["first_strip"]] if component == "frames" else row[component]
+    shard = copy / "shard-000001.tar"
+    data = bytearray(shard.read_bytes())
+    data[int(place["offset"]) + int(place["bytes"]) // 2] ^= 1
+    shard.write_bytes(data)
+    (problem,) = ShardDataset.open(copy).verify()
+    assert "shard-000001.tar, sample 6" in problem
+    assert "checksum" in problem
+    assert component in problem
+
+
+def test_a_shard_cut_short_is_refused_with_a_remedy(copy):
+    shard = copy / "shard-000002.tar"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"shard-000002\.tar has \d+ bytes, the manifest says \d+.*--overwrite"):
+        ShardDataset.open(copy)
+
+
+def test_a_shard_cut_short_while_open_is_named(copy):
+    dataset = ShardDataset.open(copy)
+    os.truncate(copy / "shard-000002.tar", 2000)
+    with pytest.raises(UserError, match=r"shard-000002\.tar is cut short"):
+        dataset.read_clip(11, np.arange(9))
+    assert any("cut short" in problem for problem in dataset.verify())
+
+
+def test_a_damaged_strip_is_named_as_it_is_read(copy):
+    strip = np.load(copy / "strips.npy")[np.load(copy / "samples.npy")["first_strip"][2]]
+    shard = copy / "shard-000000.tar"
+    whole = shard.read_bytes()
+    table = whole.index(b"FILMSTRIP", int(strip["offset"]))
+    for position in (table, table + 13):  # its tag; the high byte of its first offset
+        data = bytearray(whole)
+        data[position] ^= 0x40
+        shard.write_bytes(data)
+        with pytest.raises(UserError, match=r"shard-000000\.tar, sample 2: .*film strip.*--verify"):
+            ShardDataset.open(copy).read_clip(2, np.arange(4))
+
+
+def test_missing_files_are_named_with_a_remedy(copy):
+    (copy / "strips.npy").unlink()
+    with pytest.raises(UserError, match=r"strips\.npy cannot be read.*--rebuild-index"):
+        ShardDataset.open(copy)
+    (copy / "shard-000000.tar").unlink()
+    with pytest.raises(UserError, match=r"shard-000000\.tar is missing"):
+        ShardDataset.open(copy)
+
+
+def test_an_index_of_other_shards_is_refused(copy):
+    np.save(copy / "samples.npy", np.load(copy / "samples.npy")[:-1])
+    with pytest.raises(UserError, match=r"lists 11 samples, the manifest 12.*--rebuild-index"):
+        ShardDataset.open(copy)

@@ -1,0 +1,161 @@
+import base64
+import io
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scenebias.inspection import render_page, summarize
+from shards.dataset import ShardDataset
+from shards.manifest import Manifest
+from shards.sample import SCENE_COUNT
+from shards.writer import ShardWriter
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+def inspect_shards(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, PROJECT_ROOT / "tools" / "inspect_shards.py", *arguments]
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
+    )
+
+
+@pytest.fixture
+def copied(tiny_dataset, tmp_path) -> Path:
+    return shutil.copytree(tiny_dataset, tmp_path / "copy")
+
+
+def test_the_numbers_are_those_of_the_clips(tiny_dataset):
+    dataset = ShardDataset.open(tiny_dataset)
+    summary = summarize(dataset)
+    infos = [dataset.info(i) for i in range(len(dataset))]
+    shares = [info.person_share for info in infos if info.person_share is not None]
+    assert summary.clip_count == len(infos)
+    assert summary.frame_count == sum(info.frame_count for info in infos)
+    assert summary.bytes_per_frame * summary.frame_count == pytest.approx(
+        sum(path.stat().st_size for path in tiny_dataset.glob("*.tar"))
+    )
+    assert summary.masked_count == len(shares)
+    assert summary.person_share == pytest.approx(sum(shares) / len(shares))
+    assert sum(count for _, _, count in summary.frame_histogram) == len(infos)
+    for low, high, count in summary.frame_histogram:
+        assert count == sum(low <= info.frame_count <= high for info in infos)
+    assert dict(summary.scene_counts) == {
+        category: int((dataset.scenes.argmax(axis=1) == category).sum()) for category in dataset.scenes.argmax(axis=1)
+    }
+
+
+class Page(HTMLParser):
+    """Collects images and the tags that were opened and closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_in_itself_and_shows_clips_of_every_class(tiny_dataset):
+    dataset = ShardDataset.open(tiny_dataset)
+    text = render_page(dataset, samples_per_class=2)
+    page = Page(text)
+    assert page.open == []
+    assert len(page.images) == 2 * len(dataset.manifest.classes)
+    for image in page.images:
+        data = base64.b64decode(image.removeprefix("data:image/jpeg;base64,"), validate=True)
+        with Image.open(io.BytesIO(data)) as strip:
+            assert strip.height == 48
+            assert strip.width > 4 * 48
+    without_images = re.sub(r'src="data:[^"]*"', "", text)
+    assert not re.search(r"https?:|src=|@import|url\(", without_images)
+    assert "viewport" in text
+
+
+def test_people_are_tinted(tmp_path, synthetic_sample):
+    strips = []
+    for masks in (True, False):
+        directory = tmp_path / str(masks)
+        with ShardWriter(directory) as writer:
+            writer.write(synthetic_sample(0, masks=masks))
+            writer.close(Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85))
+        (image,) = Page(render_page(ShardDataset.open(directory), 1)).images
+        with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as strip:
+            strips.append(np.asarray(strip).astype(int))
+    changed = np.abs(strips[0] - strips[1]).max(axis=2) > 24
+    assert 0.01 < changed.mean() < 0.3
+
+
+def test_names_are_escaped(tmp_path, synthetic_sample):
+    evil = '<script>alert("x")</script>'
+    sample = synthetic_sample(0)
+    sample = replace(sample, info=replace(sample.info, name=f"{evil}/{evil}", class_name=evil))
+    with ShardWriter(tmp_path / "d") as writer:
+        writer.write(sample)
+        writer.close(
+            Manifest(dataset=evil, split="1", subset="all", classes=(evil, "[red]none"), frame_height=48, quality=85)
+        )
+    page = render_page(ShardDataset.open(tmp_path / "d"), 1, scene_names=[evil] * SCENE_COUNT)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert 'class="empty"' in page
+
+
+def test_the_command_prints_the_summary_and_writes_the_page(tiny_dataset, tmp_path):
+    result = inspect_shards(tiny_dataset, "--html", tmp_path / "page.html", "--verify")
+    assert result.returncode == 0, result.stderr
+    manifest = Manifest.load(tiny_dataset)
+    for text in (manifest.digest, "12 in 3 shards", "verified 12 clips: no problems", *manifest.classes):
+        assert text in result.stdout
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_verify_names_every_damaged_clip(copied):
+    for shard in sorted(copied.glob("*.tar"))[:2]:
+        data = bytearray(shard.read_bytes())
+        data[2500] ^= 0x10
+        shard.write_bytes(data)
+    result = inspect_shards(copied, "--verify")
+    assert result.returncode == 1
+    assert "shard-000000.tar" in result.stdout
+    assert "shard-000001.tar" in result.stdout
+    assert "2 problems" in result.stdout
+
+
+def test_a_lost_index_is_made_again(copied):
+    before = (copied / "samples.npy").read_bytes()
+    (copied / "samples.npy").unlink()
+    assert inspect_shards(copied).returncode == 2
+    assert inspect_shards(copied, "--rebuild-index", "--verify").returncode == 0
+    assert (copied / "samples.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "nowhere is not a packed data set"),
+        (["{data}", "--scene-names", "nowhere.txt"], "--scene-names nowhere.txt: cannot be read"),
+        (["{data}", "--html", "no/such/folder/page.html"], "--html no/such/folder/page.html: cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence(tiny_dataset, arguments, sentence):
+    result = inspect_shards(*(part.format(data=tiny_dataset) for part in arguments))
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The whole job on the demo world: render, pack, pretrain a baseline and a debiased model, transfer, measure, report.
+# Usage: tools/demo.sh [folder], by default runs/demo. What is done already is not done again.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+prepare_environment
+
+out=${1:-runs/demo}
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+processes=$((gpus == 0 || gpus > 2 ? 2 : gpus))
+clip=(--size 56 --frames 16)
+
+step() { printf '\n== %s\n' "$*"; }
+train() { torchrun --standalone --nproc_per_node="$processes" -m "$@"; }
+
+step "1/5 rendering the demo world"
+python -m scenebias.demo.render --out "$out/world"
+
+step "2/5 packing"
+for split in train test swapped scene-only human-only target-train target-test; do
+    world=$out/world/$split
+    python tools/make_shards.py folder --root "$world/videos" --masks "$world/masks" --scenes "$world/scene_probs.npz" \
+        --dataset demo --subset "$split" --height 64 --out "$out/shards/$split"
+done
+
+step "3/5 pretraining a baseline and a debiased model"
+for objective in baseline debias; do
+    train scenebias.pretrain --train "$out/shards/train" --val "$out/shards/test" --objective "$objective" \
+        --backbone small3d --epochs 20 --learning-rate 0.05 --schedule cosine "${clip[@]}" --out "$out/pretrain-$objective"
+done
+
+step "4/5 transfer to new actions"
+for start in baseline debias scratch; do
+    weights=(--weights "$out/pretrain-$start/weights.safetensors")
+    [[ $start == scratch ]] && weights=(--backbone small3d)
+    train scenebias.transfer "${weights[@]}" --train "$out/shards/target-train" --val "$out/shards/target-test" \
+        --epochs 20 --learning-rate 0.02 --schedule cosine "${clip[@]}" --out "$out/transfer-$start"
+done
+
+step "5/5 measuring"
+python -m scenebias.demo.results --out "$out"

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Makes .venv, then runs format, lint, type checks and the tests. Arguments go to pytest: tools/test.sh -k filmstrip
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+prepare_environment
+ruff format --check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
+ruff check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
+mypy
+exec pytest "$@"
