@@ -1,7 +1,8 @@
 """Crop, resize and mirror on the CPU, with torch and numpy.
 
 DALI's CPU resize is 11 times slower than torch's for channels-last uint8, so on a CPU the DALI graph ends with the
-decoded frames and this takes over; it agrees with the graph's own resize to within rounding (tested).
+decoded frames and this takes over. It agrees with the graph's own resize to one level of 255, but for the rim: there
+DALI's filter reaches half a stored pixel past the crop, where torch's repeats the crop's edge.
 
 Shape suffixes: T frames of a window, H and W of the stored frame, h and w of the stored mask, S side of the output,
 C colours.

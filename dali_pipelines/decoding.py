@@ -103,7 +103,7 @@ class ClipDecoder:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {device}")
-        if device.type == "cuda" and device.index is None:
+        if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self._dataset = dataset
         self._config = config

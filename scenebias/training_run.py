@@ -100,8 +100,8 @@ def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None
     steps = -(-len(train) // batch_size)
     if len(train) // steps < 2 * world_size:
         raise UserError(
-            f"the {len(train)} clips of {train.directory} in steps of --batch-size {batch_size} leave fewer than two for"
-            f" each of {world_size} processes: use a larger --batch-size, more clips or fewer processes"
+            f"the {len(train)} clips of {train.directory} in steps of --batch-size {batch_size} leave fewer than two"
+            f" for each of {world_size} processes: use a larger --batch-size, more clips or fewer processes"
         )
 
 

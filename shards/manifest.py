@@ -12,6 +12,7 @@ from shards.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+_CIRCUMSTANCES = ("provenance", "missing", "broken")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest as canonical JSON; through the shards' checksums it names the content."""
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """SHA-256 of what is stored, through the shards' checksums: the same wherever and whenever it was packed."""
+        content = {name: value for name, value in asdict(self).items() if name not in _CIRCUMSTANCES}
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def save(self, directory: Path) -> None:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from shards.filmstrip import encode_strips
 from shards.manifest import Manifest
 from shards.masks import pack_masks
 from shards.sample import SCENE_COUNT, ClipInfo, Sample
 from shards.writer import ShardWriter
+
+# The networks of the tests are so small that threads only get in each other's way.
+torch.set_num_threads(1)
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 

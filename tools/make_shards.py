@@ -55,7 +55,7 @@ class MakeShards:
 
 def main(config: MakeShards) -> None:
     """Pack videos, human masks and scene labels into a data set of shards."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     listing = config.source.listing()
     masks = open_mask_source(config.masks, listing.clips, config.mask_fps) if config.masks != NONE else None
     scenes = SceneFile(config.scenes) if config.scenes != NONE else None
@@ -72,7 +72,7 @@ def main(config: MakeShards) -> None:
             progress=progress,
         )
     if report is None:
-        console.print(f"{config.out} already holds this data set, complete; nothing to do", highlight=False)
+        console.print(f"{config.out} already holds this data set, complete; nothing to do")
         return
     print_report(console, report)
     seconds = time.monotonic() - started
@@ -80,8 +80,6 @@ def main(config: MakeShards) -> None:
     console.print(
         f"{report.packed_count} clips in {seconds:.0f} s ({rate:.1f} clips/s) -> {config.out}; "
         f"details in {config.out / REPORT_NAME}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -101,7 +99,7 @@ def print_report(console: Console, report: PackReport) -> None:
     table.add_row("all", *(str(n) for n in (*total, len(report.listing.missing), len(report.broken))))
     console.print(table)
     for name, reason in report.broken.items():
-        console.print(Text(f"broken: {name}: {reason}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"broken: {name}: {reason}", style="yellow"))
     if report.without_masks:
         console.print(Text(f"{len(report.without_masks)} clips have no mask file", style="yellow"))
 
@@ -114,7 +112,7 @@ class _RateColumn(ProgressColumn):
 @contextmanager
 def show_progress(total: int) -> Iterator[Callable[[], None]]:
     """Give a function to call once a clip: a bar on a terminal, elsewhere a line every few seconds."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
     if console.is_terminal:
         columns = TextColumn("packing"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console, transient=True) as bar:
@@ -131,9 +129,7 @@ def show_progress(total: int) -> Iterator[Callable[[], None]]:
         if now - last_line >= LINE_INTERVAL_S:
             last_line = now
             rate = done / (now - started)
-            console.print(
-                f"packed {done}/{total}, {rate:.1f} clips/s, {(total - done) / rate:.0f} s left", highlight=False
-            )
+            console.print(f"packed {done}/{total}, {rate:.1f} clips/s, {(total - done) / rate:.0f} s left")
 
     yield advance
 

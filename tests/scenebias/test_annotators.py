@@ -39,12 +39,10 @@ def test_every_format_gives_the_same_masks(tmp_path, kind, suffix):
     assert np.array_equal(mask_NHW, MASK_NHW)
 
 
-@pytest.mark.parametrize("size", [(4, 12, 21), (6, 12, 21), (5, 11, 21), (5, 12, 20), (5, 12, 40), (5, 21, 12)])
+# Of packed masks only whole bytes of width are known: rows of 17 to 24 pixels take the same three.
+@pytest.mark.parametrize("size", [(4, 12, 21), (6, 12, 21), (5, 11, 21), (5, 12, 16), (5, 12, 40), (5, 21, 12)])
 @pytest.mark.parametrize(("kind", "suffix"), KINDS)
 def test_masks_that_do_not_fit_the_video_are_refused(tmp_path, kind, suffix, size):
-    """Packed rows of 21 and of 20 pixels take the same bytes, so that one width cannot be told from the other."""
-    if kind == "npz packed" and size == (5, 12, 20):
-        pytest.skip("not decidable")
     write_masks(tmp_path / f"wave/a{suffix}", kind)
     with pytest.raises(UserError, match=rf"a\{suffix}: masks of shape .* for wave/a.mp4"):
         open_mask_source(tmp_path, (ENTRY,)).load(ENTRY, *size, FPS)

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from scenebias.heads import ActionHead, AdversaryHead, GradientReversal
 
 
+@settings(deadline=None)
 @given(alpha=st.floats(0, 10), seed=st.integers(0, 2**31))
 def test_reversal_is_the_identity_forward_and_minus_alpha_backward(alpha: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -84,6 +84,7 @@ def test_unknown_fill_names_the_allowed_ones() -> None:
         mask_out_humans(clip_BTHWC, mask_BTHW, "black", sample_B=sample_B, seed=0, epoch=0)
 
 
+@settings(deadline=None)
 @given(frame_count=st.integers(1, 64), data=st.data())
 def test_person_share_counts_frames_and_decides_which_masks_are_effective(
     frame_count: int, data: st.DataObject

@@ -34,12 +34,20 @@ def test_manifest_comes_back_as_it_was(tmp_path):
     [
         {"split": "2"},
         {"classes": ("run", "jöuer")},
-        {"provenance": {"seed": 1, "mask_scale": 0.5}},
         {"shards": (ShardRecord(name="shard-000000.tar", bytes=10240, samples=3, sha256="1" * 64),)},
     ],
 )
 def test_digest_tells_data_sets_apart(change):
     assert replace(MANIFEST, **change).digest != MANIFEST.digest
+
+
+def test_the_same_content_packed_elsewhere_has_the_same_digest():
+    elsewhere = replace(
+        MANIFEST,
+        provenance={"root": "/elsewhere"},
+        broken=(AbsentClip(name="run/a", class_name="run", reason="no frames"),),
+    )
+    assert elsewhere.digest == MANIFEST.digest
 
 
 def test_absent_manifest_means_no_packed_data_set(tmp_path):

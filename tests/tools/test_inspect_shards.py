@@ -22,10 +22,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def inspect_shards(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROJECT_ROOT / "tools" / "inspect_shards.py", *arguments]
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
-    )
+    command = [sys.executable, str(PROJECT_ROOT / "tools" / "inspect_shards.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
 
 
 @pytest.fixture
@@ -106,11 +104,10 @@ def test_names_are_escaped(tmp_path, synthetic_sample):
     evil = '<script>alert("x")</script>'
     sample = synthetic_sample(0)
     sample = replace(sample, info=replace(sample.info, name=f"{evil}/{evil}", class_name=evil))
+    classes = (evil, "[red]none")
     with ShardWriter(tmp_path / "d") as writer:
         writer.write(sample)
-        writer.close(
-            Manifest(dataset=evil, split="1", subset="all", classes=(evil, "[red]none"), frame_height=48, quality=85)
-        )
+        writer.close(Manifest(dataset=evil, split="1", subset="all", classes=classes, frame_height=48, quality=85))
     page = render_page(ShardDataset.open(tmp_path / "d"), 1, scene_names=[evil] * SCENE_COUNT)
     assert "<script" not in page
     assert "&lt;script&gt;" in page

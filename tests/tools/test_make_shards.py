@@ -14,10 +14,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_shards(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROJECT_ROOT / "tools" / "make_shards.py", *arguments]
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
-    )
+    command = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
 
 
 def assert_refused(result: subprocess.CompletedProcess, sentence: str) -> None:
