@@ -1,49 +1,59 @@
-"""What a person sees while a run trains: a live bar on a terminal, a line every so often elsewhere."""
+"""What a person sees of a long job: a live bar on a terminal, a line every few seconds elsewhere."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-LINE_INTERVAL_S = 10.0
+LINE_INTERVAL_S = 5.0
 
 
-class TrainingProgress:
-    """Progress over all steps of a run; silent where ``visible`` is False (every rank but the first)."""
+class ProgressDisplay:
+    """Progress towards ``total`` units, with their rate and the time left; as a context manager.
 
-    def __init__(self, title: str, total_steps: int, done_steps: int, visible: bool) -> None:
-        self.console = Console(quiet=not visible, soft_wrap=True)
-        self._title = title
-        self._total_steps = total_steps
+    ``done`` units may be done already, and do not count for the rate. Nothing is shown unless ``visible``.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, *, done: int = 0, visible: bool = True) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = self._begun_at = done
         self._begun_s = self._line_s = time.monotonic()
-        self._begun_at = done_steps
+        self._console = Console(stderr=True, quiet=not visible, soft_wrap=True, highlight=False)
         self._bar = Progress(
-            SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
-            console=self.console,
-            disable=not visible or not self.console.is_terminal,
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=total_steps, completed=done_steps, numbers="")
+        self._task = self._bar.add_task(title, total=total, completed=done, numbers="")
 
-    def step(self, done_steps: int, numbers: dict[str, float]) -> None:
-        """Show that ``done_steps`` are done and the latest ``numbers``."""
-        text = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-        self._bar.update(self._task, completed=done_steps, numbers=text)
+    def advance(self) -> None:
+        """One more unit is done."""
+        self.update(self._done + 1)
+
+    def update(self, done: int, numbers: Mapping[str, float] | None = None) -> None:
+        """``done`` units are done in all; show the latest ``numbers`` beside the rate."""
+        self._done = done
         now_s = time.monotonic()
-        if self._bar.disable and now_s - self._line_s > LINE_INTERVAL_S:
+        rate = (done - self._begun_at) / max(now_s - self._begun_s, 1e-9)
+        shown = [f"{rate:.3g} {self._unit}/s", *(f"{name} {value:.3g}" for name, value in (numbers or {}).items())]
+        self._bar.update(self._task, completed=done, numbers="  ".join(shown))
+        if self._bar.disable and now_s - self._line_s >= LINE_INTERVAL_S:
             self._line_s = now_s
-            left_s = (now_s - self._begun_s) / (done_steps - self._begun_at) * (self._total_steps - done_steps)
-            self.console.print(f"{self._title}: step {done_steps}/{self._total_steps}  {text}  {left_s:.0f} s left")
+            left_s = (self._total - done) / rate
+            self._console.print(
+                f"{self._title}: {done}/{self._total} {self._unit}, {', '.join(shown)}, {left_s:.0f} s left"
+            )
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(text)
+        self._console.print(text)
 
     def __enter__(self) -> Self:
         self._bar.start()

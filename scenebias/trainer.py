@@ -22,9 +22,19 @@ from scenebias.evaluation import Evaluation
 from scenebias.masked_clip import effective_masks, mask_out_humans
 from scenebias.objective import DebiasingModel
 from scenebias.optimization import OptimizationConfig, build_optimizer, learning_rate_at
-from scenebias.progress import TrainingProgress
+from scenebias.progress import ProgressDisplay
 from scenebias.training_log import TrainingLog
 from shards.randomness import hash_uint64
+
+SHOWN = {
+    "action_loss": "loss",
+    "action_correct": "accuracy",
+    "scene_loss": "scene loss",
+    "masked_entropy": "masked entropy",
+    "clips_per_s": "clips/s",
+    "data_wait_share": "data wait",
+}
+"""Which of a step's numbers the progress shows, and what it calls them."""
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -104,7 +114,7 @@ class Trainer:
         log = log_of(done_steps) if self.place.is_main else None
         total_steps = self.schedule.epochs * steps_per_epoch
         try:
-            with TrainingProgress(title, total_steps, done_steps, self.place.is_main) as progress:
+            with ProgressDisplay(title, total_steps, "steps", done=done_steps, visible=self.place.is_main) as progress:
                 if state is not None:
                     progress.say(f"{title}: resumes at epoch {epoch}, step {step}")
                 while epoch < self.schedule.epochs:
@@ -127,7 +137,7 @@ class Trainer:
         start_step: int,
         history: list[dict[str, Any]],
         log: TrainingLog | None,
-        progress: TrainingProgress,
+        progress: ProgressDisplay,
     ) -> dict[str, Any]:
         """Train the rest of ``epoch`` from ``start_step`` and evaluate; returns the epoch's numbers."""
         begun_s = time.perf_counter()
@@ -145,7 +155,7 @@ class Trainer:
             done_steps = epoch * steps_per_epoch + step + 1
             if log is not None:
                 log.write("step", done_steps - 1, {"epoch": epoch, **numbers})
-            progress.step(done_steps, numbers)
+            progress.update(done_steps, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
             if (step + 1) % self.schedule.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch:
                 self._save(epoch, step + 1, history)
         train_s = time.perf_counter() - begun_s

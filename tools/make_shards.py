@@ -1,26 +1,23 @@
 """Pack videos, human masks and scene labels into a data set of shards."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from scenebias.annotators import SceneFile, open_mask_source
 from scenebias.commands import run_command
+from scenebias.progress import ProgressDisplay
 from shards.pack_report import PackReport
 from shards.packing import REPORT_NAME, PackConfig, pack
 from shards.sources import CsvSource, FolderSource, JhmdbSource
 
 NONE = Path("none")
-LINE_INTERVAL_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +35,8 @@ class MakeShards:
     """Folder of human masks: JHMDB's <class>/<clip>.mat, or <class>/<clip>.npz with an array 'masks' (frames, height,
     width), or <class>/<clip>.npy; as many and as large as the video's frames. none: pack without."""
     mask_fps: float | None = None
-    """Frame rate at which the masks were drawn, for videos that repeat frames to reach a higher one (JHMDB at 30 fps:
-    25). Masks are then matched by time, right to one frame. By default a clip must have one mask a frame."""
+    """Frame rate at which the masks were drawn, for videos that repeat frames to reach a higher one. Masks are then
+    matched by time, right to one frame. By default a clip must have one mask a frame; JHMDB's .mat files count as 25."""
     scenes: Path = NONE
     """Soft scene labels: an .npz file with 'clips' (<class>/<clip>) and 'probs' (n, 365). none: pack without."""
     pack: PackConfig = field(default_factory=PackConfig)
@@ -60,7 +57,7 @@ def main(config: MakeShards) -> None:
     masks = open_mask_source(config.masks, listing.clips, config.mask_fps) if config.masks != NONE else None
     scenes = SceneFile(config.scenes) if config.scenes != NONE else None
     started = time.monotonic()
-    with show_progress(len(listing.clips)) as progress:
+    with ProgressDisplay("packing", len(listing.clips), "clips") as progress:
         report = pack(
             listing,
             config.out,
@@ -69,7 +66,7 @@ def main(config: MakeShards) -> None:
             scene_source=scenes,
             strict=config.strict,
             overwrite=config.overwrite,
-            progress=progress,
+            progress=progress.advance,
         )
     if report is None:
         console.print(f"{config.out} already holds this data set, complete; nothing to do")
@@ -102,36 +99,6 @@ def print_report(console: Console, report: PackReport) -> None:
         console.print(Text(f"broken: {name}: {reason}", style="yellow"))
     if report.without_masks:
         console.print(Text(f"{len(report.without_masks)} clips have no mask file", style="yellow"))
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} clips/s" if task.speed else "")
-
-
-@contextmanager
-def show_progress(total: int) -> Iterator[Callable[[], None]]:
-    """Give a function to call once a clip: a bar on a terminal, elsewhere a line every few seconds."""
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        columns = TextColumn("packing"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("packing", total=total)
-            yield lambda: bar.advance(task)
-        return
-    started = last_line = time.monotonic()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done, last_line
-        done += 1
-        now = time.monotonic()
-        if now - last_line >= LINE_INTERVAL_S:
-            last_line = now
-            rate = done / (now - started)
-            console.print(f"packed {done}/{total}, {rate:.1f} clips/s, {(total - done) / rate:.0f} s left")
-
-    yield advance
 
 
 if __name__ == "__main__":

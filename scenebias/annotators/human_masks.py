@@ -17,6 +17,9 @@ from shards.errors import UserError
 from shards.packing import MaskSource
 from shards.sources.listing import ClipEntry
 
+JHMDB_FPS = 25.0
+"""The frame rate of JHMDB's clips as they were published."""
+
 
 @dataclass(frozen=True)
 class MaskFolder(ABC):
@@ -70,7 +73,8 @@ class MaskFolder(ABC):
 class JhmdbMasks(MaskFolder):
     """JHMDB's puppet masks: MATLAB v5 files with ``part_mask``, uint8 0 or 1, (H, W, N).
 
-    The original data set keeps them as ``<class>/<clip>/puppet_mask.mat``; both layouts are read.
+    The original data set keeps them as ``<class>/<clip>/puppet_mask.mat``; both layouts are read. They were drawn on
+    clips of ``JHMDB_FPS``: a clip that was transcoded to a higher rate has more frames than masks.
     """
 
     suffixes = (".mat", "/puppet_mask.mat")
@@ -108,14 +112,14 @@ class NumpyMasks(MaskFolder):
 def open_mask_source(folder: Path, entries: tuple[ClipEntry, ...], mask_fps: float | None = None) -> MaskSource:
     """Return the reader that understands the files of ``folder``, judged by which of its names fit ``entries``.
 
-    ``mask_fps`` is that of ``MaskFolder``.
+    ``mask_fps`` is that of ``MaskFolder``; for JHMDB's own files it is ``JHMDB_FPS`` unless given.
 
     Raises:
         UserError: no such folder, or nothing in it belongs to any of the clips.
     """
     if not folder.is_dir():
         raise UserError(f"--masks {folder}: no such folder; give the folder of masks, or 'none' to pack without")
-    for source in (JhmdbMasks(folder, mask_fps), NumpyMasks(folder, mask_fps)):
+    for source in (JhmdbMasks(folder, mask_fps or JHMDB_FPS), NumpyMasks(folder, mask_fps)):
         if any(source.path(entry) for entry in entries):
             return source
     raise UserError(

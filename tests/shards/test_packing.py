@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenebias.annotators import SceneFile, open_mask_source
+from scenebias.annotators import JhmdbMasks, SceneFile, open_mask_source
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.filmstrip import decode_strip, encode_strips
@@ -209,10 +209,10 @@ def test_real_clips_keep_their_frames_masks_and_scenes(tmp_path, real_data):
     whole = JhmdbSource(root=root / "videos", labels=real_data / "labels" / "hmdb51", subset="test").listing()
     listing = Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::22])
     with pytest.raises(UserError, match=r"masks of shape .*--mask-fps"):
-        pack(listing, tmp_path / "out", CONFIG, mask_source=open_mask_source(root / "masks", listing.clips))
+        pack(listing, tmp_path / "out", CONFIG, mask_source=JhmdbMasks(root / "masks"))
     assert_nothing_left(tmp_path)
 
-    masks, scenes = open_mask_source(root / "masks", listing.clips, 25.0), SceneFile(root / "scene_probs.npz")
+    masks, scenes = open_mask_source(root / "masks", listing.clips), SceneFile(root / "scene_probs.npz")
     report = pack(listing, tmp_path / "out", PackConfig(workers=2), mask_source=masks, scene_source=scenes)
     assert report is not None
     assert report.packed_count == len(listing.clips) == 12
