@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dali_pipelines.loader import ClipBatch, EvalLoader
+from dali_pipelines import ClipBatch, EvalLoader
 from scenebias.distributed import ProcessPlace
 from scenebias.masked_clip import Fill, mask_out_humans
 from scenebias.model import ActionModel

@@ -28,8 +28,7 @@ from torch.nn import functional
 from scenebias.heads import AdversaryHead, GradientReversal
 from scenebias.masked_clip import FILLS, Fill
 from scenebias.model import ActionModel
-
-SCENE_COUNT = 365
+from shards.sample import SCENE_COUNT
 
 ObjectiveName = Literal["baseline", "scene", "mask", "debias"]
 MaskLoss = Literal["paper", "released"]

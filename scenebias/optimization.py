@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate, as published: SGD with momentum, a schedule per step."""
+"""The optimiser and the learning rate of every step."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ import torch
 class OptimizationConfig:
     """How the weights are updated."""
 
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: with momentum, as published; adamw: gets small networks going that start at random."""
     learning_rate: float = 1e-3
     """Peak learning rate, for the global batch."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD; AdamW's first beta."""
     weight_decay: float = 1e-5
-    """L2 penalty on weight matrices and kernels; biases and normalisation are spared."""
+    """L2 penalty (AdamW: decoupled decay) on weight matrices and kernels; biases and normalisation are spared."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate goes on after the warm-up; cosine ends at zero."""
     warmup_epochs: float = 0.0
@@ -37,14 +39,17 @@ class OptimizationConfig:
             raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
 
 
-def build_optimizer(model: torch.nn.Module, config: OptimizationConfig) -> torch.optim.SGD:
-    """SGD over the trainable parameters, in two groups: with weight decay (2 or more dimensions) and without."""
+def build_optimizer(model: torch.nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
+    """The optimiser of the trainable parameters, in two groups: with weight decay (2 or more dimensions) and without."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=config.learning_rate, momentum=config.momentum)
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
 
 
 def learning_rate_at(step: int, steps_per_epoch: int, epochs: int, config: OptimizationConfig) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dali_pipelines.loader import ClipBatch, TrainLoader
+from dali_pipelines import ClipBatch, TrainLoader
 from scenebias.checkpoint import CheckpointFolder, TrainingState
 from scenebias.distributed import ProcessPlace
 from scenebias.evaluation import Evaluation

@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dali_pipelines.augmentation import ClipConfig
-from dali_pipelines.loader import EvalLoader, TrainLoader
+from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
 from scenebias.checkpoint import CheckpointFolder
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model

@@ -36,7 +36,7 @@ class MakeShards:
     width), or <class>/<clip>.npy; as many and as large as the video's frames. none: pack without."""
     mask_fps: float | None = None
     """Frame rate at which the masks were drawn, for videos that repeat frames to reach a higher one. Masks are then
-    matched by time, right to one frame. By default a clip must have one mask a frame; JHMDB's .mat files count as 25."""
+    matched by time, right to one frame. By default a clip must have one mask a frame; JHMDB's .mat files: 25."""
     scenes: Path = NONE
     """Soft scene labels: an .npz file with 'clips' (<class>/<clip>) and 'probs' (n, 365). none: pack without."""
     pack: PackConfig = field(default_factory=PackConfig)

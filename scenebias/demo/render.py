@@ -10,9 +10,8 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -22,16 +21,14 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from scenebias.commands import run_command
 from scenebias.demo.world import SPLITS, ClipPlan, WorldConfig, plan_clip, render_clip
+from scenebias.progress import ProgressDisplay
 from shards.atomic import write_json
 from shards.errors import UserError
 from shards.output_folder import replace_folder
 
-LINE_INTERVAL_S = 5.0
 _CLIPS_PER_TASK = 16
 
 
@@ -87,39 +84,6 @@ def _write_split_truths(folder: Path, plans: list[ClipPlan], scene_labels: list[
     )
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each clip: a live bar on a terminal, a line every so often elsewhere."""
-    console = Console(soft_wrap=True)
-    begun_s = line_s = time.monotonic()
-    done = 0
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("[bold]rendering"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]:.0f} clips/s"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("", total=total, rate=0.0)
-
-    def advance() -> None:
-        nonlocal done, line_s
-        done += 1
-        now_s = time.monotonic()
-        rate = done / (now_s - begun_s)
-        bar.update(task, completed=done, rate=rate)
-        if bar.disable and now_s - line_s > LINE_INTERVAL_S:
-            line_s = now_s
-            left_s = (total - done) / rate
-            console.print(f"rendering: clip {done}/{total}  {rate:.0f} clips/s  {left_s:.0f} s left", highlight=False)
-
-    with bar:
-        yield advance
-
-
 def _render_all(config: RenderConfig, folder: Path, plans: list[ClipPlan]) -> Iterator[NDArray[np.float16]]:
     """Write every clip; the scene labels come in the order of ``plans``."""
     write = partial(_write_clip, config, folder)
@@ -154,13 +118,16 @@ def _already_rendered(config: RenderConfig) -> bool:
 def render_world(config: RenderConfig) -> None:
     """Render a procedural world of people who act in places, to try scene-debiased pretraining in."""
     if _already_rendered(config):
-        print(f"{config.out}: already rendered")
+        print(f"{config.out} is already rendered")
         return
     plans = {split: [plan_clip(config, split, i) for i in range(config.clip_count(split))] for split in SPLITS}
     plans = {split: clips for split, clips in plans.items() if clips}
     every_plan = [plan for clips in plans.values() for plan in clips]
     begun_s = time.monotonic()
-    with replace_folder(config.out, overwrite=False) as folder, _progress(len(every_plan)) as advance:
+    with (
+        replace_folder(config.out, overwrite=False) as folder,
+        ProgressDisplay("rendering", len(every_plan), "clips") as progress,
+    ):
         for split, clips in plans.items():
             for action in {plan.action for plan in clips}:
                 (folder / split / "videos" / action).mkdir(parents=True)
@@ -168,7 +135,7 @@ def render_world(config: RenderConfig) -> None:
         labels = []
         for label in _render_all(config, folder, every_plan):
             labels.append(label)
-            advance()
+            progress.advance()
         for split, clips in plans.items():
             _write_split_truths(folder / split, clips, labels[: len(clips)])
             del labels[: len(clips)]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dali_pipelines.loader import EvalLoader
+from dali_pipelines import EvalLoader
 from scenebias.bias import scene_bias, scenes_of
 from scenebias.commands import run_command
 from scenebias.distributed import ProcessPlace, distributed_session

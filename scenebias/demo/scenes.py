@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.demo.canvas import Canvas
-
-PLACES365_COUNT = 365
+from shards.sample import SCENE_COUNT
 
 
 def _sky(canvas: Canvas, horizon: float) -> None:
@@ -328,13 +327,24 @@ def paint_scene(scene: Scene, width: int, height: int, rng: np.random.Generator)
     """A new instance of a scene: float32 (height, width, 3) in [0, 1], under its own light."""
     canvas = Canvas(2 * width, 2 * height, rng)
     scene.paint(canvas)
-    canvas.soften(rng.uniform(0.004, 0.01))
-    picture = np.asarray(canvas.image.resize((width, height))).astype(np.float32) / 255
-    across = np.linspace(-1, 1, width)[:, None]
-    light = rng.uniform(0.78, 1.1) * rng.uniform(0.94, 1.06, 3) + rng.uniform(-0.12, 0.12) * across
-    picture = 0.08 + 0.84 * picture ** rng.uniform(0.85, 1.2) * light
+    canvas.soften(rng.uniform(0.004, 0.016))
+    picture = np.asarray(canvas.image.resize((width, height)), np.float32) / np.float32(255)
+    return _illuminate(picture, rng)
+
+
+def _illuminate(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Another hour, weather and camera: colours alone must not give the scene away.
+
+    Changes exposure, the tint and side that the light comes from, saturation, contrast and haze.
+    """
+    across = np.linspace(-1, 1, picture.shape[1])[:, None]
+    light = rng.uniform(0.7, 1.1) * rng.uniform(0.75, 1.25, 3) + rng.uniform(-0.15, 0.15) * across
+    lit = picture ** rng.uniform(0.8, 1.3) * light
+    grey = lit.mean(axis=2, keepdims=True)
+    lit = grey + rng.uniform(0.15, 1) * (lit - grey)
+    lit = 0.5 + rng.uniform(0.5, 0.85) * (lit - 0.5)
     haze = rng.uniform(0, 0.3) if rng.uniform() < 0.25 else 0.0
-    return np.clip(picture * (1 - haze) + haze * 0.8, 0, 1).astype(np.float32)
+    return np.clip(lit * (1 - haze) + haze * 0.8, 0, 1).astype(np.float32)
 
 
 def grey_backdrop(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -349,7 +359,7 @@ def soft_label(scene: Scene | None, rng: np.random.Generator) -> NDArray[np.floa
 
     The true category gets 0.5 to 0.9, its look-alikes most of the rest. Without a scene, every category gets a little.
     """
-    spread = rng.dirichlet(np.full(PLACES365_COUNT, 0.3 if scene else 5.0))
+    spread = rng.dirichlet(np.full(SCENE_COUNT, 0.3 if scene else 5.0))
     if scene is None:
         return spread.astype(np.float16)
     confidence = rng.uniform(0.5, 0.9)

@@ -196,12 +196,12 @@ def _film(scene_HWC: NDArray[np.float32], camera: _Camera, config: WorldConfig) 
 
 def _viewpoint(config: WorldConfig, camera: _Camera, rng: np.random.Generator) -> Viewpoint:
     """Where the person stands, drifting slightly, seen half from the front, from the left or the right."""
-    start = np.array([rng.uniform(-0.1, 0.1) * config.width, rng.uniform(0.4, 0.44) * config.height])
+    start = np.array([rng.uniform(-0.1, 0.1) * config.width, rng.uniform(0.43, 0.46) * config.height])
     drift = np.array([rng.uniform(-0.03, 0.03) * config.width, 0]) * np.linspace(-0.5, 0.5, config.frames)[:, None]
     middle = np.array([config.width, config.height]) / 2
     feet = middle + (start + drift - camera.offset) * camera.zoom[:, None]
     return Viewpoint(
-        height_px=float(rng.uniform(0.62, 0.74) * config.height),
+        height_px=float(rng.uniform(0.7, 0.8) * config.height),
         feet=feet.astype(np.float32),
         yaw=float(np.radians(rng.uniform(25, 60)) * rng.choice([-1, 1])),
         zoom=camera.zoom,
