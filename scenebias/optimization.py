@@ -40,7 +40,7 @@ class OptimizationConfig:
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """The optimiser of the trainable parameters, in two groups: with weight decay (2 or more dimensions) and without."""
+    """The optimiser of the trainable parameters; those of fewer than two dimensions have no weight decay."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,10 +40,10 @@ class ResultsConfig:
 
 @dataclass(frozen=True)
 class Measure:
-    """A row of the table: a name, what it tells, and a value per arm (shares as percentages)."""
+    """A row of the table: a name, which way is better, and a value per arm (shares as percentages)."""
 
     name: str
-    better: str
+    better: Literal["↑", "↓"]
     unit: str
     values: dict[str, float]
 
@@ -119,16 +120,16 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
 
     transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, "scratch")}
     return [
-        Measure("accuracy, scenes as in training", "higher", "%", percent("test")),
-        Measure("accuracy, scenes swapped", "higher", "%", percent("swapped")),
-        Measure("swapped: says the scene's action", "lower", "%", percent("swap_to_scene")),
-        Measure("scene alone: says its usual action", "lower", "%", percent("scene_only")),
-        Measure("human alone: accuracy", "higher", "%", percent("human_only")),
-        Measure("human hidden: accuracy", "lower", "%", percent("hidden")),
-        Measure("human hidden: entropy", "higher", "nats", {arm: n["hidden_entropy"] for arm, n in arms.items()}),
-        Measure("scene probe on frozen features", "lower", "%", percent("scene_probe")),
-        Measure("transfer to new actions", "higher", "%", transfer),
-        Measure("pretraining time", "lower", "s", {arm: training_s(out / f"pretrain-{arm}") for arm in ARMS}),
+        Measure("usual scenes: accuracy", "↑", "%", percent("test")),
+        Measure("swapped scenes: accuracy", "↑", "%", percent("swapped")),
+        Measure("swapped: says scene's action", "↓", "%", percent("swap_to_scene")),
+        Measure("scene alone: its usual action", "↓", "%", percent("scene_only")),
+        Measure("human alone: accuracy", "↑", "%", percent("human_only")),
+        Measure("human hidden: accuracy", "↓", "%", percent("hidden")),
+        Measure("human hidden: entropy", "↑", "nats", {arm: n["hidden_entropy"] for arm, n in arms.items()}),
+        Measure("scene probe, frozen features", "↓", "%", percent("scene_probe")),
+        Measure("new actions, after transfer", "↑", "%", transfer),
+        Measure("pretraining time", "↓", "s", {arm: training_s(out / f"pretrain-{arm}") for arm in ARMS}),
     ]
 
 
@@ -159,7 +160,7 @@ def main(config: ResultsConfig) -> None:
         }
         strip = example_strip(data.splits["train"], place, config.out / "pretrain-debias")
     measures = collect_measures(config.out, arms)
-    header = ("measure", "better", "from scratch", "baseline", "debiased")
+    header = ("measure", "", "scratch", "baseline", "debiased")
     rows = [(m.name, m.better, m.cell("scratch"), m.cell("baseline"), m.cell("debias")) for m in measures]
     printed = Table(*header, title=f"Demo world, {data.actions} actions, B_scene {data.bias.bias:.2f}")
     for row in rows:
