@@ -26,6 +26,7 @@ from dali_pipelines.graph import build_clip_pipeline
 from dali_pipelines.prefetch import BackgroundIterator
 from shards.dataset import ShardDataset, StoredClip
 from shards.errors import UserError
+from shards.filmstrip import MAX_STRIP_ROWS
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class ClipDecoder:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {device}")
+        rows = config.frames * dataset.manifest.frame_height
+        if rows > MAX_STRIP_ROWS:
+            raise UserError(
+                f"--frames {config.frames} of {dataset.manifest.frame_height} rows exceed the {MAX_STRIP_ROWS} rows"
+                " that one picture may have: take fewer frames, or pack with a smaller --height"
+            )
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self._dataset = dataset

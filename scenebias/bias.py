@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scenebias.commands import run_command
-from scenebias.softmax_regression import fit_softmax_regression
-from shards.atomic import write_json
+from scenebias.commands import run_command, write_output
+from scenebias.scenes import require_scenes
+from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regression
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -44,23 +44,9 @@ class SceneBias:
         return math.log(max(self.accuracy, 1e-12) / self.chance)
 
 
-def scene_bias(
-    train_scene_NS: np.ndarray,
-    train_label_N: np.ndarray,
-    test_scene_MS: np.ndarray,
-    test_label_M: np.ndarray,
-    actions: int,
-) -> SceneBias:
-    """Fit on the N training scene vectors, test on the M others; labels int64 in [0, ``actions``)."""
-    classifier = fit_softmax_regression(train_scene_NS.astype(np.float64), train_label_N, actions)
-    return SceneBias(classifier.accuracy(test_scene_MS, test_label_M), 1 / actions)
-
-
-def scenes_of(dataset: ShardDataset) -> np.ndarray:
-    """The scene vectors (N, 365) of ``dataset``; UserError where it was packed without."""
-    if dataset.scenes is None:
-        raise UserError(f"{dataset.directory} has no scene labels: pack it again with tools/make_shards.py --scenes")
-    return np.asarray(dataset.scenes)
+def scene_bias(classifier: SoftmaxRegression, scene_NS: np.ndarray, label_N: np.ndarray, actions: int) -> SceneBias:
+    """The bias that a ``classifier``, fitted on the training part, finds in N other clips: scene vectors and labels."""
+    return SceneBias(classifier.accuracy(scene_NS, label_N), 1 / actions)
 
 
 def main(config: BiasConfig) -> None:
@@ -68,16 +54,16 @@ def main(config: BiasConfig) -> None:
     train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
     if train.manifest.classes != val.manifest.classes:
         raise UserError(f"{config.val} has other classes than {config.train}: give two parts of one data set")
-    result = scene_bias(
-        scenes_of(train), np.asarray(train.labels), scenes_of(val), np.asarray(val.labels), len(train.manifest.classes)
-    )
+    actions = len(train.manifest.classes)
+    classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
+    result = scene_bias(classifier, require_scenes(val), val.labels, actions)
     table = Table("measure", "value", title=f"Scene bias of {train.manifest.dataset}")
     table.add_row("M(D, scene): action from the scene vector", f"{100 * result.accuracy:.1f} %")
     table.add_row("chance", f"{100 * result.chance:.1f} %")
     table.add_row("B_scene = ln(M / chance)", f"{result.bias:.2f}")
     Console().print(table)
     if config.json is not None:
-        write_json(config.json, {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias})
+        write_output(config.json, {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """How every command starts: options from a frozen dataclass, the user's mistakes in one sentence."""
 
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
 
+from shards.atomic import atomic_write
 from shards.errors import UserError
 
 Config = TypeVar("Config")
@@ -30,3 +33,13 @@ def run_command(main: Callable[[Config], int | None], config_type: Any, argument
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(status or 0)
+
+
+def write_output(path: Path, content: Any) -> None:
+    """Write a command's extra output: a text as it is, anything else as JSON; UserError where it cannot be written."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=2, sort_keys=True) + "\n"
+    try:
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place") from error

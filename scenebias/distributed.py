@@ -1,12 +1,14 @@
 """One process or many: the same code under ``python -m`` and under ``torchrun``."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed
+
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,18 @@ class ProcessPlace:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def agree(self, value: int) -> bool:
+        """Whether all ranks came with the same ``value``; every rank gets the same answer."""
+        values = torch.tensor([value, value**2], dtype=torch.float64, device=self.device)
+        mean, mean_square = (self.sum_over_ranks(values) / self.world_size).tolist()
+        return mean_square == mean**2
+
+    def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite ``tensors`` in place with those of rank 0."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
     def wait_for_all(self) -> None:
         """Return when every rank has come here."""
         if self.world_size > 1:
@@ -40,14 +54,19 @@ def distributed_session() -> Iterator[ProcessPlace]:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local_rank} of this machine has no GPU of its own: start at most"
+                f" --nproc_per_node={torch.cuda.device_count()}"
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     place = ProcessPlace(rank, world_size, device)
     if world_size == 1:
         yield place
         return
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield place
-    finally:
-        torch.distributed.destroy_process_group()
+    yield place
+    # Not after an error: the others may wait in a collective, and torchrun ends them only once this process is gone.
+    torch.distributed.destroy_process_group()

@@ -7,13 +7,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from scenebias.commands import run_command
+from scenebias.commands import run_command, write_output
 from scenebias.distributed import distributed_session
 from scenebias.evaluation import evaluate_model, hide_humans
 from scenebias.masked_clip import Fill
 from scenebias.training_run import clip_config_of, evaluation_loader_for, identity_of
 from scenebias.weights import ensure_unseen, load_weights
-from shards.atomic import write_json
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -55,9 +54,12 @@ def main(config: EvaluateConfig) -> None:
                 f"{dataset.directory} has other classes than {config.weights}:"
                 " give data of the same classes, or make a new head with python -m scenebias.transfer"
             )
-        if config.hide_humans is not None and not dataset.has_masks:
-            raise UserError(f"{dataset.directory} has no human masks: pack it again with tools/make_shards.py --masks")
-        ensure_unseen(metadata, identity_of(dataset), force=config.force)
+        if config.hide_humans is not None and dataset.mask_count < len(dataset):
+            raise UserError(
+                f"{dataset.directory} has human masks for {dataset.mask_count} of its {len(dataset)} clips, and all are"
+                " needed to hide them: pack it again with tools/make_shards.py --masks"
+            )
+        ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
     change = None if config.hide_humans is None else hide_humans(config.hide_humans)
     table = Table("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy", title=str(config.weights))
     results = {}
@@ -74,7 +76,7 @@ def main(config: EvaluateConfig) -> None:
         if place.is_main:
             Console().print(table)
             if config.json is not None:
-                write_json(config.json, results)
+                write_output(config.json, results)
 
 
 if __name__ == "__main__":

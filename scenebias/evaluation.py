@@ -129,18 +129,15 @@ def evaluate_model(
     action_count: int,
     place: ProcessPlace,
     *,
-    precision: torch.dtype = torch.float32,
     change: ClipChange | None = None,
 ) -> Evaluation:
-    """Predict every clip of ``loader``'s data set; ``model`` maps uint8 clip_BTHWC to logits_BA.
+    """Predict every clip of ``loader``'s data set, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
 
     ``change`` alters the clips first. The result is the same on every rank.
     """
 
     def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
-            logits_BA = model(clip_BTHWC)
-        return logits_BA.double().softmax(dim=1)
+        return model(clip_BTHWC).double().softmax(dim=1)
 
     label_N = np.asarray(loader.dataset.labels)
     with evaluating(model):

@@ -3,17 +3,14 @@
 Shape suffixes: T frames, H rows, W columns, C colours.
 """
 
-import base64
-import html
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from scenebias.report import Section, page, paragraph, picture
 from shards.dataset import ShardDataset
 from shards.filmstrip import decode_strip
 from shards.masks import resize_masks, unpack_masks
@@ -21,16 +18,6 @@ from shards.masks import resize_masks, unpack_masks
 HISTOGRAM_BINS = 8
 FRAMES_SHOWN = 8
 MASK_COLOUR = np.array([255, 40, 120])
-
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { max-width: 78rem; margin: 0 auto; padding: 1rem; }
-h2 { margin: 2rem 0 .4rem; border-bottom: 1px solid #8886; }
-figure { margin: .6rem 0 1.2rem; }
-img { width: 100%; height: auto; border-radius: 4px; display: block; }
-figcaption { overflow-wrap: anywhere; }
-.empty { color: #d33; }
-"""
 
 
 @dataclass(frozen=True)
@@ -75,21 +62,20 @@ def summarize(dataset: ShardDataset) -> Summary:
 def render_page(dataset: ShardDataset, samples_per_class: int, scene_names: Sequence[str] | None = None) -> str:
     """Return a page, whole in itself, with frames of the first clips of every class, people tinted."""
     manifest = dataset.manifest
-    title = f"{manifest.dataset}, split {manifest.split}, {manifest.subset}"
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{len(dataset)} clips of {len(manifest.classes)} classes, {int(dataset.frame_counts.sum())} frames; "
-        f"digest <code>{manifest.digest[:16]}</code>. Human masks are tinted.</p>",
-    ]
+    overview = Section(
+        "Overview",
+        paragraph(
+            f"{len(dataset)} clips of {len(manifest.classes)} classes, {int(dataset.frame_counts.sum())} frames; digest"
+            f" {manifest.digest[:16]}. Human masks are tinted."
+        ),
+    )
+    sections = [overview]
     for label, class_name in enumerate(manifest.classes):
         members = np.flatnonzero(dataset.labels == label)
-        parts.append(f"<h2>{html.escape(class_name)}</h2>")
-        parts.append(f"<p>{len(members)} clips</p>" if len(members) else '<p class="empty">no clip</p>')
-        parts += [_figure(dataset, int(i), scene_names) for i in members[:samples_per_class]]
-    return "\n".join([*parts, "</body></html>\n"])
+        figures = (_figure(dataset, int(i), scene_names) for i in members[:samples_per_class])
+        count = paragraph(f"{len(members)} clips" if len(members) else "no clip!")
+        sections.append(Section(class_name, count + "".join(figures)))
+    return page(f"{manifest.dataset}, split {manifest.split}, {manifest.subset}", sections)
 
 
 def scene_name(category: int, names: Sequence[str] | None) -> str:
@@ -105,14 +91,7 @@ def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) ->
     if dataset.scenes is not None and dataset.scenes[i].any():
         category = int(dataset.scenes[i].argmax())
         facts.append(f"{scene_name(category, scene_names)} {float(dataset.scenes[i][category]):.0%}")
-    caption = html.escape(" · ".join(facts))
-    buffer = io.BytesIO()
-    Image.fromarray(_contact_strip(dataset, i)).save(buffer, "JPEG", quality=80)
-    image = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><img src="data:image/jpeg;base64,{image}" alt="{html.escape(info.name)}" loading="lazy">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return picture(_contact_strip(dataset, i), " · ".join(facts))
 
 
 def _contact_strip(dataset: ShardDataset, i: int) -> NDArray[np.uint8]:

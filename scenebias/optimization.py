@@ -2,16 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+
+OptimizerName = Literal["sgd", "adamw"]
+ScheduleName = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
 class OptimizationConfig:
     """How the weights are updated."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     """sgd: with momentum, as published; adamw: gets small networks going that start at random."""
     learning_rate: float = 1e-3
     """Peak learning rate, for the global batch."""
@@ -19,7 +22,7 @@ class OptimizationConfig:
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: float = 1e-5
     """L2 penalty (AdamW: decoupled decay) on weight matrices and kernels; biases and normalisation are spared."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: ScheduleName = "constant"
     """How the learning rate goes on after the warm-up; cosine ends at zero."""
     warmup_epochs: float = 0.0
     """Epochs (fractions allowed) in which the learning rate rises linearly from zero."""
@@ -27,6 +30,9 @@ class OptimizationConfig:
     """Largest global gradient norm; None leaves gradients as they are."""
 
     def __post_init__(self) -> None:
+        for name, allowed in (("optimizer", get_args(OptimizerName)), ("schedule", get_args(ScheduleName))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:

@@ -9,7 +9,7 @@ from scenebias.commands import run_command
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import ObjectiveConfig
 from scenebias.training_run import Pupil, RunConfig, run_training
-from scenebias.weights import load_weights
+from scenebias.weights import load_into, read_metadata
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -19,7 +19,7 @@ class PretrainConfig(RunConfig):
     """A pretraining run; the defaults are those of the reproduction on Mini-Kinetics-200."""
 
     init: Path | None = None
-    """Start from these weights (backbone and action head) instead of random ones: the next stage of a training."""
+    """Start from these weights (backbone and action head; the other heads start anew) instead of random ones."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -29,14 +29,13 @@ def main(config: PretrainConfig) -> None:
 
     def make_pupil(train: ShardDataset) -> Pupil:
         torch.manual_seed(config.schedule.seed)
+        model = ActionModel(config.model, len(train.manifest.classes))
         if config.init is None:
-            return Pupil(ActionModel(config.model, len(train.manifest.classes)), config.objective)
-        model, metadata = load_weights(config.init, expected_backbone=config.model.backbone)
-        if metadata.classes != train.manifest.classes:
-            raise UserError(
-                f"--init {config.init} has other classes than {config.train}: use python -m scenebias.transfer"
-            )
-        return Pupil(model, config.objective, metadata.trained_on)
+            return Pupil(model, config.objective)
+        if read_metadata(config.init).classes != train.manifest.classes:
+            raise UserError(f"--init {config.init} has other classes than {config.train}: use scenebias.transfer")
+        metadata = load_into(config.init, model, head=True)
+        return Pupil(model, config.objective, config.init, metadata.trained_on)
 
     run_training(config, f"pretrain {config.objective.objective}", make_pupil)
 

@@ -6,10 +6,11 @@ is, and the random generator is seeded anew at every step. So a checkpoint needs
 Shape suffixes: B clips, T frames, H rows, W columns, A actions, S scenes.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from scenebias.objective import DebiasingModel
 from scenebias.optimization import OptimizationConfig, build_optimizer, learning_rate_at
 from scenebias.progress import ProgressDisplay
 from scenebias.training_log import TrainingLog
+from shards.errors import UserError
 from shards.randomness import hash_uint64
 
 SHOWN = {
@@ -32,7 +34,7 @@ SHOWN = {
     "scene_loss": "scene loss",
     "masked_entropy": "masked entropy",
     "clips_per_s": "clips/s",
-    "data_wait_share": "data wait",
+    "data_wait_share": "data wait share",
 }
 """Which of a step's numbers the progress shows, and what it calls them."""
 
@@ -55,6 +57,8 @@ class ScheduleConfig:
     """Steps between checkpoints; one is also written after every epoch."""
 
     def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         for name in ("epochs", "batch_size", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -111,6 +115,11 @@ class Trainer:
             self.optimizer.load_state_dict(state.optimizer)
         steps_per_epoch = self.loader.steps_per_epoch
         done_steps = epoch * steps_per_epoch + step
+        if not self.place.agree(done_steps):
+            raise UserError(
+                f"the processes found different checkpoints in {self.checkpoints.folder}: put --out on storage that all"
+                " machines share, or remove that folder to begin anew"
+            )
         log = log_of(done_steps) if self.place.is_main else None
         total_steps = self.schedule.epochs * steps_per_epoch
         try:
@@ -140,29 +149,29 @@ class Trainer:
         progress: ProgressDisplay,
     ) -> dict[str, Any]:
         """Train the rest of ``epoch`` from ``start_step`` and evaluate; returns the epoch's numbers."""
-        begun_s = time.perf_counter()
-        batches = self.loader.epoch(epoch, start_step)
         steps_per_epoch = self.loader.steps_per_epoch
         self.model.train()
-        for step in range(start_step, steps_per_epoch):
-            step_begun_s = time.perf_counter()
-            batch = next(batches)
+        step_begun_s = time.perf_counter()
+        for step, batch in enumerate(self.loader.epoch(epoch, start_step), start_step):
             wait_s = time.perf_counter() - step_begun_s
             numbers = self._train_step(batch, epoch, step)
-            duration_s = time.perf_counter() - step_begun_s
-            numbers["data_wait_share"] = wait_s / duration_s
-            numbers["clips_per_s"] = self.loader.clips_in_step(step) / duration_s
+            step_s = time.perf_counter() - step_begun_s
+            step_begun_s += step_s
+            numbers["step_s"] = step_s
+            numbers["data_wait_share"] = wait_s / step_s
+            numbers["clips_per_s"] = self.loader.clips_in_step(step) / step_s
             done_steps = epoch * steps_per_epoch + step + 1
             if log is not None:
                 log.write("step", done_steps - 1, {"epoch": epoch, **numbers})
             progress.update(done_steps, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
             if (step + 1) % self.schedule.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch:
                 self._save(epoch, step + 1, history)
-        train_s = time.perf_counter() - begun_s
-        summary = {"epoch": epoch, "train_s": train_s, **self.evaluate().summary()}
+        # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
+        self.place.copy_from_main(self.model.buffers())
+        summary = {"epoch": epoch, **self.evaluate().summary()}
         if log is not None:
             log.write("epoch", (epoch + 1) * steps_per_epoch, summary)
-        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %, {train_s:.0f} s")
+        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %")
         return summary
 
     def _train_step(self, batch: ClipBatch, epoch: int, step: int) -> dict[str, float]:
@@ -198,6 +207,11 @@ class Trainer:
             self.optimizer.step()
             sums |= losses.sums
         numbers = self._means(sums, clip_count, masked.get("effective_count"))
+        if not all(math.isfinite(number) for number in numbers.values()):
+            raise UserError(
+                f"the loss is no longer finite in epoch {epoch}, step {step} ({numbers}): lower --learning-rate or set"
+                " --gradient-clip, remove the run's checkpoints and train again"
+            )
         return numbers | {"learning_rate": learning_rate}
 
     def _masked(self, batch: ClipBatch, epoch: int) -> dict[str, Tensor]:
@@ -205,7 +219,7 @@ class Trainer:
         config = self.model.config
         mask_BTHW = batch.mask_BTHW
         assert mask_BTHW is not None, "a data set without masks is refused before training"
-        effective_B = effective_masks(mask_BTHW, config.min_person_share)
+        effective_B = effective_masks(mask_BTHW, config.min_person_share) & batch.has_mask_B
         masked_BTHWC = mask_out_humans(
             batch.clip_BTHWC, mask_BTHW, config.fill, sample_B=batch.sample_B, seed=self.schedule.seed, epoch=epoch
         )

@@ -1,60 +1,11 @@
-"""What a run leaves behind: its record (run.json), its numbers (log.jsonl, TensorBoard)."""
+"""The numbers of a run, step by step: log.jsonl, and TensorBoard."""
 
-import dataclasses
 import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.atomic import atomic_write, write_json
-from shards.errors import UserError
-
-RECORDED_PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "webdataset", "numpy", "av", "scenebias")
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON has it: dataclasses become dictionaries, tuples lists, paths strings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def write_run_record(out: Path, config: Any, data: dict[str, Any], world_size: int) -> None:
-    """Write ``run.json``: the resolved configuration, library versions and the data's digests."""
-    write_json(
-        out / "run.json",
-        {
-            "configuration": plain(config),
-            "data": plain(data),
-            "world_size": world_size,
-            "python": platform.python_version(),
-            "packages": {name: version(name) for name in RECORDED_PACKAGES},
-        },
-    )
-
-
-def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tuple[str, ...] = ()) -> None:
-    """Raise UserError where ``out`` holds a run of another configuration or other data; name what differs."""
-    path = out / "run.json"
-    if not path.exists():
-        return
-    before = json.loads(path.read_text())
-    now = {"configuration": plain(config), "data": plain(data)}
-    changed = [
-        f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
-        for part in now
-        for key in sorted(set(before[part]) | set(now[part]))
-        if key not in may_change and before[part].get(key) != now[part].get(key)
-    ]
-    if changed:
-        raise UserError(f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder")
+from shards.atomic import atomic_write
 
 
 class TrainingLog:
@@ -83,7 +34,7 @@ class TrainingLog:
 
     def write(self, kind: str, global_step: int, numbers: dict[str, float]) -> None:
         """Log ``numbers`` of ``kind`` ("step" or "epoch") at ``global_step``."""
-        self._file.write(json.dumps({"kind": kind, "global_step": global_step, **numbers}) + "\n")
+        self._file.write(json.dumps({"kind": kind, "global_step": global_step, **numbers}, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in numbers.items():
             self._board.add_scalar(f"{kind}/{name}", value, global_step)

@@ -1,13 +1,11 @@
 """A training run as a folder: checked inputs, a record of what was asked, checkpoints, logs, weights and a result."""
 
+import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
 from scenebias.checkpoint import CheckpointFolder
@@ -16,13 +14,17 @@ from scenebias.evaluation import Evaluation, evaluate_model
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
+from scenebias.run_record import check_same_run, plain, write_run_record
+from scenebias.scenes import require_scenes
 from scenebias.trainer import ScheduleConfig, Trainer
-from scenebias.training_log import TrainingLog, check_same_run, plain, write_run_record
-from scenebias.weights import TrainedOn, WeightsMetadata, save_weights
+from scenebias.training_log import TrainingLog
+from scenebias.weights import TrainedOn, WeightsMetadata, ensure_unseen, save_weights
 from shards.atomic import write_json
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
+WITHOUT_EFFECT = ("out", "train", "val", "init", "weights", "loader_threads", "checkpoint_every_steps", "force")
+"""Options that decide nothing of a run's result; data and initial weights count by their content, not their place."""
 WEIGHTS_NAME = "weights.safetensors"
 RESULT_NAME = "result.json"
 
@@ -39,6 +41,10 @@ class RunConfig:
     """Folder of the run; the same command continues a run that was interrupted."""
     loader_threads: int = 2
     """Decoding threads of each process."""
+    shuffle_window_shards: int | None = None
+    """Shuffle within so many shards at a time, for storage that reads best in sequence; None: over all clips."""
+    force: bool = False
+    """Go on even where the initial weights have seen clips of --val."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
@@ -46,15 +52,19 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.loader_threads < 1:
             raise ValueError(f"loader_threads must be at least 1, got {self.loader_threads}")
+        if self.shuffle_window_shards is not None and self.shuffle_window_shards < 1:
+            raise ValueError(f"shuffle_window_shards must be at least 1 or None, got {self.shuffle_window_shards}")
 
 
 @dataclass(frozen=True)
 class Pupil:
-    """What a run trains: the model, its objective, and the data that its initial weights have seen."""
+    """What a run trains: the model, its objective, and where its initial weights come from."""
 
     model: ActionModel
     objective: ObjectiveConfig
+    initial_weights: Path | None = None
     trained_on: tuple[TrainedOn, ...] = ()
+    """What the initial weights have seen."""
 
 
 def identity_of(dataset: ShardDataset) -> TrainedOn:
@@ -82,16 +92,18 @@ def open_pair(config: RunConfig) -> tuple[ShardDataset, ShardDataset]:
 
 
 def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None:
-    """UserError where ``objective`` needs masks or scene labels that ``dataset`` was packed without."""
-    for needed, present, what, option in (
-        (objective.uses_masks, dataset.has_masks, "human masks", "--masks"),
-        (objective.uses_scenes, dataset.has_scenes, "scene labels", "--scenes"),
-    ):
-        if needed and not present:
-            raise UserError(
-                f"--objective {objective.objective} needs {what}, and {dataset.directory} has none:"
-                f" pack it again with tools/make_shards.py {option}, or train with --objective baseline"
-            )
+    """UserError where ``objective`` needs masks or scene labels that ``dataset`` was packed without.
+
+    Clips without a mask take no part in the confusion; without a scene label none can be told from another.
+    """
+    remedy = "pack it again with tools/make_shards.py {}, or train with --objective baseline"
+    if objective.uses_masks and not dataset.mask_count:
+        raise UserError(
+            f"--objective {objective.objective} needs human masks, and {dataset.directory} has none:"
+            f" {remedy.format('--masks')}"
+        )
+    if objective.uses_scenes:
+        require_scenes(dataset)
 
 
 def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None:
@@ -126,29 +138,34 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
     in ``config.out``. A finished run of the same configuration is left as it is; another one's folder is refused.
     """
     train, val = open_pair(config)
-    data = {"train": identity_of(train), "val": identity_of(val)}
-    check_same_run(config.out, config, data, may_change=("out", "train", "val", "loader_threads"))
-    if (config.out / RESULT_NAME).exists():
-        Console(soft_wrap=True).print(f"{config.out} is complete already: {summary_line(config.out)}")
-        return
     pupil = make_pupil(train)
     check_annotations(train, pupil.objective)
+    ensure_unseen(pupil.trained_on, identity_of(val), force=config.force)
+    initial = pupil.initial_weights
+    data = {
+        "train": identity_of(train),
+        "val": identity_of(val),
+        "initial_weights_sha256": initial and hashlib.sha256(initial.read_bytes()).hexdigest(),
+    }
+    check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT)
+    if (config.out / RESULT_NAME).exists():
+        print(f"{config.out} is complete already: {summary_line(config.out)}")
+        return
     with distributed_session() as place:
         check_batches(train, config.schedule.batch_size, place.world_size)
         if place.is_main:
             config.out.mkdir(parents=True, exist_ok=True)
             write_run_record(config.out, config, data, place.world_size)
-        begun_s = time.perf_counter()
-        history, final = _train(config, title, pupil, train, val, place)
+        history = _train(config, title, pupil, train, val, place)
         if place.is_main:
-            _finish(config, pupil, train, history, final, time.perf_counter() - begun_s)
+            _finish(config, pupil, train, history)
         place.wait_for_all()
 
 
 def _train(
     config: RunConfig, title: str, pupil: Pupil, train: ShardDataset, val: ShardDataset, place: ProcessPlace
-) -> tuple[list[dict[str, Any]], Evaluation]:
-    """Returns the numbers of every epoch, and the final model's predictions."""
+) -> list[dict[str, Any]]:
+    """Returns the numbers of every epoch."""
     schedule = config.schedule
     loader = TrainLoader(
         train,
@@ -159,19 +176,14 @@ def _train(
         world_size=place.world_size,
         device=place.device,
         threads=config.loader_threads,
+        shuffle_window_shards=config.shuffle_window_shards,
     )
     evaluation_loader = evaluation_loader_for(
         val, config.clip, place, batch_size=schedule.batch_size, threads=config.loader_threads
     )
 
     def evaluate() -> Evaluation:
-        return evaluate_model(
-            pupil.model,
-            evaluation_loader,
-            len(train.manifest.classes),
-            place,
-            precision=schedule.dtype_on(place.device),
-        )
+        return evaluate_model(pupil.model, evaluation_loader, len(train.manifest.classes), place)
 
     trainer = Trainer(
         DebiasingModel(pupil.model, pupil.objective),
@@ -182,36 +194,27 @@ def _train(
         schedule,
         config.optimization,
     )
-    history = trainer.run(lambda step: TrainingLog(config.out, step), title)
-    return history, evaluate()
+    return trainer.run(lambda step: TrainingLog(config.out, step), title)
 
 
-def _finish(
-    config: RunConfig,
-    pupil: Pupil,
-    train: ShardDataset,
-    history: list[dict[str, Any]],
-    final: Evaluation,
-    duration_s: float,
-) -> None:
+def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[dict[str, Any]]) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
+    final = {name: value for name, value in history[-1].items() if name != "epoch"}
     metadata = WeightsMetadata(
         backbone=pupil.model.config.backbone,
         classes=train.manifest.classes,
         trained_on=(*pupil.trained_on, identity_of(train)),
         configuration=plain(config),
-        metrics=final.summary(),
+        metrics=final,
     )
     save_weights(config.out / WEIGHTS_NAME, pupil.model, metadata)
-    result = {"final": final.summary(), "history": history, "duration_s": duration_s}
-    write_json(config.out / RESULT_NAME, result)
-    console = Console(soft_wrap=True)
-    console.print(f"{summary_line(config.out)}; weights in {config.out / WEIGHTS_NAME}")
+    write_json(config.out / RESULT_NAME, {"final": final, "history": history})
+    print(f"{summary_line(config.out)}; weights in {config.out / WEIGHTS_NAME}")
 
 
 def summary_line(out: Path) -> str:
     """One line on a finished run."""
-    final = json.loads((out / RESULT_NAME).read_text())["final"]
+    final = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))["final"]
     return (
         f"validation top-1 {100 * final['top1']:.1f} %, top-5 {100 * final['top5']:.1f} %, {final['clips']:.0f} clips"
     )

@@ -9,8 +9,8 @@ from scenebias.commands import run_command
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import ObjectiveConfig
 from scenebias.trainer import ScheduleConfig
-from scenebias.training_run import Pupil, RunConfig, identity_of, run_training
-from scenebias.weights import ensure_unseen, load_backbone, read_metadata
+from scenebias.training_run import Pupil, RunConfig, run_training
+from scenebias.weights import load_into, read_metadata
 from shards.dataset import ShardDataset
 
 
@@ -23,10 +23,14 @@ class TransferConfig(RunConfig):
     backbone: str = "r3d_18"
     """The video network of a run without --weights."""
     head_only: bool = False
-    """Train the new head alone, on the frozen backbone."""
-    force: bool = False
-    """Go on even where the weights have seen clips of --val."""
+    """Train the new head alone, on the frozen backbone of --weights."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=30))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ModelConfig(backbone=self.backbone)
+        if self.head_only and self.weights is None:
+            raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
 
 
 def main(config: TransferConfig) -> None:
@@ -35,16 +39,14 @@ def main(config: TransferConfig) -> None:
     def make_pupil(train: ShardDataset) -> Pupil:
         torch.manual_seed(config.schedule.seed)
         objective = ObjectiveConfig(objective="baseline")
-        classes = len(train.manifest.classes)
+        backbone = config.backbone if config.weights is None else read_metadata(config.weights).backbone
+        model = ActionModel(ModelConfig(backbone=backbone), len(train.manifest.classes))
         if config.weights is None:
-            return Pupil(ActionModel(ModelConfig(backbone=config.backbone), classes), objective)
-        metadata = read_metadata(config.weights)
-        ensure_unseen(metadata, identity_of(ShardDataset.open(config.val)), force=config.force)
-        model = ActionModel(ModelConfig(backbone=metadata.backbone), classes)
-        load_backbone(config.weights, model)
+            return Pupil(model, objective)
+        metadata = load_into(config.weights, model, head=False)
         if config.head_only:
             model.freeze_backbone()
-        return Pupil(model, objective, metadata.trained_on)
+        return Pupil(model, objective, config.weights, metadata.trained_on)
 
     run_training(config, "transfer", make_pupil)
 

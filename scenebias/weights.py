@@ -1,7 +1,7 @@
 """Weight files: safetensors that say which network they belong to and which videos they have seen."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from scenebias.backbones import BACKBONES
 from scenebias.model import ActionModel, ModelConfig
 from shards.atomic import atomic_write
 from shards.errors import UserError
@@ -18,6 +17,8 @@ from shards.errors import UserError
 FORMAT_VERSION = 1
 _KEY = "scenebias"
 _BACKBONE_PREFIX = "backbone."
+WHOLE = "all"
+"""The subset that holds all others of its split."""
 
 
 @dataclass(frozen=True)
@@ -63,59 +64,60 @@ def read_metadata(path: Path) -> WeightsMetadata:
     return _read(path, with_tensors=False)[0]
 
 
-def load_weights(path: Path, expected_backbone: str | None = None) -> tuple[ActionModel, WeightsMetadata]:
+def load_weights(path: Path) -> tuple[ActionModel, WeightsMetadata]:
     """The model of a weight file, on the CPU in training mode, and its description.
 
-    Raises `UserError` for a missing or damaged file, or one of another backbone than the expected.
+    Raises `UserError` for a missing or damaged file.
     """
     metadata, tensors = _read(path)
-    if expected_backbone is not None:
-        _check_backbone(path, metadata.backbone, expected_backbone)
-    if metadata.backbone not in BACKBONES:
-        raise UserError(
-            f"{path}: holds weights of {metadata.backbone}, which this program does not know; give weights of one of "
-            f"{', '.join(BACKBONES)}"
-        )
     model = ActionModel(ModelConfig(backbone=metadata.backbone), len(metadata.classes))
     _load(path, model, tensors)
     return model, metadata
 
 
-def load_backbone(path: Path, model: ActionModel) -> WeightsMetadata:
-    """Give ``model`` the backbone of a weight file for transfer, leave its action head new; return the description."""
+def load_into(path: Path, model: ActionModel, *, head: bool) -> WeightsMetadata:
+    """Give ``model`` the backbone of a weight file, and its action head too with ``head``; return the description.
+
+    Raises `UserError` for a missing or damaged file, or one of another backbone than the model's.
+    """
     metadata, tensors = _read(path)
-    _check_backbone(path, metadata.backbone, model.config.backbone)
-    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
-    seen = {name: tensor for name, tensor in tensors.items() if name.startswith(_BACKBONE_PREFIX)}
-    _load(path, model, kept | seen)
+    if metadata.backbone != model.config.backbone:
+        raise UserError(
+            f"{path}: holds weights of {metadata.backbone}, but the run is set to {model.config.backbone}; pass"
+            f" --backbone {metadata.backbone} or give weights of {model.config.backbone}"
+        )
+    if not head:
+        own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
+        tensors = own | {name: tensor for name, tensor in tensors.items() if name.startswith(_BACKBONE_PREFIX)}
+    _load(path, model, tensors)
     return metadata
 
 
-def seen_reason(metadata: WeightsMetadata, data: TrainedOn) -> str | None:
-    """Why ``data`` cannot test these weights fairly, as a clause; None if it can.
+def seen_reason(trained_on: Sequence[TrainedOn], data: TrainedOn) -> str | None:
+    """Why ``data`` cannot fairly test weights that were ``trained_on`` others, as a clause; None if it can.
 
     It cannot if the weights were trained on the very same shards or subset, or on any subset of another split of the
     same data set: such splits (UCF101, HMDB51) deal the same videos anew into training and test.
     """
-    for seen in metadata.trained_on:
+    for seen in trained_on:
         if seen.digest == data.digest:
             return f"the weights were trained on these very shards ({_name(seen)})"
         if seen.dataset != data.dataset:
             continue
         if seen.split != data.split:
             return f"the weights were trained on {_name(seen)}, which shares videos with {_name(data)}"
-        if seen.subset == data.subset:
+        if seen.subset == data.subset or WHOLE in (seen.subset, data.subset):
             return f"the weights were trained on {_name(seen)}"
     return None
 
 
-def ensure_unseen(metadata: WeightsMetadata, data: TrainedOn, *, force: bool = False) -> None:
+def ensure_unseen(trained_on: Sequence[TrainedOn], data: TrainedOn, *, force: bool = False) -> None:
     """Refuse, with a `UserError`, to evaluate weights on videos that they were trained on, unless forced."""
-    reason = seen_reason(metadata, data)
+    reason = seen_reason(trained_on, data)
     if reason is not None and not force:
         raise UserError(
-            f"cannot evaluate on {_name(data)}: {reason}; choose weights that have not seen it, or "
-            "pass --force to measure it all the same"
+            f"cannot evaluate on {_name(data)}: {reason}; choose weights that have not seen it, tell data sets apart by"
+            " name when packing them (--dataset, --subset), or pass --force to measure it all the same"
         )
 
 
@@ -144,20 +146,14 @@ def _parse(path: Path, description: str) -> WeightsMetadata:
         if version == FORMAT_VERSION:
             fields["classes"] = tuple(fields["classes"])
             fields["trained_on"] = tuple(TrainedOn(**seen) for seen in fields["trained_on"])
-            return WeightsMetadata(**fields)
+            metadata = WeightsMetadata(**fields)
+            ModelConfig(backbone=metadata.backbone)
+            return metadata
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: its description cannot be read ({error}); copy it again, or give another") from error
     raise UserError(
         f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; use the version that wrote it"
     )
-
-
-def _check_backbone(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        raise UserError(
-            f"{path}: holds weights of {found}, but the run is set to {expected}; pass --backbone {found} or give "
-            f"weights of {expected}"
-        )
 
 
 def _load(path: Path, model: ActionModel, tensors: dict[str, Tensor]) -> None:

@@ -46,7 +46,8 @@ class ShardDataset:
         frame_counts: int64 (N,).
         frame_sizes: int64 (N, 2), height and width of the stored frames.
         shard_starts: int64 (shards + 1,), the first sample of every shard, then N.
-        has_masks: Whether any clip has human masks.
+        mask_count: Clips that have human masks.
+        scene_count: Clips that have a scene label.
         scenes: float16 (N, 365), rows of zeros where a clip has no scene label; None where no clip has one.
     """
 
@@ -62,7 +63,8 @@ class ShardDataset:
         self.frame_counts: NDArray[np.int64] = samples["frame_count"].astype(np.int64)
         self.frame_sizes: NDArray[np.int64] = np.stack([samples["height"], samples["width"]], axis=1).astype(np.int64)
         self.shard_starts: NDArray[np.int64] = np.cumsum([0] + [shard.samples for shard in manifest.shards])
-        self.has_masks = bool(samples["masks"]["bytes"].any())
+        self.mask_count = int(np.count_nonzero(samples["masks"]["bytes"]))
+        self.scene_count = int(np.count_nonzero(samples["scene"]["bytes"]))
         self._shard_file: Callable[[int], _ShardFile] = lru_cache(maxsize=OPEN_FILES)(self._open_shard)
 
     @classmethod
@@ -90,9 +92,14 @@ class ShardDataset:
         return len(self._samples)
 
     @property
+    def has_masks(self) -> bool:
+        """Whether any clip has human masks."""
+        return self.mask_count > 0
+
+    @property
     def has_scenes(self) -> bool:
         """Whether any clip has a scene label."""
-        return self.scenes is not None
+        return self.scene_count > 0
 
     def mask_size(self, i: int) -> tuple[int, int]:
         """Height and width of the masks of clip ``i``; (0, 0) where it has none."""

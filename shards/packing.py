@@ -9,6 +9,7 @@ Arrays: N frames, H height, W width, C colours, S scene categories.
 import hashlib
 import json
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -141,7 +142,7 @@ def pack(
         partial(make_sample, entry, labels[entry.class_name], config, mask_source, scene_NS[i] if scene_NS else None)
         for i, entry in zip(order, entries, strict=True)
     )
-    workers = config.workers or os.cpu_count() or 1
+    workers = config.workers or len(os.sched_getaffinity(0))
     broken: dict[str, str] = {}
     without_masks: list[str] = []
     with (
@@ -247,15 +248,18 @@ def _in_order(
 def _fingerprint(
     listing: Listing, config: PackConfig, mask_source: MaskSource | None, scene_NS: list[np.ndarray] | None
 ) -> str:
-    """SHA-256 over all that decides the output, with a file's size standing for its content."""
+    """SHA-256 over all that decides the output; the size of a video stands for its content.
 
-    def size(path: Path | None) -> int | None:
-        return path.stat().st_size if path else None
+    Masks are read: regenerated ones often have the size of those before.
+    """
+
+    def checksum(path: Path | None) -> int | None:
+        return zlib.crc32(path.read_bytes()) if path else None
 
     request = [
         [listing.dataset, listing.split, listing.subset, listing.classes, _output_options(config)],
         [
-            [e.name, e.start_frame, e.end_frame, size(e.path), mask_source and size(mask_source.path(e))]
+            [e.name, e.start_frame, e.end_frame, e.path.stat().st_size, mask_source and checksum(mask_source.path(e))]
             for e in listing.clips
         ],
         [entry.name for entry in listing.missing],

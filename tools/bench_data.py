@@ -12,8 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,6 @@ import torch
 import webdataset
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -32,8 +30,9 @@ from torchvision.transforms import v2
 from dali_pipelines.augmentation import ClipConfig, Windows, draw_training_windows, frame_indices
 from dali_pipelines.graph import build_clip_pipeline
 from dali_pipelines.loader import TrainLoader
-from scenebias.commands import run_command
-from shards.atomic import write_json
+from scenebias.commands import run_command, write_output
+from scenebias.progress import ProgressDisplay
+from scenebias.run_record import package_versions, plain
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder
@@ -85,11 +84,11 @@ def main(config: BenchData) -> None:
             "webdataset, whole clips": whole_clips(dataset, config, device),
             "PyTorch, frames on disk": frames_on_disk(config, windows, dataset, Path(frames_folder), device),
         }
-        rates = measure(passes, config.repeats, device, console)
+        rates = measure(passes, config.repeats, device)
     results = summarise(rates)
     console.print(results_table(results))
     if config.json is not None:
-        write_json(config.json, {"options": describe(config), "machine": describe_machine(device), "results": results})
+        write_output(config.json, {"options": plain(config), "machine": describe_machine(device), "results": results})
 
 
 def plan_windows(dataset: ShardDataset, config: BenchData) -> list[Windows]:
@@ -271,17 +270,19 @@ def cut(frames_TCHW: Tensor, roi_22: np.ndarray, size: int) -> Tensor:
     return clip_TCSS.permute(0, 2, 3, 1).contiguous()
 
 
-def measure(passes: dict[str, Pass], repeats: int, device: torch.device, console: Console) -> dict[str, list[float]]:
+def measure(passes: dict[str, Pass], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Clips a second of every pass, by loader. The first round warms up and is not counted."""
     rates: dict[str, list[float]] = {name: [] for name in passes}
-    for repeat in track(range(repeats + 1), "measuring", console=console, transient=True):
-        for name, run in passes.items():
-            start = time.perf_counter()
-            clips = sum(run())
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if repeat:
-                rates[name].append(clips / (time.perf_counter() - start))
+    with ProgressDisplay("measuring", (repeats + 1) * len(passes), "passes") as progress:
+        for repeat in range(repeats + 1):
+            for name, run in passes.items():
+                start = time.perf_counter()
+                clips = sum(run())
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if repeat:
+                    rates[name].append(clips / (time.perf_counter() - start))
+                progress.advance()
     return rates
 
 
@@ -311,20 +312,14 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def describe(config: BenchData) -> dict[str, Any]:
-    """The options, as JSON holds them."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
-
-
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on."""
-    packages = ("nvidia-dali-cuda130", "pillow", "torch", "torchvision", "webdataset")
     return {
         "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cpus": len(os.sched_getaffinity(0)),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
+        "versions": package_versions(),
     }
 
 

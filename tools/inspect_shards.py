@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenebias.commands import run_command
+from scenebias.commands import run_command, write_output
 from scenebias.inspection import Summary, render_page, scene_name, summarize
-from shards.atomic import atomic_write
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import rebuild_index
@@ -51,7 +50,7 @@ def main(config: InspectShards) -> int:
     dataset = ShardDataset.open(config.directory)
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)
     if config.html:
-        write_page(config.html, render_page(dataset, config.samples_per_class, scene_names))
+        write_output(config.html, render_page(dataset, config.samples_per_class, scene_names))
         console.print(Text(f"wrote {config.html}"))
     if not config.verify:
         return 0
@@ -97,15 +96,6 @@ def read_scene_names(path: Path) -> tuple[str, ...]:
             f"--scene-names {path}: {len(names)} names instead of {SCENE_COUNT}; give categories_places365.txt"
         )
     return names
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write the page, whole or not at all."""
-    try:
-        with atomic_write(path) as file:
-            file.write(page.encode())
-    except OSError as error:
-        raise UserError(f"--html {path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 if __name__ == "__main__":

@@ -7,22 +7,22 @@ from typing import Literal
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from dali_pipelines import EvalLoader
-from scenebias.bias import scene_bias, scenes_of
-from scenebias.commands import run_command
+from scenebias.bias import scene_bias
+from scenebias.commands import run_command, write_output
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
 from scenebias.masked_clip import mask_out_humans
-from scenebias.measures import scene_probe, swap_to_scene_rate
+from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
-from scenebias.report import Section, chart, frame_rows, loss_curves, paragraph, picture, read_log, table, write_report
+from scenebias.progress import ProgressDisplay
+from scenebias.report import Section, chart, frame_rows, loss_curves, page, paragraph, picture, read_log, table
+from scenebias.scenes import require_scenes
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import WEIGHTS_NAME, clip_config_of, evaluation_loader_for
 from scenebias.weights import load_weights
-from shards.atomic import write_json
 from shards.dataset import ShardDataset
 
 ARMS = ("baseline", "debias")
@@ -61,11 +61,9 @@ class DemoData:
         self.splits = {name: ShardDataset.open(shards / name) for name in SPLITS}
         train, test = self.splits["train"], self.splits["test"]
         self.actions = len(train.manifest.classes)
-        self.bias = scene_bias(
-            scenes_of(train), np.asarray(train.labels), scenes_of(test), np.asarray(test.labels), self.actions
-        )
-        classifier = fit_softmax_regression(scenes_of(train), np.asarray(train.labels), self.actions)
-        self.scene_action_of_swapped_N = classifier.predict(scenes_of(self.splits["swapped"]))
+        classifier = fit_softmax_regression(require_scenes(train), train.labels, self.actions)
+        self.bias = scene_bias(classifier, require_scenes(test), test.labels, self.actions)
+        self.scene_action_of_swapped_N = classifier.predict(require_scenes(self.splits["swapped"]))
 
 
 def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, float]:
@@ -83,6 +81,7 @@ def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, flo
         return evaluate_model(model, loader(split), data.actions, place)
 
     swapped = evaluate("swapped")
+    probe = probe_arm(model, loader("target-train"), loader("target-test"), place)
     hidden = evaluate_model(model, loader("test"), data.actions, place, change=hide_humans("frame_mean"))
     return {
         "test": evaluate("test").top1,
@@ -92,14 +91,15 @@ def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, flo
         "human_only": evaluate("human-only").top1,
         "hidden": hidden.top1,
         "hidden_entropy": hidden.entropy,
-        "scene_probe": probe_arm(model, loader("target-train"), loader("target-test"), place),
+        "scene_probe": probe.accuracy,
+        "scene_probe_chance": probe.chance,
     }
 
 
-def probe_arm(model: ActionModel, train: EvalLoader, test: EvalLoader, place: ProcessPlace) -> float:
-    """Accuracy of the scene probe on clips whose scenes are independent of their actions."""
+def probe_arm(model: ActionModel, train: EvalLoader, test: EvalLoader, place: ProcessPlace) -> SceneProbe:
+    """The scene probe on clips whose scenes are independent of their actions."""
     features = [extract_features(model, loader, place) for loader in (train, test)]
-    return scene_probe(features[0], scenes_of(train.dataset), features[1], scenes_of(test.dataset)).accuracy
+    return scene_probe(features[0], require_scenes(train.dataset), features[1], require_scenes(test.dataset))
 
 
 def final_top1(run: Path) -> float:
@@ -109,7 +109,7 @@ def final_top1(run: Path) -> float:
 
 def training_s(run: Path) -> float:
     """Seconds that a run spent in training steps."""
-    return sum(entry["train_s"] for entry in read_log(run, "epoch"))
+    return sum(entry["step_s"] for entry in read_log(run, "step"))
 
 
 def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measure]:
@@ -118,6 +118,7 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
     def percent(key: str) -> dict[str, float]:
         return {arm: 100 * numbers[key] for arm, numbers in arms.items()}
 
+    chance = arms["baseline"]["scene_probe_chance"]
     transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, "scratch")}
     return [
         Measure("usual scenes: accuracy", "↑", "%", percent("test")),
@@ -127,7 +128,7 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
         Measure("human alone: accuracy", "↑", "%", percent("human_only")),
         Measure("human hidden: accuracy", "↓", "%", percent("hidden")),
         Measure("human hidden: entropy", "↑", "nats", {arm: n["hidden_entropy"] for arm, n in arms.items()}),
-        Measure("scene probe, frozen features", "↓", "%", percent("scene_probe")),
+        Measure(f"scene probe (chance {100 * chance:.0f} %)", "↓", "%", percent("scene_probe")),
         Measure("new actions, after transfer", "↑", "%", transfer),
         Measure("pretraining time", "↓", "s", {arm: training_s(out / f"pretrain-{arm}") for arm in ARMS}),
     ]
@@ -154,10 +155,11 @@ def main(config: ResultsConfig) -> None:
     """Measure the demo's models, print the table and write report.html."""
     data = DemoData(config.out / "shards")
     with distributed_session() as place:
-        arms = {
-            arm: measure_arm(config.out / f"pretrain-{arm}", data, place)
-            for arm in track(ARMS, "measuring", console=Console(stderr=True))
-        }
+        arms = {}
+        with ProgressDisplay("measuring", len(ARMS), "models") as progress:
+            for arm in ARMS:
+                arms[arm] = measure_arm(config.out / f"pretrain-{arm}", data, place)
+                progress.advance()
         strip = example_strip(data.splits["train"], place, config.out / "pretrain-debias")
     measures = collect_measures(config.out, arms)
     header = ("measure", "", "scratch", "baseline", "debiased")
@@ -166,13 +168,12 @@ def main(config: ResultsConfig) -> None:
     for row in rows:
         printed.add_row(*row)
     Console().print(printed)
-    write_json(
+    write_output(
         config.out / "results.json",
         {"b_scene": data.bias.bias, "measures": [{"name": m.name, "unit": m.unit, **m.values} for m in measures]},
     )
     curves = loss_curves({arm: config.out / f"pretrain-{arm}" for arm in ARMS})
-    write_report(
-        config.out / "report.html",
+    report = page(
         "scenebias: the demo world",
         [
             Section(
@@ -192,7 +193,8 @@ def main(config: ResultsConfig) -> None:
             ),
         ],
     )
-    Console(soft_wrap=True).print(f"report: {config.out / 'report.html'}")
+    write_output(config.out / "report.html", report)
+    print(f"report: {config.out / 'report.html'}")
 
 
 if __name__ == "__main__":

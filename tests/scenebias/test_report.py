@@ -15,12 +15,12 @@ from scenebias.report import (
     chart,
     frame_rows,
     loss_curves,
+    page,
     paragraph,
     picture,
     read_log,
     smooth,
     table,
-    write_report,
 )
 
 
@@ -52,23 +52,22 @@ def test_the_page_carries_its_pictures_and_loads_nothing(tmp_path: Path) -> None
     curves = loss_curves({"a": write_log(tmp_path / "a", False), "b": write_log(tmp_path / "b", True)})
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     body = chart(curves, "curves") + picture(pixels, "frames")
-    write_report(tmp_path / "r.html", "A & B", [Section("Training <1>", paragraph("x < y") + body)])
-    page = Elements((tmp_path / "r.html").read_text())
-    sources = [attributes["src"] for tag, attributes in page.found if tag == "img"]
+    elements = Elements(page("A & B", [Section("Training <1>", paragraph("x < y") + body)]))
+    sources = [attributes["src"] for tag, attributes in elements.found if tag == "img"]
     assert len(sources) == 2
     assert all(source is not None and source.startswith("data:image/") for source in sources)
-    assert not [a for _, attributes in page.found for a in attributes if a in ("href", "srcset")]
-    assert "script" not in {tag for tag, _ in page.found}
+    assert not [a for _, attributes in elements.found for a in attributes if a in ("href", "srcset")]
+    assert "script" not in {tag for tag, _ in elements.found}
     svg = base64.b64decode(sources[0].split(",")[1]).decode()  # type: ignore[union-attr]
     assert not re.search(r'href="(?!#)', svg)
-    assert "Training <1>" in page.text
-    assert "x < y" in page.text
+    assert "Training <1>" in elements.text
+    assert "x < y" in elements.text
 
 
 def test_a_table_shows_every_cell_as_text() -> None:
-    page = Elements(table(["a", "<b>"], [["1", "2 & 3"], ["<i>", "–"]]))
-    assert page.text == "a<b>12 & 3<i>–"
-    assert "i" not in {tag for tag, _ in page.found}
+    elements = Elements(table(["a", "<b>"], [["1", "2 & 3"], ["<i>", "–"]]))
+    assert elements.text == "a<b>12 & 3<i>–"
+    assert "i" not in {tag for tag, _ in elements.found}
 
 
 def test_log_lines_are_told_apart(tmp_path: Path) -> None:

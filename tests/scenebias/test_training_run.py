@@ -46,7 +46,7 @@ def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> Pretr
 
 def step_lines(out: Path) -> list[dict[str, float]]:
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    untimed = {"data_wait_share", "clips_per_s"}
+    untimed = {"step_s", "data_wait_share", "clips_per_s"}
     return [{k: v for k, v in e.items() if k not in untimed} for e in entries if e["kind"] == "step"]
 
 
@@ -118,36 +118,123 @@ def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
     pretrain(config)
     assert "complete already" in capsys.readouterr().out
     assert (config.out / "weights.safetensors").stat().st_mtime_ns == before.st_mtime_ns
-    with pytest.raises(UserError, match=r"another run .*learning_rate"):
+    with pytest.raises(UserError, match=r"another run \(optimization.learning_rate was 0.01 and is now 0.02\)"):
         pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
 
 
-def test_two_processes_take_the_same_steps_as_one(config: PretrainConfig, tmp_path: Path) -> None:
-    """BatchNorm sees half the batch on each rank, so only the first loss of a frozen start can agree: the data does."""
-    arguments = (
-        f"--train {config.train} --val {config.val} --frames 8 --size 32 --backbone small3d --epochs 1 --batch-size 6"
-        f" --objective debias --learning-rate 1e-9 --out {tmp_path / 'two'}"
-    ).split()
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launch, "-m", "scenebias.pretrain", *arguments], capture_output=True, text=True, timeout=240, check=False
+def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    pretrain(config)
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave"))
+    with pytest.raises(UserError, match=r"another run \(data.train.d"):
+        pretrain(replace(config, train=other))
+    weights = config.out / "weights.safetensors"
+    tuned = TransferConfig(
+        train=other, val=config.val, out=tmp_path / "tuned", clip=CLIP, weights=weights, force=True,
+        schedule=ScheduleConfig(epochs=1, batch_size=4),
+    )  # fmt: skip
+    transfer(tuned)
+    weights.write_bytes((tmp_path / "tuned" / "weights.safetensors").read_bytes())
+    with pytest.raises(UserError, match="initial_weights_sha256"):
+        transfer(tuned)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_weights(config: PretrainConfig) -> None:
+    with pytest.raises(UserError, match=r"no longer finite in epoch .*--learning-rate"):
+        pretrain(replace(config, optimization=OptimizationConfig(learning_rate=1e30)))
+    assert not (config.out / "weights.safetensors").exists()
+
+
+def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_clips(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    pretrain(config)
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave"))
+    again = replace(
+        config, train=other, val=config.train, out=tmp_path / "again", init=config.out / "weights.safetensors"
     )
+    with pytest.raises(UserError, match="trained on these very shards"):
+        pretrain(again)
+    assert not again.out.exists()
+    pretrain(replace(again, force=True))
+    assert len(read_metadata(again.out / "weights.safetensors").trained_on) == 2
+
+
+def test_a_transfer_that_could_not_work_is_refused_by_name(config: PretrainConfig) -> None:
+    common = {"train": config.train, "val": config.val, "out": config.out}
+    with pytest.raises(ValueError, match="head_only needs weights"):
+        TransferConfig(head_only=True, **common)
+    with pytest.raises(ValueError, match="backbone must be one of"):
+        TransferConfig(backbone="nosuch", **common)
+
+
+def run_in_processes(count: int, module: str, *arguments: object) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "-m", module]
+    command = [*launch, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    log = step_lines(tmp_path / "two")
-    assert [entry["global_step"] for entry in log] == [0, 1]
-    result = json.loads((tmp_path / "two" / "result.json").read_text())
-    assert result["final"]["clips"] == 7
-    one = replace(
-        config,
-        out=tmp_path / "one",
-        model=ModelConfig(backbone="small3d"),
-        schedule=ScheduleConfig(epochs=1, batch_size=6),
-        optimization=OptimizationConfig(learning_rate=1e-9),
-    )
-    pretrain(one)
-    for two_ranks, one_rank in zip(log, step_lines(one.out), strict=True):
-        assert two_ranks["effective_share"] == one_rank["effective_share"]
-        assert two_ranks["action_loss"] == pytest.approx(one_rank["action_loss"], rel=0.25)
+
+
+@pytest.fixture(scope="module")
+def two_process_run(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A debiasing run in two processes, whose shares of a batch have different sizes."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    options = [
+        "--frames",
+        "8",
+        "--size",
+        "32",
+        "--backbone",
+        "small3d",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "7",
+        "--learning-rate",
+        "0.05",
+    ]
+    places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", out)
+    run_in_processes(2, "scenebias.pretrain", *options, "--learning-rate", 0.05, *places)
+    return out
+
+
+def test_what_two_processes_measured_is_what_their_weights_do(
+    two_process_run: Path, tiny_test_dataset: Path, tmp_path: Path
+) -> None:
+    """Every rank's BatchNorm sees other clips: the statistics must be shared before the last evaluation."""
+    weights = two_process_run / "weights.safetensors"
+    evaluate(EvaluateConfig(weights=weights, data=(tiny_test_dataset,), json=tmp_path / "e.json"))
+    numbers = json.loads((tmp_path / "e.json").read_text())[str(tiny_test_dataset)]
+    assert numbers == pytest.approx(json.loads((two_process_run / "result.json").read_text())["final"], abs=1e-5)
+    assert numbers["clips"] == 7
+
+
+def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_in_the_way(
+    two_process_run: Path, tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path
+) -> None:
+    options = [
+        "--head-only",
+        "--force",
+        "--frames",
+        "8",
+        "--size",
+        "32",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "7",
+        "--learning-rate",
+        "0.5",
+    ]
+    weights = two_process_run / "weights.safetensors"
+    places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--weights", weights, "--learning-rate", 0.5)
+    for count in (1, 2):
+        run_in_processes(count, "scenebias.transfer", *options, *places, "--out", tmp_path / str(count))
+    one, two = (load_weights(tmp_path / count / "weights.safetensors")[0].head for count in "12")
+    torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=1e-4, atol=1e-6)
+    for a, b in zip(step_lines(tmp_path / "1"), step_lines(tmp_path / "2"), strict=True):
+        assert a["action_loss"] == pytest.approx(b["action_loss"], rel=1e-4)
 
 
 def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig, tmp_path: Path) -> None:
@@ -185,7 +272,11 @@ def test_evaluation_cuts_clips_as_training_did_and_agrees_with_its_last_result(
     assert numbers == pytest.approx(json.loads((config.out / "result.json").read_text())["final"])
     with pytest.raises(UserError, match="train"):
         evaluate(EvaluateConfig(weights=weights, data=(config.train,)))
-    evaluate(EvaluateConfig(weights=weights, data=(config.train,), hide_humans="white", force=True))
+    with pytest.raises(UserError, match="human masks for 11 of its 12 clips"):
+        evaluate(EvaluateConfig(weights=weights, data=(config.train,), hide_humans="white", force=True))
+    evaluate(EvaluateConfig(weights=weights, data=(config.val,), hide_humans="white", json=tmp_path / "hidden.json"))
+    hidden = json.loads((tmp_path / "hidden.json").read_text())[str(config.val)]
+    assert hidden["entropy"] != numbers["entropy"]
 
 
 def make_dataset(directory: Path, sample: Callable, classes: tuple[str, ...], count: int = 8, **options) -> Path:
@@ -208,7 +299,7 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "other has other classes": replace(config, val=other),
         "the very clips of": replace(config, val=config.train),
         "maskless has none.*--masks": replace(config, train=maskless),
-        "sceneless has none.*--scenes": replace(config, train=sceneless),
+        "sceneless has scene labels for 0 of its 8 clips.*--scenes": replace(config, train=sceneless),
         "two for each of 1 processes": replace(config, schedule=ScheduleConfig(batch_size=1)),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
     }

@@ -14,7 +14,7 @@ from scenebias.weights import (
     TrainedOn,
     WeightsMetadata,
     ensure_unseen,
-    load_backbone,
+    load_into,
     load_weights,
     read_metadata,
     save_weights,
@@ -49,7 +49,7 @@ def weights(tmp_path: Path, model: ActionModel) -> Path:
 
 
 def test_weights_and_description_come_back_as_they_went(weights: Path, model: ActionModel) -> None:
-    loaded, metadata = load_weights(weights, expected_backbone="small3d")
+    loaded, metadata = load_weights(weights)
     assert metadata == METADATA == read_metadata(weights)
     clip_BTHWC = torch.randint(256, (2, 4, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -67,17 +67,25 @@ def test_transfer_takes_the_backbone_and_leaves_the_new_head(weights: Path, mode
     torch.manual_seed(1)
     new = ActionModel(ModelConfig("small3d", dropout=0.2), 5)
     head = {name: tensor.clone() for name, tensor in new.head.state_dict().items()}
-    assert load_backbone(weights, new) == METADATA
+    assert load_into(weights, new, head=False) == METADATA
     torch.testing.assert_close(dict(new.backbone.state_dict()), dict(model.backbone.state_dict()), rtol=0, atol=0)
     assert all(torch.equal(tensor, head[name]) for name, tensor in new.head.state_dict().items())
 
 
 def test_weights_of_another_backbone_name_file_both_backbones_and_the_remedy(weights: Path) -> None:
     message = r"weights.safetensors: holds weights of small3d, but the run is set to r3d_18; pass --backbone small3d"
-    with pytest.raises(UserError, match=message):
-        load_weights(weights, expected_backbone="r3d_18")
-    with pytest.raises(UserError, match=message):
-        load_backbone(weights, ActionModel(ModelConfig("r3d_18"), 2))
+    for head in (False, True):
+        with pytest.raises(UserError, match=message):
+            load_into(weights, ActionModel(ModelConfig("r3d_18"), 2), head=head)
+
+
+def test_backbone_and_head_go_into_a_model_of_other_settings(weights: Path, model: ActionModel) -> None:
+    new = ActionModel(ModelConfig("small3d", dropout=0.2), 2)
+    assert load_into(weights, new, head=True) == METADATA
+    assert new.config.dropout == 0.2
+    torch.testing.assert_close(dict(new.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+    with pytest.raises(UserError, match="do not fit small3d"):
+        load_into(weights, ActionModel(ModelConfig("small3d"), 5), head=True)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -121,7 +129,7 @@ def test_unknown_backbone_and_misfit_tensors_are_refused(weights: Path, model: A
     description = {"scenebias": json.dumps(asdict(METADATA))}
     tensors = load_file(weights)
     save_file(tensors, weights, metadata={"scenebias": json.dumps(asdict(replace(METADATA, backbone="small4d")))})
-    with pytest.raises(UserError, match="weights of small4d, which this program does not know"):
+    with pytest.raises(UserError, match=r"description cannot be read.*backbone must be one of .*small4d"):
         load_weights(weights)
     save_file(tensors | {"head.1.bias": torch.zeros(3)}, weights, metadata=description)
     with pytest.raises(UserError, match=r"1 tensors do not fit small3d \(first: head.1.bias\)"):
@@ -129,7 +137,7 @@ def test_unknown_backbone_and_misfit_tensors_are_refused(weights: Path, model: A
     del tensors["backbone.trunk.0.0.weight"]
     save_file(tensors, weights, metadata=description)
     with pytest.raises(UserError, match=r"1 tensors do not fit small3d \(first: backbone.trunk.0.0.weight\)"):
-        load_backbone(weights, model)
+        load_into(weights, model, head=False)
 
 
 @pytest.mark.parametrize(
@@ -139,15 +147,16 @@ def test_unknown_backbone_and_misfit_tensors_are_refused(weights: Path, model: A
         (replace(UCF, digest="repacked"), "trained on ucf101 1 train$"),
         (replace(UCF, split="2", subset="test", digest="u2"), "ucf101 1 train, which shares videos with ucf101 2 test"),
         (TrainedOn("renamed", "", "", "k"), "these very shards"),
+        (replace(UCF, subset="all", digest="whole"), "trained on ucf101 1 train$"),
     ],
 )
 def test_seen_videos_cannot_test_the_weights(data: TrainedOn, message: str) -> None:
-    reason = seen_reason(METADATA, data)
+    reason = seen_reason(METADATA.trained_on, data)
     assert reason is not None
     assert re.search(message, reason)
     with pytest.raises(UserError, match=r"cannot evaluate on .*--force"):
-        ensure_unseen(METADATA, data)
-    ensure_unseen(METADATA, data, force=True)
+        ensure_unseen(METADATA.trained_on, data)
+    ensure_unseen(METADATA.trained_on, data, force=True)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +168,5 @@ def test_seen_videos_cannot_test_the_weights(data: TrainedOn, message: str) -> N
     ],
 )
 def test_unseen_videos_are_accepted(data: TrainedOn) -> None:
-    assert seen_reason(METADATA, data) is None
-    ensure_unseen(METADATA, data)
+    assert seen_reason(METADATA.trained_on, data) is None
+    ensure_unseen(METADATA.trained_on, data)
