@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
+from scenebias.cpu_memory import keep_freed_memory
 from shards.errors import UserError
 
 
@@ -62,6 +63,8 @@ def distributed_session() -> Iterator[ProcessPlace]:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     place = ProcessPlace(rank, world_size, device)
     if world_size == 1:
         yield place
