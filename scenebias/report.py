@@ -99,11 +99,11 @@ def loss_curves(runs: Mapping[str, Path]) -> Figure:
     figure = Figure(figsize=(3.6 * (len(shown) + 1), 2.8), layout="constrained")
     axes = figure.subplots(1, len(shown) + 1)
     for axis, name in zip(axes, shown, strict=False):
-        for run, entries in steps.items():
+        for colour, (run, entries) in enumerate(steps.items()):
             points = [(entry["global_step"], entry[name]) for entry in entries if name in entry]
             if points:
                 at, values = zip(*points, strict=True)
-                axis.plot(at, smooth(values, 25), label=run)
+                axis.plot(at, smooth(values, 25), color=f"C{colour}", label=run)
         axis.set(title=names[name], xlabel="step")
     for run, path in runs.items():
         epochs = read_log(path, "epoch")

@@ -21,7 +21,7 @@ step "2/5 packing"
 for split in train test swapped scene-only human-only target-train target-test; do
     world=$out/world/$split
     python tools/make_shards.py folder --root "$world/videos" --masks "$world/masks" --scenes "$world/scene_probs.npz" \
-        --dataset demo --subset "$split" --height 64 --out "$out/shards/$split"
+        --dataset demo --subset "$split" --height 64 --mask-scale 1 --out "$out/shards/$split"
 done
 
 step "3/5 pretraining a baseline and a debiased model"
