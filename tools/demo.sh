@@ -28,7 +28,7 @@ step "3/5 pretraining a baseline and a debiased model"
 # In this world the scene nearly is the action, so unlearning it hard would unlearn the action: a small --alpha-scene.
 for objective in baseline debias; do
     train scenebias.pretrain --train "$out/shards/train" --val "$out/shards/test" --objective "$objective" \
-        --alpha-scene 0.03 --alpha-mask 0.5 --backbone small3d --epochs 40 --learning-rate 4e-3 "${small[@]}" \
+        --alpha-scene 0.03 --alpha-mask 0.5 --backbone small3d --epochs 30 --learning-rate 4e-3 "${small[@]}" \
         --out "$out/pretrain-$objective"
 done
 
@@ -37,7 +37,7 @@ for start in baseline debias scratch; do
     weights=(--weights "$out/pretrain-$start/weights.safetensors")
     [[ $start == scratch ]] && weights=(--backbone small3d)
     train scenebias.transfer "${weights[@]}" --train "$out/shards/target-train" --val "$out/shards/target-test" \
-        --epochs 30 --learning-rate 2e-3 "${small[@]}" --out "$out/transfer-$start"
+        --epochs 20 --learning-rate 2e-3 "${small[@]}" --out "$out/transfer-$start"
 done
 
 step "5/5 measuring"
