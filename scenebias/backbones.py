@@ -7,7 +7,7 @@ None comes with pretrained weights: to pretrain them is the point of the project
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,8 @@ def _small3d() -> Backbone:
     return Backbone(trunk, feature_count=128)
 
 
-BACKBONES: dict[str, Callable[[], Backbone]] = {
+BackboneName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "small3d"]
+BACKBONES: dict[BackboneName, Callable[[], Backbone]] = {
     "r3d_18": partial(_video_resnet, r3d_18),
     "mc3_18": partial(_video_resnet, mc3_18),
     "r2plus1d_18": partial(_video_resnet, r2plus1d_18),

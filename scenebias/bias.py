@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
 from scenebias.scenes import require_scenes
 from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regression
@@ -52,8 +53,14 @@ def scene_bias(classifier: SoftmaxRegression, scene_NS: np.ndarray, label_N: np.
 def main(config: BiasConfig) -> None:
     """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019)."""
     train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
-    if train.manifest.classes != val.manifest.classes:
-        raise UserError(f"{config.val} has other classes than {config.train}: give two parts of one data set")
+    require_same_classes(
+        val.manifest.classes,
+        train.manifest.classes,
+        f"--val {config.val} has other classes than --train {config.train}",
+        "pack both with the same list of classes (tools/make_shards.py --classes)",
+    )
+    if train.manifest.digest == val.manifest.digest:
+        raise UserError(f"--val {config.val} holds the very clips of --train {config.train}: give the test clips")
     actions = len(train.manifest.classes)
     classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
     result = scene_bias(classifier, require_scenes(val), val.labels, actions)

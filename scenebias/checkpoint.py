@@ -1,6 +1,5 @@
 """Checkpoints of a run: written atomically, the last few kept, the newest readable one loaded."""
 
-import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,11 @@ class CheckpointFolder:
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a checkpoint, readable or not."""
+        return bool(self._paths())
+
     def save(self, state: TrainingState, global_step: int) -> Path:
         """Write ``state``, then remove all but the newest ``KEPT`` checkpoints."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,6 @@ class CheckpointFolder:
         for path in reversed(self._paths()):
             try:
                 return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
-            except (RuntimeError, EOFError, OSError, ValueError, TypeError, pickle.UnpicklingError) as error:
+            except Exception as error:  # torch.load meets damage with errors of a dozen types
                 warnings.warn(f"checkpoint {path} cannot be read ({error}); trying the one before", stacklevel=2)
         return None

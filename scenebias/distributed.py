@@ -48,6 +48,11 @@ class ProcessPlace:
             torch.distributed.barrier()
 
 
+def is_main_process() -> bool:
+    """Whether this is the process of rank 0, or the only one; known before the processes join."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def distributed_session() -> Iterator[ProcessPlace]:
     """Join the process group that ``torchrun`` describes; alone without it. GPUs with nccl, else the CPU with gloo."""

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
 from scenebias.distributed import distributed_session
 from scenebias.evaluation import evaluate_model, hide_humans
@@ -49,11 +51,12 @@ def main(config: EvaluateConfig) -> None:
     model, metadata = load_weights(config.weights)
     datasets = [ShardDataset.open(directory) for directory in config.data]
     for dataset in datasets:
-        if dataset.manifest.classes != metadata.classes:
-            raise UserError(
-                f"{dataset.directory} has other classes than {config.weights}:"
-                " give data of the same classes, or make a new head with python -m scenebias.transfer"
-            )
+        require_same_classes(
+            dataset.manifest.classes,
+            metadata.classes,
+            f"{dataset.directory} has other classes than {config.weights}",
+            "give data of the same classes, or make a new head with python -m scenebias.transfer",
+        )
         if config.hide_humans is not None and dataset.mask_count < len(dataset):
             raise UserError(
                 f"{dataset.directory} has human masks for {dataset.mask_count} of its {len(dataset)} clips, and all are"
@@ -61,7 +64,7 @@ def main(config: EvaluateConfig) -> None:
             )
         ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
     change = None if config.hide_humans is None else hide_humans(config.hide_humans)
-    table = Table("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy", title=str(config.weights))
+    table = Table("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy", title=escape(str(config.weights)))
     results = {}
     with distributed_session() as place:
         model.to(place.device).to(memory_format=torch.channels_last_3d)
@@ -72,7 +75,8 @@ def main(config: EvaluateConfig) -> None:
             numbers = evaluate_model(model, loader, model.action_count, place, change=change).summary()
             results[str(dataset.directory)] = numbers
             percentages = [f"{100 * numbers[name]:.1f}" for name in ("top1", "top5", "mean_class_accuracy")]
-            table.add_row(str(dataset.directory), f"{numbers['clips']:.0f}", *percentages, f"{numbers['entropy']:.2f}")
+            name = escape(str(dataset.directory))
+            table.add_row(name, f"{numbers['clips']:.0f}", *percentages, f"{numbers['entropy']:.2f}")
         if place.is_main:
             Console().print(table)
             if config.json is not None:

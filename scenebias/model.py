@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from scenebias.backbones import BACKBONES
+from scenebias.backbones import BACKBONES, BackboneName
 from scenebias.heads import ActionHead
 
 # Of torchvision's Kinetics-400 recipe; they suit any colour video, in the range 0 to 1.
@@ -21,8 +21,8 @@ STD_C = (0.22803, 0.22145, 0.216989)
 class ModelConfig:
     """Which network to train."""
 
-    backbone: str = "r3d_18"
-    """The video network: r3d_18, mc3_18, r2plus1d_18, or small3d (made for CPUs)."""
+    backbone: BackboneName = "r3d_18"
+    """The video network; small3d is made for CPUs."""
     dropout: float = 0.0
     """Share of the features dropped before the action head while training, 0 to below 1."""
 

@@ -18,6 +18,7 @@ passed, those without an effective mask with weight zero: the shapes stay fixed,
 They do take part in the BatchNorm statistics of training.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -71,8 +72,8 @@ class ObjectiveConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {getattr(self, name)!r}")
         for name in ("alpha_scene", "alpha_mask"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, not {getattr(self, name)}")
         if not 0 <= self.min_person_share <= 1:
             raise ValueError(f"min_person_share must be from 0 to 1, not {self.min_person_share}")
         if not 0 <= self.label_smoothing < 1:

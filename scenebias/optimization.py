@@ -33,12 +33,12 @@ class OptimizationConfig:
         for name, allowed in (("optimizer", get_args(OptimizerName)), ("schedule", get_args(ScheduleName))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or more and finite, got {self.weight_decay}")
         if self.warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs}")
         if self.gradient_clip is not None and not self.gradient_clip > 0:

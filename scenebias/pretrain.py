@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
+from scenebias.classes import require_same_classes
 from scenebias.commands import run_command
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import ObjectiveConfig
 from scenebias.training_run import Pupil, RunConfig, run_training
 from scenebias.weights import load_into, read_metadata
 from shards.dataset import ShardDataset
-from shards.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,12 @@ def main(config: PretrainConfig) -> None:
         model = ActionModel(config.model, len(train.manifest.classes))
         if config.init is None:
             return Pupil(model, config.objective)
-        if read_metadata(config.init).classes != train.manifest.classes:
-            raise UserError(f"--init {config.init} has other classes than {config.train}: use scenebias.transfer")
+        require_same_classes(
+            read_metadata(config.init).classes,
+            train.manifest.classes,
+            f"--init {config.init} has other classes than --train {config.train}",
+            "make a new head with python -m scenebias.transfer",
+        )
         metadata = load_into(config.init, model, head=True)
         return Pupil(model, config.objective, config.init, metadata.trained_on)
 

@@ -10,6 +10,7 @@ from typing import Any
 from shards.atomic import write_json
 from shards.errors import UserError
 
+RECORD_NAME = "run.json"
 RECORDED_PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "webdataset", "numpy", "av", "scenebias")
 
 
@@ -32,7 +33,7 @@ def plain(value: Any) -> Any:
 def write_run_record(out: Path, config: Any, data: dict[str, Any], world_size: int) -> None:
     """Write ``run.json``: the resolved configuration, library versions and the data's digests."""
     write_json(
-        out / "run.json",
+        out / RECORD_NAME,
         {
             "configuration": plain(config),
             "data": plain(data),
@@ -58,13 +59,11 @@ def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tup
 
     Options in ``may_change`` decide nothing of the result.
     """
-    path = out / "run.json"
-    if not path.exists():
-        return
+    path = out / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         before = _leaves(record["configuration"], may_change) | _leaves({"data": record["data"]})
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
     now = _leaves(plain(config), may_change) | _leaves({"data": plain(data)})
     changed = [

@@ -62,8 +62,8 @@ class ScheduleConfig:
         for name in ("epochs", "batch_size", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
 
     def dtype_on(self, device: torch.device) -> torch.dtype:
         """The type that autocast computes in on ``device``."""
@@ -209,8 +209,8 @@ class Trainer:
         numbers = self._means(sums, clip_count, masked.get("effective_count"))
         if not all(math.isfinite(number) for number in numbers.values()):
             raise UserError(
-                f"the loss is no longer finite in epoch {epoch}, step {step} ({numbers}): lower --learning-rate or set"
-                " --gradient-clip, remove the run's checkpoints and train again"
+                f"the loss is no longer finite in epoch {epoch}, step {step}: train with a lower --learning-rate or"
+                " with --gradient-clip, into another --out"
             )
         return numbers | {"learning_rate": learning_rate}
 

@@ -2,19 +2,23 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
 from scenebias.checkpoint import CheckpointFolder
-from scenebias.distributed import ProcessPlace, distributed_session
-from scenebias.evaluation import Evaluation, evaluate_model
+from scenebias.classes import require_same_classes
+from scenebias.distributed import ProcessPlace, distributed_session, is_main_process
+from scenebias.evaluation import Evaluation, evaluate_model, evaluating
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
-from scenebias.run_record import check_same_run, plain, write_run_record
+from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
 from scenebias.scenes import require_scenes
 from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
@@ -27,6 +31,7 @@ WITHOUT_EFFECT = ("out", "train", "val", "init", "weights", "loader_threads", "c
 """Options that decide nothing of a run's result; data and initial weights count by their content, not their place."""
 WEIGHTS_NAME = "weights.safetensors"
 RESULT_NAME = "result.json"
+CHECKPOINTS_NAME = "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +79,25 @@ def identity_of(dataset: ShardDataset) -> TrainedOn:
 
 
 def clip_config_of(metadata: WeightsMetadata) -> ClipConfig:
-    """How the clips were cut that the weights were trained on."""
-    values = dict(metadata.configuration["clip"])
-    return ClipConfig(**{**values, "scales": tuple(values["scales"])})
+    """How the clips were cut that the weights were trained on; UserError where the weights do not say."""
+    try:
+        values = dict(metadata.configuration["clip"])
+        return ClipConfig(**{**values, "scales": tuple(values["scales"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the weights do not say how clips are cut ({error}): give weights of a training run"
+        ) from error
 
 
 def open_pair(config: RunConfig) -> tuple[ShardDataset, ShardDataset]:
     """The training and validation data; UserError where their classes differ or where they are the same clips."""
     train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
-    if train.manifest.classes != val.manifest.classes:
-        raise UserError(
-            f"--val {config.val} has other classes than --train {config.train}: pack both from one data set"
-        )
+    require_same_classes(
+        val.manifest.classes,
+        train.manifest.classes,
+        f"--val {config.val} has other classes than --train {config.train}",
+        "pack both with the same list of classes (tools/make_shards.py --classes)",
+    )
     if train.manifest.digest == val.manifest.digest:
         raise UserError(f"--val {config.val} holds the very clips of --train {config.train}: give the test clips")
     return train, val
@@ -104,6 +116,43 @@ def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None
         )
     if objective.uses_scenes:
         require_scenes(dataset)
+
+
+def has_begun(out: Path) -> bool:
+    """Whether ``out`` holds work of a run; UserError where it holds something else.
+
+    A run that failed before its first checkpoint has left nothing to continue: its folder may be used anew.
+    """
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise UserError(f"--out {out} is a file: choose a folder")
+    if not (out / RECORD_NAME).exists() and any(out.iterdir()):
+        raise UserError(f"--out {out} holds other files: choose a new folder for the run")
+    return (out / RESULT_NAME).exists() or CheckpointFolder(out / CHECKPOINTS_NAME).holds_any
+
+
+def make_folder(out: Path) -> None:
+    """Create the folder of a run; UserError where it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be created ({error.strerror}): choose another folder") from error
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out} cannot be written to: choose another folder")
+
+
+def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
+    """UserError where clips of this length and size are too small for the network."""
+    clip_BTHWC = torch.zeros(1, clip.frames, clip.size, clip.size, 3, dtype=torch.uint8)
+    with evaluating(model), torch.inference_mode():
+        try:
+            model(clip_BTHWC)
+        except RuntimeError as error:
+            raise UserError(
+                f"{model.config.backbone} cannot work on --frames {clip.frames} of --size {clip.size} ({error}):"
+                " choose longer or larger clips"
+            ) from error
 
 
 def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None:
@@ -147,14 +196,17 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
         "val": identity_of(val),
         "initial_weights_sha256": initial and hashlib.sha256(initial.read_bytes()).hexdigest(),
     }
-    check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT)
-    if (config.out / RESULT_NAME).exists():
-        print(f"{config.out} is complete already: {summary_line(config.out)}")
+    if has_begun(config.out):
+        check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT)
+    if (config.out / RESULT_NAME).exists() and (config.out / WEIGHTS_NAME).exists():
+        if is_main_process():
+            print(f"{config.out} is complete already: {summary_line(config.out)}")
         return
+    check_model_fits(pupil.model, config.clip)
     with distributed_session() as place:
         check_batches(train, config.schedule.batch_size, place.world_size)
+        make_folder(config.out)
         if place.is_main:
-            config.out.mkdir(parents=True, exist_ok=True)
             write_run_record(config.out, config, data, place.world_size)
         history = _train(config, title, pupil, train, val, place)
         if place.is_main:
@@ -189,7 +241,7 @@ def _train(
         DebiasingModel(pupil.model, pupil.objective),
         loader,
         evaluate,
-        CheckpointFolder(config.out / "checkpoints"),
+        CheckpointFolder(config.out / CHECKPOINTS_NAME),
         place,
         schedule,
         config.optimization,
@@ -214,7 +266,9 @@ def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[
 
 def summary_line(out: Path) -> str:
     """One line on a finished run."""
-    final = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))["final"]
-    return (
-        f"validation top-1 {100 * final['top1']:.1f} %, top-5 {100 * final['top5']:.1f} %, {final['clips']:.0f} clips"
-    )
+    try:
+        final = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))["final"]
+        top1, top5, clips = (final[name] for name in ("top1", "top5", "clips"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / RESULT_NAME} is damaged ({error!r}): remove it to finish the run again") from error
+    return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips"

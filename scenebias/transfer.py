@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from scenebias.backbones import BackboneName
 from scenebias.commands import run_command
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import ObjectiveConfig
@@ -20,15 +21,16 @@ class TransferConfig(RunConfig):
 
     weights: Path | None = None
     """Pretrained weights; without them the network starts at random, for comparison."""
-    backbone: str = "r3d_18"
-    """The video network of a run without --weights."""
+    backbone: BackboneName | None = None
+    """The video network: by default that of --weights, and r3d_18 without."""
     head_only: bool = False
     """Train the new head alone, on the frozen backbone of --weights."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=30))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ModelConfig(backbone=self.backbone)
+        if self.backbone is not None:
+            ModelConfig(backbone=self.backbone)
         if self.head_only and self.weights is None:
             raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
 
@@ -39,8 +41,9 @@ def main(config: TransferConfig) -> None:
     def make_pupil(train: ShardDataset) -> Pupil:
         torch.manual_seed(config.schedule.seed)
         objective = ObjectiveConfig(objective="baseline")
-        backbone = config.backbone if config.weights is None else read_metadata(config.weights).backbone
-        model = ActionModel(ModelConfig(backbone=backbone), len(train.manifest.classes))
+        found = None if config.weights is None else read_metadata(config.weights).backbone
+        model_config = ModelConfig(backbone=config.backbone or found or "r3d_18")
+        model = ActionModel(model_config, len(train.manifest.classes))
         if config.weights is None:
             return Pupil(model, objective)
         metadata = load_into(config.weights, model, head=False)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scenebias.backbones import BackboneName
 from scenebias.model import ActionModel, ModelConfig
 from shards.atomic import atomic_write
 from shards.errors import UserError
@@ -35,8 +36,8 @@ class TrainedOn:
 class WeightsMetadata:
     """What a weight file says of itself."""
 
-    backbone: str
-    """Name in ``BACKBONES``."""
+    backbone: BackboneName
+    """Which network they are of."""
     classes: tuple[str, ...]
     """The actions, in the order of the action head's outputs."""
     trained_on: tuple[TrainedOn, ...]

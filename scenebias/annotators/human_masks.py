@@ -14,6 +14,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from shards.errors import UserError
+from shards.masks import packed_width
 from shards.packing import MaskSource
 from shards.sources.listing import ClipEntry
 
@@ -50,8 +51,11 @@ class MaskFolder(ABC):
         if path is None:
             return None
         mask_NHW = self.read(path, width)
-        if mask_NHW.dtype not in (np.bool_, np.uint8):
-            raise UserError(f"{path}: masks must be bool or uint8, found {mask_NHW.dtype}; convert them")
+        if mask_NHW.dtype not in (np.bool_, np.uint8) or mask_NHW.ndim != 3:
+            raise UserError(
+                f"{path}: masks must be bool or uint8 and have 3 axes, found {mask_NHW.dtype} {mask_NHW.shape}; "
+                "convert them"
+            )
         if self.mask_fps and len(mask_NHW) != frame_count:
             mask_of_frame = np.floor(np.arange(frame_count) * self.mask_fps / fps + 0.5).astype(np.int64)
             if len(mask_NHW) == mask_of_frame[-1] + 1:
@@ -86,7 +90,7 @@ class JhmdbMasks(MaskFolder):
         except Exception as error:  # SciPy meets a damaged file with errors of a dozen types
             raise UserError(f"{path}: no MATLAB v5 file with 'part_mask' ({error}); fetch it again") from error
         # MATLAB drops a last axis of length 1.
-        return np.atleast_3d(mask_HWN).transpose(2, 0, 1)
+        return np.moveaxis(np.atleast_3d(mask_HWN), 2, 0)
 
 
 class NumpyMasks(MaskFolder):
@@ -105,7 +109,7 @@ class NumpyMasks(MaskFolder):
                 mask_NHW = content if isinstance(content, np.ndarray) else content["masks"]
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: no NumPy file with an array 'masks' ({error}); write it again") from error
-        packed = mask_NHW.dtype == np.uint8 and mask_NHW.shape[-1] == -(-width // 8) < width
+        packed = mask_NHW.dtype == np.uint8 and mask_NHW.shape[2:] == (packed_width(width),) != (width,)
         return np.unpackbits(mask_NHW, axis=-1, count=width) if packed else mask_NHW
 
 

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ class SceneFile:
         """Read the whole file.
 
         Raises:
-            UserError: the file is missing, holds something else, or a row is no probability vector.
+            UserError: the file is missing, holds something else, names a clip twice, or a row is no probability vector.
         """
         self.path = path
         try:
@@ -28,10 +29,11 @@ class SceneFile:
             raise UserError(
                 f"--scenes {path}: cannot be read ({error}); give an .npz file with 'clips' and 'probs', or 'none'"
             ) from error
-        if clips.ndim != 1 or clips.dtype.kind != "U" or self._probability_NS.shape != (len(clips), SCENE_COUNT):
+        kinds = (clips.dtype.kind, self._probability_NS.dtype.kind)
+        if kinds != ("U", "f") or self._probability_NS.shape != (*clips.shape, SCENE_COUNT) or clips.ndim != 1:
             raise UserError(
-                f"--scenes {path}: 'clips' must be n strings and 'probs' (n, {SCENE_COUNT}), found {clips.shape} of "
-                f"{clips.dtype} and {self._probability_NS.shape}; write it again"
+                f"--scenes {path}: 'clips' must be n strings and 'probs' float (n, {SCENE_COUNT}), found {clips.dtype} "
+                f"{clips.shape} and {self._probability_NS.dtype} {self._probability_NS.shape}; write it again"
             )
         totals = self._probability_NS.sum(axis=1, dtype=np.float64)
         off = ~(np.abs(totals - 1) <= SCENE_SUM_TOLERANCE) | ~(self._probability_NS >= 0).all(axis=1)
@@ -40,6 +42,12 @@ class SceneFile:
                 f"--scenes {path}: the row of {clips[off.argmax()]} is no probability vector; write it again"
             )
         self._rows = {name: row for row, name in enumerate(clips.tolist())}
+        if len(self._rows) < len(clips):
+            name, count = Counter(clips.tolist()).most_common(1)[0]
+            raise UserError(f"--scenes {path}: {name} is listed {count} times; keep one row a clip")
+
+    def __contains__(self, entry: ClipEntry) -> bool:
+        return entry.name in self._rows
 
     def vector(self, entry: ClipEntry) -> np.ndarray:
         """Return the probabilities of ``entry``, float (365,).

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dali_pipelines import EvalLoader
 from scenebias.bias import scene_bias
+from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
@@ -21,11 +22,13 @@ from scenebias.progress import ProgressDisplay
 from scenebias.report import Section, chart, frame_rows, loss_curves, page, paragraph, picture, read_log, table
 from scenebias.scenes import require_scenes
 from scenebias.softmax_regression import fit_softmax_regression
-from scenebias.training_run import WEIGHTS_NAME, clip_config_of, evaluation_loader_for
+from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
 from scenebias.weights import load_weights
 from shards.dataset import ShardDataset
+from shards.errors import UserError
 
 ARMS = ("baseline", "debias")
+SCRATCH = "scratch"
 SPLITS = ("train", "test", "swapped", "scene-only", "human-only", "target-train", "target-test")
 BATCH_SIZE, LOADER_THREADS = 64, 2
 
@@ -60,7 +63,8 @@ class DemoData:
     def __init__(self, shards: Path) -> None:
         self.splits = {name: ShardDataset.open(shards / name) for name in SPLITS}
         train, test = self.splits["train"], self.splits["test"]
-        self.actions = len(train.manifest.classes)
+        self.classes = train.manifest.classes
+        self.actions = len(self.classes)
         classifier = fit_softmax_regression(require_scenes(train), train.labels, self.actions)
         self.bias = scene_bias(classifier, require_scenes(test), test.labels, self.actions)
         self.scene_action_of_swapped_N = classifier.predict(require_scenes(self.splits["swapped"]))
@@ -69,6 +73,7 @@ class DemoData:
 def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, float]:
     """Every measure of one pretrained model: shares in 0 to 1, entropies in nats."""
     model, metadata = load_weights(run / WEIGHTS_NAME)
+    require_same_classes(metadata.classes, data.classes, f"{run} has other classes than the data", "train it again")
     model.to(place.device).to(memory_format=torch.channels_last_3d)
 
     def loader(split: str) -> EvalLoader:
@@ -119,7 +124,7 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
         return {arm: 100 * numbers[key] for arm, numbers in arms.items()}
 
     chance = arms["baseline"]["scene_probe_chance"]
-    transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, "scratch")}
+    transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, SCRATCH)}
     return [
         Measure("usual scenes: accuracy", "↑", "%", percent("test")),
         Measure("swapped scenes: accuracy", "↑", "%", percent("swapped")),
@@ -154,6 +159,9 @@ def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: 
 def main(config: ResultsConfig) -> None:
     """Measure the demo's models, print the table and write report.html."""
     data = DemoData(config.out / "shards")
+    for run in [f"pretrain-{arm}" for arm in ARMS] + [f"transfer-{start}" for start in (*ARMS, SCRATCH)]:
+        if not (config.out / run / RESULT_NAME).exists():
+            raise UserError(f"{config.out / run} is not finished: run tools/demo.sh {config.out}")
     with distributed_session() as place:
         arms = {}
         with ProgressDisplay("measuring", len(ARMS), "models") as progress:
@@ -163,7 +171,7 @@ def main(config: ResultsConfig) -> None:
         strip = example_strip(data.splits["train"], place, config.out / "pretrain-debias")
     measures = collect_measures(config.out, arms)
     header = ("measure", "", "scratch", "baseline", "debiased")
-    rows = [(m.name, m.better, m.cell("scratch"), m.cell("baseline"), m.cell("debias")) for m in measures]
+    rows = [(m.name, m.better, m.cell(SCRATCH), m.cell("baseline"), m.cell("debias")) for m in measures]
     printed = Table(*header, title=f"Demo world, {data.actions} actions, B_scene {data.bias.bias:.2f}")
     for row in rows:
         printed.add_row(*row)

@@ -31,7 +31,8 @@ def test_the_record_holds_the_resolved_configuration_and_versions(tmp_path: Path
 
 
 def test_the_same_run_may_go_on_and_another_is_refused_with_what_changed(tmp_path: Path) -> None:
-    check_same_run(tmp_path, Config(tmp_path), {})
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        check_same_run(tmp_path, Config(tmp_path), {})
     write_run_record(tmp_path, Config(tmp_path), {"train": "abc"}, world_size=1)
     check_same_run(tmp_path, Config(tmp_path), {"train": "abc"})
     check_same_run(tmp_path, Config(tmp_path / "moved"), {"train": "abc"}, may_change=("out",))
