@@ -190,6 +190,8 @@ class Trainer:
         masked: dict[str, Tensor] = self._masked(batch, epoch) if config.uses_masks else {}
         sums: dict[str, Tensor] = {}
         for phase in config.phases:
+            if phase == "masked" and not masked["effective_count"]:
+                continue  # without a gradient, momentum and weight decay would still move the weights
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 losses = self.wrapped(
@@ -227,15 +229,13 @@ class Trainer:
         return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B, "effective_count": effective_count}
 
     def _means(self, sums: dict[str, Tensor], clip_count: int, effective_count: Tensor | None) -> dict[str, float]:
-        """Sums over this rank's clips to means over the clips of all ranks."""
+        """Sums over this rank's clips to means over the clips of all ranks; no entropy where no mask was effective."""
         names = list(sums)
         totals = self.place.sum_over_ranks(torch.stack([sums[name].double() for name in names])).tolist()
-        means = {}
-        for name, total in zip(names, totals, strict=True):
-            if name == "masked_entropy":
-                assert effective_count is not None
-                means[name] = total / max(1, int(effective_count))
-                means["effective_share"] = int(effective_count) / clip_count
-            else:
-                means[name] = total / clip_count
+        means = {name: total / clip_count for name, total in zip(names, totals, strict=True)}
+        entropy = means.pop("masked_entropy", None)
+        if effective_count is not None:
+            means["effective_share"] = int(effective_count) / clip_count
+            if entropy is not None and effective_count:
+                means["masked_entropy"] = entropy / means["effective_share"]
         return means

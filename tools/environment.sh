@@ -11,7 +11,7 @@ prepare_environment() {
     if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
         echo "Installing scenebias into .venv (PyTorch and DALI included; this is done once)"
         "$python" -m venv .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+        .venv/bin/python -m pip install --disable-pip-version-check -e '.[dev]'
         echo "$wanted" > "$stamp"
     fi
     PATH=$PWD/.venv/bin:$PATH

@@ -9,6 +9,7 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -90,7 +91,13 @@ def _render_all(config: RenderConfig, folder: Path, plans: list[ClipPlan]) -> It
     if config.workers == 1:
         yield from map(write, plans)
         return
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        config.workers,
+        mp_context=get_context("spawn"),
+        # Ctrl-C reaches every process of the terminal; the parent alone deals with it.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         try:
             yield from pool.map(write, plans, chunksize=_CLIPS_PER_TASK)
         except BaseException:

@@ -71,8 +71,9 @@ def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, obj
     steps = step_lines(config.out)
     assert [entry["global_step"] for entry in steps] == list(range(6))
     wanted = {"action_loss"} | ({"scene_loss"} if objective.uses_scenes else set())
-    wanted |= {"masked_entropy", "effective_share"} if objective.uses_masks else set()
-    assert wanted <= set(steps[0])
+    wanted |= {"effective_share"} if objective.uses_masks else set()
+    assert all(wanted <= set(entry) for entry in steps)
+    assert any("masked_entropy" in entry for entry in steps) == objective.uses_masks
     record = json.loads((config.out / "run.json").read_text())
     assert record["data"]["train"]["digest"] == ShardDataset.open(config.train).manifest.digest
     assert record["configuration"]["objective"]["objective"] == objective.objective
@@ -366,3 +367,21 @@ def test_a_damaged_result_is_named_and_lost_weights_are_written_again(config: Pr
 def test_impossible_schedules_are_refused_by_name(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=field):
         ScheduleConfig(**{field: value})
+
+
+def test_steps_without_any_effective_mask_leave_a_mask_run_a_baseline_run(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    """Not even momentum or weight decay may act where nothing is to be learned from the masked clips."""
+    few = make_dataset(tmp_path / "few", synthetic_sample, ("clap", "jump", "wave"))
+    common = replace(
+        config,
+        train=few,
+        clip=ClipConfig(frames=16, size=32),
+        optimization=OptimizationConfig(learning_rate=0.01, weight_decay=0.1),
+    )
+    mask = ObjectiveConfig(objective="mask", min_person_share=1.0)
+    pretrain(replace(common, out=tmp_path / "baseline", objective=ObjectiveConfig(objective="baseline")))
+    pretrain(replace(common, out=tmp_path / "mask", objective=mask))
+    assert all(entry["effective_share"] == 0 for entry in step_lines(tmp_path / "mask"))
+    assert same_weights(tmp_path / "baseline", tmp_path / "mask")
