@@ -1,4 +1,4 @@
 """Pretrain video models that recognise the action, not the scene.
 
-The commands are modules: ``python -m scenebias.pretrain`` (under ``torchrun``), ``transfer``, ``evaluate`` and ``bias``.
+The commands are modules, such as ``python -m scenebias.pretrain``; see README.md.
 """

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from shards.errors import UserError
 from shards.filmstrip import DamagedStripError, Strip, check_strip, select_frames
-from shards.index import SAMPLES_NAME, SCENES_NAME, STRIPS_NAME
+from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME
 from shards.manifest import Manifest
 from shards.masks import packed_width
-from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, ClipInfo, Sample
+from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample
 
 OPEN_FILES = 256
 
@@ -72,18 +72,16 @@ class ShardDataset:
         """Open a packed data set.
 
         Raises:
-            UserError: it is absent or incomplete, or a file of it is missing or cut short.
+            UserError: it is absent or incomplete, or a file of it is missing, cut short or of another data set.
         """
         manifest = Manifest.load(directory)
         _check_shards(directory, manifest)
-        samples, strips = _map(directory / SAMPLES_NAME), _map(directory / STRIPS_NAME)
-        if len(samples) != manifest.sample_count:
-            raise UserError(
-                f"{directory / SAMPLES_NAME} lists {len(samples)} samples, the manifest {manifest.sample_count}; "
-                "run tools/inspect_shards.py --rebuild-index"
-            )
+        count = manifest.sample_count
+        samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
+        strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (int(samples["strip_count"].sum()),))
         has_scenes = samples["scene"]["bytes"].any()
-        return cls(directory, manifest, samples, strips, _map(directory / SCENES_NAME) if has_scenes else None)
+        scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), (count, SCENE_COUNT)) if has_scenes else None
+        return cls(directory, manifest, samples, strips, scenes)
 
     def __reduce__(self) -> tuple:
         return type(self).open, (self.directory,)
@@ -106,12 +104,18 @@ class ShardDataset:
         return int(self._samples["mask_height"][i]), int(self._samples["mask_width"][i])
 
     def info(self, i: int) -> ClipInfo:
-        """What is known of clip ``i``, read from its shard."""
+        """What is known of clip ``i``, read from its shard.
+
+        Raises:
+            UserError: the shard is cut short or damaged.
+        """
         sample = self._samples[i]
         place = sample["json"]
-        return ClipInfo.from_json(
-            self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
-        )
+        data = self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
+        try:
+            return ClipInfo.from_json(data)
+        except ValueError as error:
+            raise self._damaged(i, error) from error
 
     def read_clip(self, i: int, frame_indices: NDArray[np.int64]) -> StoredClip:
         """Fetch frames of clip ``i``, in any order and with any repetition, and their masks.
@@ -130,13 +134,14 @@ class ShardDataset:
         try:
             strip = select_frames(strips, indices)
         except DamagedStripError as error:
-            raise UserError(
-                f"{self._describe(i)}: {error}; see how much is damaged with tools/inspect_shards.py --verify"
-            ) from error
+            raise self._damaged(i, error) from error
         return StoredClip(strip, _read_masks(shard, sample, indices))
 
     def verify(self) -> Iterator[str]:
-        """Read every byte of every sample and yield a sentence for each problem found."""
+        """Read every byte of every shard and every sample and yield a sentence for each problem found."""
+        for record in self.manifest.shards:
+            if not record.matches(self.directory):
+                yield f"{self.directory / record.name}: its SHA-256 is not the manifest's"
         for i in range(len(self)):
             try:
                 yield from (f"{self._describe(i)}: {problem}" for problem in self._problems(i))
@@ -145,6 +150,9 @@ class ShardDataset:
 
     def _describe(self, i: int) -> str:
         return f"{self.directory / self.manifest.shards[self._samples['shard'][i]].name}, sample {i}"
+
+    def _damaged(self, i: int, error: Exception) -> UserError:
+        return UserError(f"{self._describe(i)}: {error}; see how much is damaged with tools/inspect_shards.py --verify")
 
     def _problems(self, i: int) -> Iterator[str]:
         sample = self._samples[i]
@@ -166,6 +174,8 @@ class ShardDataset:
         yield from stored.problems()
         if stored.label != sample["label"]:
             yield f"its label is {stored.label}, the index says {sample['label']}"
+        if self.scenes is not None and stored.scene is not None and not np.array_equal(stored.scene, self.scenes[i]):
+            yield f"its scene label is not that of {SCENES_NAME}"
 
     def _strips_of(self, sample: np.void) -> NDArray:
         first = int(sample["first_strip"])
@@ -224,9 +234,11 @@ def _check_shards(directory: Path, manifest: Manifest) -> None:
             )
 
 
-def _map(path: Path) -> NDArray:
+def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        if mapped.dtype != dtype or mapped.shape != shape:
+            raise ValueError("it is no index of these shards")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
     return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shards.atomic import atomic_write
 from shards.errors import UserError
 from shards.filmstrip import StripHeader
+from shards.manifest import MANIFEST_NAME, Manifest
 from shards.masks import npy_bytes
 from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample
 
@@ -135,13 +136,19 @@ def rebuild_index(directory: Path) -> None:
     """Make every index of a data set from its tar files alone, the same to the byte as its writer made them.
 
     Raises:
-        UserError: the directory has no shards, or a shard cannot be read.
+        UserError: the directory has no shards, a shard cannot be read, or they are not those of the manifest, where
+            there is one.
     """
-    for shard in find_shards(directory):
+    shards = find_shards(directory)
+    if (directory / MANIFEST_NAME).exists():
+        _check_against_manifest(directory, shards)
+    for shard in shards:
         index = ShardIndex()
         try:
             for key, members in read_shard(shard):
                 index.add(key, members)
+            if not index.samples:
+                raise ValueError("it holds no sample")
         except (tarfile.TarError, ValueError) as error:
             raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
         index.save(shard)
@@ -177,3 +184,14 @@ def find_shards(directory: Path) -> list[Path]:
     if not shards:
         raise UserError(f"{directory} holds no shards ({SHARD_PATTERN}); run tools/make_shards.py")
     return shards
+
+
+def _check_against_manifest(directory: Path, shards: Sequence[Path]) -> None:
+    """Refuse shards that the manifest does not describe: an index of damaged bytes would make them look sound."""
+    records = Manifest.load(directory).shards
+    remedy = "copy the data set again, or pack again with tools/make_shards.py --overwrite"
+    if [shard.name for shard in shards] != [record.name for record in records]:
+        raise UserError(f"{directory}: its {len(shards)} shards are not the {len(records)} of its manifest; {remedy}")
+    for record in records:
+        if not record.matches(directory):
+            raise UserError(f"shard {directory / record.name} is damaged: its SHA-256 is not the manifest's; {remedy}")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from shards.atomic import write_json
 from shards.errors import UserError
@@ -23,6 +23,11 @@ class ShardRecord:
     bytes: int
     samples: int
     sha256: str
+
+    def matches(self, directory: Path) -> bool:
+        """Whether the file in ``directory`` still has the bytes that were written; reads all of it."""
+        with (directory / self.name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,7 @@ class Manifest:
         """Read `manifest.json`.
 
         Raises:
-            UserError: it is absent, not JSON, of another version, or lacks a field.
+            UserError: it is absent, not JSON, of another version, or lacks a field or has one of another type.
         """
         path = directory / MANIFEST_NAME
         try:
@@ -114,8 +119,23 @@ class Manifest:
             value["shards"] = tuple(ShardRecord(**record) for record in value["shards"])
             value["missing"] = tuple(AbsentClip(**clip) for clip in value["missing"])
             value["broken"] = tuple(AbsentClip(**clip) for clip in value["broken"])
-            return cls(**value)
-        except (KeyError, TypeError) as error:
+            manifest = cls(**value)
+            for record in (manifest, *manifest.shards, *manifest.missing, *manifest.broken):
+                _check_types(record)
+            if len(manifest.class_counts) != len(manifest.classes):
+                raise ValueError(f"{len(manifest.class_counts)} class_counts of {len(manifest.classes)} classes")
+            return manifest
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} lacks or misnames a field ({error}); pack again with tools/make_shards.py --overwrite"
+                f"{path} lacks or misnames a field, or one is damaged ({error}); "
+                "pack again with tools/make_shards.py --overwrite"
             ) from error
+
+
+def _check_types(record: Any) -> None:
+    """Raise a TypeError that names a field whose value, or an element of it, is not what the dataclass says."""
+    for name, hint in get_type_hints(type(record)).items():
+        value, container = getattr(record, name), get_origin(hint) or hint
+        elements = value if container is tuple else ()
+        if not isinstance(value, container) or not all(isinstance(element, get_args(hint)[0]) for element in elements):
+            raise TypeError(f"{name} is {value!r}")

@@ -15,6 +15,7 @@ from shards.manifest import MANIFEST_NAME
 def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give an empty folder beside ``out`` to fill; on success it becomes ``out``, on failure nothing is left of it.
 
+    Where ``out`` is a link to a folder, that folder is the one replaced, and the link stays.
     With ``overwrite`` a data set in ``out`` is replaced, and lost only once the new one is complete. Other content is
     never removed.
 
@@ -22,17 +23,18 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         UserError: ``out`` is not empty and must not be replaced, or cannot be written.
     """
     _refuse_other_content(out, overwrite)
-    created = [parent for parent in out.absolute().parents if not parent.exists()]
-    partial = out.absolute().with_name(f".{out.name}.{os.getpid()}.partial")
+    final = out.resolve()
+    created = [parent for parent in final.parents if not parent.exists()]
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
     replaced = partial.with_suffix(".replaced")
     try:
         try:
             partial.mkdir(parents=True)
             yield partial
-            if out.exists():
-                out.rename(replaced)
-            partial.rename(out)
-            sync_folder(out.absolute().parent)
+            if final.exists():
+                final.rename(replaced)
+            partial.rename(final)
+            sync_folder(final.parent)
         except OSError as error:
             raise UserError(
                 f"--out {out}: cannot be written ({error.strerror}); free space or choose another"
@@ -40,7 +42,7 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         if replaced.exists():
-            replaced.rename(out)
+            replaced.rename(final)
         for parent in created:
             if parent.exists():
                 parent.rmdir()
@@ -49,6 +51,10 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _refuse_other_content(out: Path, overwrite: bool) -> None:
+    if out.is_symlink() and not out.exists():
+        raise UserError(f"--out {out}: is a link to nothing; make {out.readlink()}, or remove the link")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise UserError(f"--out {out}: the current folder cannot be replaced; choose another, or run from elsewhere")
     if not out.exists():
         return
     if not out.is_dir():

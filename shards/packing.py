@@ -9,12 +9,14 @@ Arrays: N frames, H height, W width, C colours, S scene categories.
 import hashlib
 import json
 import os
+import signal
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -32,8 +34,8 @@ from shards.masks import pack_masks, resize_masks
 from shards.output_folder import replace_folder
 from shards.pack_report import PackReport
 from shards.randomness import Permutation
-from shards.sample import ClipInfo, Sample
-from shards.sources.listing import ClipEntry, Listing
+from shards.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.sources.listing import ClipEntry, Listing, utf8_name
 from shards.video import BrokenClipError, open_video
 from shards.writer import ShardWriter
 
@@ -61,6 +63,10 @@ class MaskSource(Protocol):
 class SceneSource(Protocol):
     """Where soft scene labels come from."""
 
+    def __contains__(self, entry: ClipEntry) -> bool:
+        """Whether there is a label for ``entry``."""
+        ...
+
     def vector(self, entry: ClipEntry) -> np.ndarray:
         """Return float (SCENE_COUNT,), which sums to 1; a UserError where there is none for ``entry``."""
         ...
@@ -84,8 +90,8 @@ class PackConfig:
     """Processes that decode; by default one for each CPU core. It does not change the output."""
 
     def __post_init__(self) -> None:
-        if self.height < 16 or self.height % 16:
-            raise ValueError(f"height must be a positive multiple of 16, got {self.height}")
+        if not 16 <= self.height <= MAX_STRIP_ROWS or self.height % 16:
+            raise ValueError(f"height must be a multiple of 16 up to {MAX_STRIP_ROWS}, got {self.height}")
         if not 1 <= self.quality <= 95:
             raise ValueError(f"quality must be 1 to 95, got {self.quality}")
         if not 0 < self.mask_scale <= 1:
@@ -117,7 +123,7 @@ def pack(
         config: how to store it.
         mask_source: human masks, if any.
         scene_source: soft scene labels, if any.
-        strict: make any missing or broken clip an error.
+        strict: make any missing or broken clip, and any without masks where ``mask_source`` is given, an error.
         overwrite: replace the data set that is in ``out``.
         progress: called once for each clip that is done.
 
@@ -128,27 +134,27 @@ def pack(
         UserError: ``out`` holds something else, annotations do not fit the videos, or nothing can be packed.
     """
     if not listing.clips:
-        raise UserError(f"{listing.dataset}, {listing.subset}: none of its videos is there; check the folder of videos")
-    scene_NS = [scene_source.vector(entry) for entry in listing.clips] if scene_source else None
-    request = _fingerprint(listing, config, mask_source, scene_NS)
+        example = f", for example {listing.missing[0].path}" if listing.missing else ""
+        raise UserError(f"{listing.dataset}, {listing.subset}: none of its videos is there{example}; check --root")
+    if scene_source and not any(entry in scene_source for entry in listing.clips):
+        scene_source.vector(listing.clips[0])  # its UserError, before hours of decoding
+    request = _fingerprint(listing, config, mask_source, scene_source)
     if (out / MANIFEST_NAME).is_file() and Manifest.load(out).provenance.get("request_sha256") == request:
         return None
     if strict and listing.missing:
         raise UserError(f"--strict: missing: {_some([str(entry.path) for entry in listing.missing])}; add the videos")
+    if strict and mask_source and (bare := [e.name for e in listing.clips if mask_source.path(e) is None]):
+        raise UserError(f"--strict: without a mask file: {_some(bare)}; add the masks, or give --masks none")
     order = Permutation(len(listing.clips), config.seed)(np.arange(len(listing.clips)))
     labels = {name: label for label, name in enumerate(listing.classes)}
     entries = [listing.clips[i] for i in order]
-    tasks = (
-        partial(make_sample, entry, labels[entry.class_name], config, mask_source, scene_NS[i] if scene_NS else None)
-        for i, entry in zip(order, entries, strict=True)
-    )
+    tasks = (partial(make_sample, entry, labels[entry.class_name], config, mask_source) for entry in entries)
     workers = config.workers or len(os.sched_getaffinity(0))
     broken: dict[str, str] = {}
     without_masks: list[str] = []
     with (
         replace_folder(out, overwrite=overwrite) as folder,
-        # Forked from a clean server: imports are paid once, and no thread or lock of ours is copied.
-        ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as executor,
+        _worker_pool(workers) as executor,
         ShardWriter(folder, samples_per_shard=config.samples_per_shard) as writer,
     ):
         for entry, future in zip(entries, _in_order(executor, tasks, in_flight=4 * workers), strict=True):
@@ -162,6 +168,8 @@ def pack(
                     "try fewer --workers, or remove that video"
                 ) from error
             else:
+                if scene_source:  # asked for here, so that a broken clip needs no label
+                    sample = replace(sample, scene=scene_source.vector(entry).astype(np.float16))
                 writer.write(sample)
                 if mask_source and sample.masks is None:
                     without_masks.append(entry.name)
@@ -177,16 +185,18 @@ def pack(
     return report
 
 
-def make_sample(
-    entry: ClipEntry, label: int, config: PackConfig, mask_source: MaskSource | None, scene_S: np.ndarray | None
-) -> Sample:
-    """Decode one clip, once, and encode it.
+def make_sample(entry: ClipEntry, label: int, config: PackConfig, mask_source: MaskSource | None) -> Sample:
+    """Decode one clip, once, and encode it, without a scene label.
 
     Raises:
         BrokenClipError: the video cannot be read or decoded.
         UserError: the masks do not fit the video.
     """
+    if entry.path.name != utf8_name(entry.path.name):
+        raise BrokenClipError("its name is not UTF-8: rename it")
     try:
+        if not entry.path.stat().st_size:
+            raise BrokenClipError("empty file")
         with entry.path.open("rb") as file:
             source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -224,8 +234,23 @@ def make_sample(
         ),
         strips=tuple(strips),
         masks=None if mask_NHW is None else pack_masks(resize_masks(mask_NHW, (mask_height, mask_width))),
-        scene=None if scene_S is None else scene_S.astype(np.float16),
     )
+
+
+@contextmanager
+def _worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that leave Ctrl-C to their parent; work that they have not begun at the end is dropped."""
+    executor = ProcessPoolExecutor(
+        workers,
+        # Forked from a clean server: imports are paid once, and no thread or lock of ours is copied.
+        mp_context=get_context("forkserver"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _in_order(
@@ -233,20 +258,16 @@ def _in_order(
 ) -> Iterator[Future[Result]]:
     """Yield the futures of ``tasks`` in their order, with at most ``in_flight`` of them begun and not yet yielded."""
     pending: deque[Future[Result]] = deque()
-    try:
-        for task in tasks:
-            pending.append(executor.submit(task))
-            if len(pending) == in_flight:
-                yield pending.popleft()
-        while pending:
+    for task in tasks:
+        pending.append(executor.submit(task))
+        if len(pending) == in_flight:
             yield pending.popleft()
-    finally:
-        for future in pending:
-            future.cancel()
+    while pending:
+        yield pending.popleft()
 
 
 def _fingerprint(
-    listing: Listing, config: PackConfig, mask_source: MaskSource | None, scene_NS: list[np.ndarray] | None
+    listing: Listing, config: PackConfig, mask_source: MaskSource | None, scene_source: SceneSource | None
 ) -> str:
     """SHA-256 over all that decides the output; the size of a video stands for its content.
 
@@ -266,8 +287,10 @@ def _fingerprint(
         mask_source and mask_source.settings(),
     ]
     digest = hashlib.sha256(json.dumps(request).encode())
-    for scene_S in scene_NS or ():
-        digest.update(scene_S.astype("<f2").tobytes())
+    if scene_source:
+        for entry in listing.clips:
+            scene_S = scene_source.vector(entry) if entry in scene_source else np.zeros(SCENE_COUNT)
+            digest.update(scene_S.astype("<f2").tobytes())
     return digest.hexdigest()
 
 

@@ -37,7 +37,7 @@ for start in baseline debias scratch; do
     weights=(--weights "$out/pretrain-$start/weights.safetensors")
     [[ $start == scratch ]] && weights=(--backbone small3d)
     train scenebias.transfer "${weights[@]}" --train "$out/shards/target-train" --val "$out/shards/target-test" \
-        --epochs 20 --learning-rate 2e-3 "${small[@]}" --out "$out/transfer-$start"
+        --epochs 30 --learning-rate 2e-3 "${small[@]}" --out "$out/transfer-$start"
 done
 
 step "5/5 measuring"

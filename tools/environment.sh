@@ -9,9 +9,9 @@ prepare_environment() {
         { echo "error: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3" >&2; exit 2; }
     wanted=$(cat setup.cfg pyproject.toml | sha256sum)
     if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
-        echo "Installing scenebias into .venv (PyTorch and DALI included; this is done once)"
+        echo "Installing scenebias into .venv, with PyTorch and DALI: several GB, minutes, once"
         "$python" -m venv .venv
-        .venv/bin/python -m pip install --disable-pip-version-check -e '.[dev]'
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
         echo "$wanted" > "$stamp"
     fi
     PATH=$PWD/.venv/bin:$PATH

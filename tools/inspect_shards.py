@@ -6,7 +6,6 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from scenebias.commands import run_command, write_output
 from scenebias.inspection import Summary, render_page, scene_name, summarize
@@ -26,7 +25,7 @@ class InspectShards:
     directory: tyro.conf.Positional[Path]
     """Folder that tools/make_shards.py made."""
     verify: bool = False
-    """Read everything: compare every checksum and decode every frame. Exit status 1 if anything is wrong."""
+    """First read everything: compare every checksum and decode every frame. Exit status 1 if anything is wrong."""
     html: Path | None = None
     """Write one self-contained page with frames, masks and scenes of some clips of every class."""
     samples_per_class: int = 2
@@ -43,23 +42,28 @@ class InspectShards:
 
 def main(config: InspectShards) -> int:
     """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     scene_names = read_scene_names(config.scene_names) if config.scene_names else None
     if config.rebuild_index:
         rebuild_index(config.directory)
     dataset = ShardDataset.open(config.directory)
+    if config.verify and print_problems(console, dataset):
+        return 1  # a damaged data set may have no summary
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)
     if config.html:
         write_output(config.html, render_page(dataset, config.samples_per_class, scene_names))
-        console.print(Text(f"wrote {config.html}"))
-    if not config.verify:
-        return 0
+        console.print(f"wrote {config.html}")
+    return 0
+
+
+def print_problems(console: Console, dataset: ShardDataset) -> int:
+    """Read everything, print every problem as it is found, and return how many there are."""
     problem_count = 0
     for problem in dataset.verify():
         problem_count += 1
-        console.print(Text(problem, style="red"))
+        console.print(problem, style="red")
     console.print(f"verified {len(dataset)} clips: {problem_count or 'no'} problem{'s' * (problem_count != 1)}")
-    return 1 if problem_count else 0
+    return problem_count
 
 
 def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_names: tuple[str, ...] | None) -> None:
@@ -67,7 +71,7 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
     table.add_column("clips", justify="right")
     for name, count in zip(manifest.classes, manifest.class_counts, strict=True):
-        table.add_row(Text(name), str(count), style=None if count else "red")
+        table.add_row(name, str(count), style=None if count else "red")
     console.print(table)
     facts = Table.grid(padding=(0, 2))
     facts.add_row("clips", f"{summary.clip_count} in {len(manifest.shards)} shards")
@@ -79,7 +83,7 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     share = "" if summary.person_share is None else f", a person in {summary.person_share:.1%} of their frames"
     facts.add_row("masks", f"{summary.masked_count} clips{share}")
     top = ", ".join(f"{scene_name(category, scene_names)}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
-    facts.add_row("top scenes", Text(f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels"))
+    facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")
     facts.add_row("digest", manifest.digest)
     console.print(facts)
 

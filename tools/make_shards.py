@@ -8,7 +8,6 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from scenebias.annotators import SceneFile, open_mask_source
 from scenebias.commands import run_command
@@ -41,7 +40,7 @@ class MakeShards:
     """Soft scene labels: an .npz file with 'clips' (<class>/<clip>) and 'probs' (n, 365). none: pack without."""
     pack: PackConfig = field(default_factory=PackConfig)
     strict: bool = False
-    """Fail if any clip is missing or broken, instead of setting it aside and reporting it."""
+    """Fail if any clip is missing or broken, or without a mask file where --masks is given, instead of reporting it."""
     overwrite: bool = False
     """Replace the data set that is in --out. Folders that hold anything else are never touched."""
 
@@ -52,7 +51,7 @@ class MakeShards:
 
 def main(config: MakeShards) -> None:
     """Pack videos, human masks and scene labels into a data set of shards."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     listing = config.source.listing()
     masks = open_mask_source(config.masks, listing.clips, config.mask_fps) if config.masks != NONE else None
     scenes = SceneFile(config.scenes) if config.scenes != NONE else None
@@ -87,7 +86,7 @@ def print_report(console: Console, report: PackReport) -> None:
         table.add_column(column, justify="right")
     for name, counts in report.counts().items():
         table.add_row(
-            Text(name),
+            name,
             *(str(count) for count in (counts.wanted, counts.packed, counts.missing, counts.broken)),
             style=None if counts.packed else "red",
         )
@@ -96,9 +95,10 @@ def print_report(console: Console, report: PackReport) -> None:
     table.add_row("all", *(str(n) for n in (*total, len(report.listing.missing), len(report.broken))))
     console.print(table)
     for name, reason in report.broken.items():
-        console.print(Text(f"broken: {name}: {reason}", style="yellow"))
+        console.print(f"broken: {name}: {reason}", style="yellow")
     if report.without_masks:
-        console.print(Text(f"{len(report.without_masks)} clips have no mask file", style="yellow"))
+        count = len(report.without_masks)
+        console.print(f"{count} clip{' has' if count == 1 else 's have'} no mask file", style="yellow")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,14 @@ class CsvSource:
             raise UserError(
                 f"--file {self.file}: its columns must be path,label[,start,end,split], found {sorted(columns)}"
             )
+        if not rows:
+            raise UserError(f"--file {self.file}: has no rows; write one a clip below the header")
         for number, row in rows:
-            if None in row or not row["path"] or not row["label"] or "/" in row["label"]:
-                raise UserError(f"{self.file}, line {number}: expected a path and a label (without '/') in {columns}")
+            if None in row or None in row.values():
+                more_or_fewer = "more" if None in row else "fewer"
+                raise UserError(f"{self.file}, line {number}: has {more_or_fewer} cells than the header; correct it")
+            if not row["path"] or not row["label"] or "/" in row["label"]:
+                raise UserError(f"{self.file}, line {number}: needs a path, and a label without '/'; correct it")
         return rows
 
     def _entry(self, number: int, row: dict[str, str]) -> ClipEntry:

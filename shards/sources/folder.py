@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.sources.listing import ClipEntry, Listing, read_classes, require_folder, videos_in
+from shards.sources.listing import Listing, clips_in, read_classes, require_folder, utf8_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,11 @@ class FolderSource:
         """Every video of every class folder."""
         require_folder(self.root, "--root", "one folder of videos a class")
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        for folder in folders:
+            if folder.name != utf8_name(folder.name):
+                raise UserError(f"--root {self.root}: the name of folder {folder.name!r} is not UTF-8: rename it")
         classes = read_classes(self.classes) if self.classes else tuple(folder.name for folder in folders)
-        clips = tuple(
-            ClipEntry(f"{folder.name}/{path.stem}", path, folder.name)
-            for folder in folders
-            for path in videos_in(folder)
-        )
+        clips = tuple(entry for folder in folders for entry in clips_in(folder))
         if not clips:
             raise UserError(f"--root {self.root}: no video in it; the layout is <root>/<class>/<clip>.mp4")
         return Listing(self.dataset, self.split, self.subset, classes, clips)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards.errors import UserError
-from shards.sources.listing import ClipEntry, Listing, Subset, require_folder, videos_in
+from shards.sources.listing import Listing, Subset, clips_in, require_folder
 
 CLASSES = (
     "brush_hair",
@@ -64,9 +64,9 @@ class JhmdbSource:
             if not folder.is_dir():
                 continue
             subsets = self._read_split(class_name)
-            for path in videos_in(folder):
-                if subsets.get(path.stem.replace("@", "#"), "train") == self.subset:
-                    clips.append(ClipEntry(f"{class_name}/{path.stem}", path, class_name))
+            for entry in clips_in(folder):
+                if subsets.get(entry.path.stem.replace("@", "#"), "train") == self.subset:
+                    clips.append(entry)
         return Listing("jhmdb", str(self.split), self.subset, CLASSES, tuple(clips))
 
     def _read_split(self, class_name: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ split files and looks which videos are there. Nothing is decoded. A data set is 
 beside this file, and one line in ``tools/make_shards.py``.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,12 +46,12 @@ class Listing:
     def __post_init__(self) -> None:
         _refuse_repetition("class", self.classes)
         _refuse_repetition("clip", [entry.name for entry in (*self.clips, *self.missing)])
-        unknown = {entry.class_name for entry in (*self.clips, *self.missing)} - set(self.classes)
-        if unknown:
-            raise UserError(
-                f"{self.dataset}: class {min(unknown)!r} is not among its {len(self.classes)} classes; "
-                "correct the label, or add the class to the list of classes"
-            )
+        for entry in (*self.clips, *self.missing):
+            if entry.class_name not in self.classes:
+                raise UserError(
+                    f"{self.dataset}, clip {entry.name!r}: class {entry.class_name!r} is not among the "
+                    f"{len(self.classes)} classes; correct the label, or add the class to --classes FILE"
+                )
 
 
 class Source(Protocol):
@@ -74,11 +75,16 @@ def split_by_existence(entries: Iterable[ClipEntry]) -> tuple[tuple[ClipEntry, .
     return tuple(found), tuple(missing)
 
 
-def videos_in(folder: Path) -> Iterator[Path]:
-    """The video files directly in ``folder``, in order of their names."""
+def clips_in(folder: Path) -> Iterator[ClipEntry]:
+    """The video files directly in the folder of a class, in order of their names."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            yield path
+            yield ClipEntry(f"{folder.name}/{utf8_name(path.stem)}", path, folder.name)
+
+
+def utf8_name(name: str) -> str:
+    """The name of a file, with the bytes that are not UTF-8 written out: such a name cannot be stored as it is."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def require_folder(folder: Path, option: str, holds: str) -> None:

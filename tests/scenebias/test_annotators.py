@@ -107,6 +107,21 @@ def test_masks_of_another_type_are_refused(tmp_path, array):
         NumpyMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (12, 21), (5, 12, 21, 3)])
+def test_masks_of_another_number_of_axes_are_refused(tmp_path, shape):
+    (tmp_path / "wave").mkdir()
+    np.savez(tmp_path / "wave" / "a.npz", masks=np.ones(shape, np.uint8))
+    with pytest.raises(UserError, match=r"a\.npz: masks must be bool or uint8 and have 3 axes"):
+        NumpyMasks(tmp_path, 25.0).load(ENTRY, 5, 12, 21, FPS)
+
+
+def test_matlab_masks_of_four_axes_are_refused(tmp_path):
+    (tmp_path / "wave").mkdir()
+    savemat(tmp_path / "wave" / "a.mat", {"part_mask": np.ones((12, 21, 5, 2), np.uint8)})
+    with pytest.raises(UserError, match=r"a\.mat: masks must be bool or uint8 and have 3 axes"):
+        JhmdbMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
+
+
 def test_masks_of_jhmdb_are_read_as_scipy_reads_them(real_data):
     folder = real_data / "jhmdb" / "masks"
     for path in sorted(folder.glob("*/*.mat"))[::150]:
@@ -159,6 +174,10 @@ UNIFORM = np.full((1, SCENE_COUNT), 1 / SCENE_COUNT)
         ({"clips": np.array(["a/b"]), "probs": UNIFORM[:, :-1]}, "must be n strings"),
         ({"clips": np.array(["a/b", "a/c"]), "probs": UNIFORM}, "must be n strings"),
         ({"clips": np.array([7]), "probs": UNIFORM}, "must be n strings"),
+        ({"clips": np.array("a/b"), "probs": UNIFORM[0]}, "must be n strings"),
+        ({"clips": np.array(["a/b"]), "probs": UNIFORM.astype(complex)}, "must be n strings"),
+        ({"clips": np.array(["a/b"]), "probs": np.eye(1, SCENE_COUNT, dtype=int)}, "'probs' float"),
+        ({"clips": np.array(["a/b", "a/b"]), "probs": UNIFORM.repeat(2, axis=0)}, "a/b is listed 2 times"),
         ({"clips": np.array(["a/b"]), "probs": UNIFORM * 2}, "row of a/b is no probability vector"),
         ({"clips": np.array(["a/b"]), "probs": UNIFORM * np.nan}, "row of a/b is no probability vector"),
     ],

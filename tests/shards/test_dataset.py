@@ -104,6 +104,7 @@ def test_other_processes_read_what_this_one_reads(dataset, method):
     ours, theirs = context.Pipe()
     process = context.Process(target=read_in_child, args=(dataset, theirs))
     process.start()
+    theirs.close()  # so that a child that dies ends the wait
     assert ours.recv() == expected
     process.join()
     assert process.exitcode == 0
@@ -144,7 +145,8 @@ def test_one_flipped_bit_is_found_and_the_sample_named(copy, component):
     data = bytearray(shard.read_bytes())
     data[int(place["offset"]) + int(place["bytes"]) // 2] ^= 1
     shard.write_bytes(data)
-    (problem,) = ShardDataset.open(copy).verify()
+    of_shard, problem = ShardDataset.open(copy).verify()
+    assert "shard-000001.tar: its SHA-256" in of_shard
     assert "shard-000001.tar, sample 6" in problem
     assert "checksum" in problem
     assert component in problem
@@ -187,7 +189,42 @@ def test_missing_files_are_named_with_a_remedy(copy):
         ShardDataset.open(copy)
 
 
-def test_an_index_of_other_shards_is_refused(copy):
-    np.save(copy / "samples.npy", np.load(copy / "samples.npy")[:-1])
-    with pytest.raises(UserError, match=r"lists 11 samples, the manifest 12.*--rebuild-index"):
+@pytest.mark.parametrize("name", ["samples.npy", "strips.npy", "scenes.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: np.save(path, np.load(path)[:-1]),
+        lambda path: np.save(path, np.zeros(len(np.load(path)))),
+    ],
+    ids=["empty", "cut short", "of fewer clips", "of another type"],
+)
+def test_an_index_that_does_not_belong_is_refused(copy, name, damage):
+    damage(copy / name)
+    with pytest.raises(UserError, match=rf"{name} cannot be read .*--rebuild-index"):
         ShardDataset.open(copy)
+
+
+def test_scene_labels_in_the_index_are_compared_with_the_shards(copy):
+    scenes = np.load(copy / "scenes.npy")
+    scenes[4] = scenes[5]
+    np.save(copy / "scenes.npy", scenes)
+    (problem,) = ShardDataset.open(copy).verify()
+    assert "sample 4: its scene label is not that of scenes.npy" in problem
+
+
+def test_information_that_cannot_be_read_is_named(copy):
+    shard = copy / "shard-000001.tar"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(UserError, match=r"shard-000001\.tar, sample 6: .*--verify"):
+        ShardDataset.open(copy).info(6)
+
+
+def test_bytes_of_a_shard_outside_every_component_are_verified_too(copy):
+    shard = copy / "shard-000001.tar"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    (problem,) = ShardDataset.open(copy).verify()
+    assert problem.endswith("shard-000001.tar: its SHA-256 is not the manifest's")

@@ -56,8 +56,34 @@ def test_indexed_bytes_are_the_components(tiny_dataset):
 def test_a_shard_cut_short_is_named(copy):
     shard = find_shards(copy)[1]
     shard.write_bytes(shard.read_bytes()[:-20_000])
+    with pytest.raises(UserError, match=r"shard-000001\.tar is damaged.*pack again"):
+        rebuild_index(copy)
+    (copy / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"shard-000001\.tar.*pack the data set again"):
         rebuild_index(copy)
+
+
+def test_damaged_bytes_are_never_indexed_anew(copy):
+    before = {path.name: path.read_bytes() for path in copy.glob("*.np*")}
+    shard = find_shards(copy)[1]
+    data = bytearray(shard.read_bytes())
+    data[4000] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"shard-000001\.tar is damaged: its SHA-256 is not the manifest's; copy"):
+        rebuild_index(copy)
+    assert {path.name: path.read_bytes() for path in copy.glob("*.np*")} == before
+
+
+def test_shards_that_the_manifest_does_not_know_are_not_indexed(copy):
+    shutil.copy(copy / "shard-000000.tar", copy / "shard-000009.tar")
+    with pytest.raises(UserError, match="its 4 shards are not the 3 of its manifest"):
+        rebuild_index(copy)
+
+
+def test_a_shard_of_zeros_is_refused(tmp_path):
+    (tmp_path / "shard-000000.tar").write_bytes(bytes(10240))
+    with pytest.raises(UserError, match=r"shard-000000\.tar cannot be read \(it holds no sample\)"):
+        rebuild_index(tmp_path)
 
 
 def test_a_directory_without_shards_is_refused(tmp_path):

@@ -65,6 +65,11 @@ def test_absent_manifest_means_no_packed_data_set(tmp_path):
         (lambda value: json.dumps({name: value[name] for name in value if name != "classes"}), "classes"),
         (lambda value: json.dumps(value | {"colour": 1}), "colour"),
         (lambda value: json.dumps(value | {"shards": [{"name": "x"}]}), "lacks or misnames a field"),
+        (lambda value: json.dumps(value | {"shards": [value["shards"][0] | {"samples": "12"}]}), "samples is '12'"),
+        (lambda value: json.dumps(value | {"shards": 7}), "not iterable"),
+        (lambda value: json.dumps(value | {"frame_height": None}), "frame_height is None"),
+        (lambda value: json.dumps(value | {"classes": ["run", 7]}), r"classes is \('run', 7\)"),
+        (lambda value: json.dumps(value | {"class_counts": [3]}), "1 class_counts of 2 classes"),
     ],
 )
 def test_damaged_manifests_are_named_with_a_remedy(tmp_path, change, complaint):

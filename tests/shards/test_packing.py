@@ -11,6 +11,7 @@ from shards.errors import UserError
 from shards.filmstrip import decode_strip, encode_strips
 from shards.masks import unpack_masks
 from shards.packing import REPORT_NAME, PackConfig, pack
+from shards.sample import SCENE_COUNT
 from shards.sources import ClipEntry, FolderSource, JhmdbSource, Listing
 from shards.video import open_video
 
@@ -171,11 +172,60 @@ def test_strict_makes_missing_and_broken_clips_errors(tmp_path, videos):
     assert [clip.name for clip in ShardDataset.open(tmp_path / "out").manifest.missing] == ["run/gone"]
 
 
+def test_strict_refuses_clips_without_masks(tmp_path, videos, masks):
+    listing = FolderSource(root=videos).listing()
+    with pytest.raises(UserError, match=r"--strict: without a mask file: jump/clip5; .*--masks none"):
+        pack(listing, tmp_path / "out", CONFIG, mask_source=open_mask_source(masks, listing.clips), strict=True)
+    assert_nothing_left(tmp_path)
+
+
+def write_scenes(path: Path, names: list[str]) -> SceneFile:
+    np.savez(path, clips=np.array(names), probs=np.full((len(names), SCENE_COUNT), 1 / SCENE_COUNT))
+    return SceneFile(path)
+
+
+def test_only_a_clip_that_can_be_decoded_needs_a_scene_vector(tmp_path, videos):
+    listing = FolderSource(root=videos).listing()
+    names = [entry.name for entry in listing.clips if entry.name != "jump/bad"]
+    report = pack(listing, tmp_path / "out", CONFIG, scene_source=write_scenes(tmp_path / "all.npz", names))
+    assert list(report.broken) == ["jump/bad"]
+    assert ShardDataset.open(tmp_path / "out").scene_count == 6
+    fewer = write_scenes(tmp_path / "fewer.npz", names[1:])
+    with pytest.raises(UserError, match=rf"no scene vector for {names[0]}, but 5 for other clips"):
+        pack(listing, tmp_path / "other", CONFIG, scene_source=fewer)
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
+    listing = FolderSource(root=videos).listing()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    for height in (32, 48):
+        pack(listing, tmp_path / "out", PackConfig(height=height, workers=1), overwrite=True)
+        assert (tmp_path / "out").readlink() == Path("disk")
+        assert ShardDataset.open(tmp_path / "disk").manifest.frame_height == height
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "out"}
+
+
+def test_places_that_cannot_be_replaced_are_refused_before_packing(tmp_path, videos, monkeypatch):
+    def not_reached() -> None:
+        raise AssertionError("a clip was decoded")
+
+    listing = FolderSource(root=videos).listing()
+    monkeypatch.chdir(tmp_path)
+    Path("out").symlink_to("nowhere")
+    for out, sentence in ((Path("out"), "a link to nothing; make nowhere"), (Path(), "the current folder")):
+        with pytest.raises(UserError, match=sentence):
+            pack(listing, out, CONFIG, progress=not_reached)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_pack_without_any_whole_clip_is_an_error_and_leaves_nothing(tmp_path, videos):
     bad = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
     with pytest.raises(UserError, match=r"no clip could be packed: jump/bad \("):
         pack(Listing("d", "1", "all", ("jump",), (bad,)), tmp_path / "out", CONFIG)
-    with pytest.raises(UserError, match="none of its videos is there"):
+    with pytest.raises(UserError, match=r"none of its videos is there, for example .*bad\.mp4; check --root"):
+        pack(Listing("d", "1", "all", ("jump",), (), (bad,)), tmp_path / "out", CONFIG)
+    with pytest.raises(UserError, match="none of its videos is there; check --root"):
         pack(Listing("d", "1", "all", ("jump",), ()), tmp_path / "out", CONFIG)
     assert_nothing_left(tmp_path)
 
@@ -192,6 +242,7 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
     ("options", "field"),
     [
         ({"height": 100}, "height"),
+        ({"height": 65504}, "height"),
         ({"quality": 0}, "quality"),
         ({"mask_scale": 1.5}, "mask_scale"),
         ({"samples_per_shard": 0}, "samples_per_shard"),

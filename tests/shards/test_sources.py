@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from shards.errors import UserError
@@ -92,13 +94,22 @@ def test_a_list_of_classes_fixes_the_labels(tmp_path):
     classes.write_text("wave\n\nclap\n")
     assert FolderSource(root=tmp_path / "videos", classes=classes).listing().classes == ("wave", "clap")
     classes.write_text("clap\n")
-    with pytest.raises(UserError, match="class 'wave' is not among"):
+    with pytest.raises(UserError, match=r"clip 'wave/a': class 'wave' is not among the 1 classes; .*--classes FILE"):
         FolderSource(root=tmp_path / "videos", classes=classes).listing()
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
     touch(tmp_path / "wave" / "a.mp4", tmp_path / "wave" / "a.avi")
     with pytest.raises(UserError, match="'wave/a' is listed 2 times"):
+        FolderSource(root=tmp_path).listing()
+
+
+def test_names_that_are_not_utf8_are_written_out_and_stay_apart(tmp_path):
+    touch(*(tmp_path / "wave" / os.fsdecode(name) for name in (b"\xfe.mp4", b"\xff.mp4", "ö.mp4".encode())))
+    names = [entry.name for entry in FolderSource(root=tmp_path).listing().clips]
+    assert sorted(names) == [r"wave/\xfe", r"wave/\xff", "wave/ö"]
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    with pytest.raises(UserError, match="not UTF-8: rename it"):
         FolderSource(root=tmp_path).listing()
 
 
@@ -134,9 +145,11 @@ def test_csv_rows_are_chosen_by_subset_and_may_be_ranges_of_one_video(tmp_path):
         ("file,label\na.mp4,run\n", "its columns must be"),
         ("path,label,start\na.mp4,run,soon\n", "line 2: start must be a frame number"),
         ("path,label,start,end\na.mp4,run,9,9\n", "line 2: end 9 must be greater than start 9"),
-        ("path,label\na.mp4\n", "line 2: expected a path and a label"),
-        ("path,label\na.mp4,run,9\n", "line 2: expected a path and a label"),
-        ("path,label\na.mp4,../run\n", "line 2: expected a path and a label"),
+        ("path,label\n", "has no rows"),
+        ("path,label\na.mp4\n", "line 2: has fewer cells than the header"),
+        ("path,label\na.mp4,run,9\n", "line 2: has more cells than the header"),
+        ("path,label\na.mp4,../run\n", "line 2: needs a path, and a label"),
+        ("path,label\n,run\n", "line 2: needs a path, and a label"),
         ("path,label,split\na.mp4,run,val\n", r"--subset train: no row .*\['val'\]"),
     ],
 )

@@ -111,7 +111,7 @@ def test_names_are_escaped(tmp_path, synthetic_sample):
     page = render_page(ShardDataset.open(tmp_path / "d"), 1, scene_names=[evil] * SCENE_COUNT)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert 'class="empty"' in page
+    assert "no clip!" in page
 
 
 def test_the_command_prints_the_summary_and_writes_the_page(tiny_dataset, tmp_path):
@@ -132,7 +132,34 @@ def test_verify_names_every_damaged_clip(copied):
     assert result.returncode == 1
     assert "shard-000000.tar" in result.stdout
     assert "shard-000001.tar" in result.stdout
-    assert "2 problems" in result.stdout
+    assert "4 problems" in result.stdout  # each shard, and a clip of each
+
+
+def test_verify_of_a_shard_of_zeros_reports_and_rebuilding_does_not_advise_itself(copied):
+    shard = copied / "shard-000001.tar"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    result = inspect_shards(copied, "--verify")
+    assert result.returncode == 1
+    assert result.stderr == ""
+    assert "verified 12 clips: 6 problems" in result.stdout
+    result = inspect_shards(copied, "--rebuild-index")
+    assert result.returncode == 2
+    assert "shard-000001.tar is damaged" in result.stderr
+    assert "--rebuild-index" not in result.stderr
+
+
+def test_names_in_brackets_are_printed_as_they_are(tmp_path, synthetic_sample):
+    sample = synthetic_sample(0)
+    sample = replace(sample, info=replace(sample.info, class_name="[/]"))
+    directory = tmp_path / "[bold]"
+    with ShardWriter(directory) as writer:
+        writer.write(sample)
+        manifest = Manifest(dataset="[/x]", split="1", subset="a", classes=("[/]",), frame_height=48, quality=85)
+        writer.close(manifest)
+    result = inspect_shards(directory, "--html", directory / "page.html")
+    assert result.returncode == 0, result.stderr
+    for text in ("[/x]", "[/]", f"wrote {directory}/page.html"):
+        assert text in result.stdout
 
 
 def test_a_lost_index_is_made_again(copied):
@@ -148,7 +175,7 @@ def test_a_lost_index_is_made_again(copied):
     [
         (["nowhere"], "nowhere is not a packed data set"),
         (["{data}", "--scene-names", "nowhere.txt"], "--scene-names nowhere.txt: cannot be read"),
-        (["{data}", "--html", "no/such/folder/page.html"], "--html no/such/folder/page.html: cannot be written"),
+        (["{data}", "--html", "no/such/folder/page.html"], "no/such/folder/page.html cannot be written"),
     ],
 )
 def test_mistakes_are_one_sentence(tiny_dataset, arguments, sentence):

@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -124,7 +127,7 @@ def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     assert not (folder / "out").exists()
     result = make_shards("folder", *options(folder))
     assert result.returncode == 0
-    assert "broken: run/c: cannot be decoded" in result.stdout
+    assert "broken: run/c: empty file" in result.stdout
 
 
 @pytest.mark.parametrize("source", ["jhmdb", "folder", "csv"])
@@ -140,4 +143,47 @@ def test_help_is_complete(source):
 def test_options_out_of_range_are_refused(folder):
     result = make_shards("folder", *options(folder, height=100))
     assert result.returncode == 2
-    assert "height must be a positive multiple of 16, got 100" in result.stderr
+    assert "height must be a multiple of 16 up to 65500, got 100" in result.stderr
+
+
+def test_paths_in_brackets_are_printed_as_they_are(folder):
+    out = folder / "[/red]" / "[bold]"
+    for sentence in (f"-> {out}; ", f"{out} already holds"):
+        result = make_shards("folder", *options(folder, out=out))
+        assert result.returncode == 0, result.stderr
+        assert sentence in result.stdout
+
+
+def test_one_clip_without_masks_is_one_clip(folder):
+    (folder / "masks" / "run" / "c.npz").unlink()
+    result = make_shards("folder", *options(folder))
+    assert "1 clip has no mask file" in result.stdout
+    assert_refused(make_shards("folder", *options(folder, seed=1), "--strict"), "--strict: without a mask file: run/c;")
+
+
+def test_a_file_name_that_is_not_utf8_is_set_aside(folder):
+    (folder / "videos" / "run" / "c.mp4").rename(os.fsdecode(bytes(folder / "videos" / "run") + b"/\xff.mp4"))
+    result = make_shards("folder", *options(folder))
+    assert result.returncode == 0, result.stderr
+    assert r"broken: run/\xff: its name is not UTF-8: rename it" in result.stdout
+
+
+def test_interrupting_the_whole_group_ends_quickly_and_leaves_nothing(folder):
+    rows = "".join(f"videos/jump/a.mp4,hop{number},0,4\n" for number in range(20_000))
+    (folder / "list.csv").write_text(f"path,label,start,end\n{rows}")
+    before = sorted(folder.iterdir())
+    arguments = ["--file", folder / "list.csv", "--out", folder / "out", "--workers", 2, "--height", 32]
+    command = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py"), "csv", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline_s = time.monotonic() + 60
+    while not list(folder.glob(".out.*/shard-000000.tar")) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    assert sorted(folder.iterdir()) == before
