@@ -8,12 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
-from scenebias.scenes import require_scenes
+from scenebias.datasets import open_pair, require_scenes
 from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regression
-from shards.dataset import ShardDataset
-from shards.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,7 @@ def scene_bias(classifier: SoftmaxRegression, scene_NS: np.ndarray, label_N: np.
 
 def main(config: BiasConfig) -> None:
     """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019)."""
-    train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
-    require_same_classes(
-        val.manifest.classes,
-        train.manifest.classes,
-        f"--val {config.val} has other classes than --train {config.train}",
-        "pack both with the same list of classes (tools/make_shards.py --classes)",
-    )
-    if train.manifest.digest == val.manifest.digest:
-        raise UserError(f"--val {config.val} holds the very clips of --train {config.train}: give the test clips")
+    train, val = open_pair(config.train, config.val)
     actions = len(train.manifest.classes)
     classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
     result = scene_bias(classifier, require_scenes(val), val.labels, actions)

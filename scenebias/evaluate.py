@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
+from scenebias.datasets import require_same_classes
 from scenebias.distributed import distributed_session
 from scenebias.evaluation import evaluate_model, hide_humans
 from scenebias.masked_clip import Fill

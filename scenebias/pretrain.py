@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from scenebias.classes import require_same_classes
 from scenebias.commands import run_command
+from scenebias.datasets import require_same_classes
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import ObjectiveConfig
 from scenebias.training_run import Pupil, RunConfig, run_training

@@ -12,14 +12,13 @@ import torch
 
 from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
 from scenebias.checkpoint import CheckpointFolder
-from scenebias.classes import require_same_classes
+from scenebias.datasets import open_pair, require_scenes
 from scenebias.distributed import ProcessPlace, distributed_session, is_main_process
 from scenebias.evaluation import Evaluation, evaluate_model, evaluating
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
 from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
-from scenebias.scenes import require_scenes
 from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
 from scenebias.weights import TrainedOn, WeightsMetadata, ensure_unseen, save_weights
@@ -87,20 +86,6 @@ def clip_config_of(metadata: WeightsMetadata) -> ClipConfig:
         raise UserError(
             f"the weights do not say how clips are cut ({error}): give weights of a training run"
         ) from error
-
-
-def open_pair(config: RunConfig) -> tuple[ShardDataset, ShardDataset]:
-    """The training and validation data; UserError where their classes differ or where they are the same clips."""
-    train, val = ShardDataset.open(config.train), ShardDataset.open(config.val)
-    require_same_classes(
-        val.manifest.classes,
-        train.manifest.classes,
-        f"--val {config.val} has other classes than --train {config.train}",
-        "pack both with the same list of classes (tools/make_shards.py --classes)",
-    )
-    if train.manifest.digest == val.manifest.digest:
-        raise UserError(f"--val {config.val} holds the very clips of --train {config.train}: give the test clips")
-    return train, val
 
 
 def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None:
@@ -186,7 +171,7 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
     Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``weights.safetensors`` and ``result.json``
     in ``config.out``. A finished run of the same configuration is left as it is; another one's folder is refused.
     """
-    train, val = open_pair(config)
+    train, val = open_pair(config.train, config.val)
     pupil = make_pupil(train)
     check_annotations(train, pupil.objective)
     ensure_unseen(pupil.trained_on, identity_of(val), force=config.force)

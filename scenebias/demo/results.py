@@ -11,8 +11,8 @@ from rich.table import Table
 
 from dali_pipelines import EvalLoader
 from scenebias.bias import scene_bias
-from scenebias.classes import require_same_classes
 from scenebias.commands import run_command, write_output
+from scenebias.datasets import require_same_classes, require_scenes
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
 from scenebias.masked_clip import mask_out_humans
@@ -20,7 +20,6 @@ from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.progress import ProgressDisplay
 from scenebias.report import Section, chart, frame_rows, loss_curves, page, paragraph, picture, read_log, table
-from scenebias.scenes import require_scenes
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
 from scenebias.weights import load_weights

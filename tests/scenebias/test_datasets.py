@@ -1,8 +1,8 @@
-"""What is said of two lists of classes that differ."""
+"""What is said of data sets that do not fit."""
 
 import pytest
 
-from scenebias.classes import require_same_classes
+from scenebias.datasets import require_same_classes
 from shards.errors import UserError
 
 
