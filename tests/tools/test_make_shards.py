@@ -174,7 +174,15 @@ def test_interrupting_the_whole_group_ends_quickly_and_leaves_nothing(folder):
     before = sorted(folder.iterdir())
     arguments = ["--file", folder / "list.csv", "--out", folder / "out", "--workers", 2, "--height", 32]
     command = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py"), "csv", *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT_ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # As a terminal starts it: a test run in the background of a shell inherits that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline_s = time.monotonic() + 60
     while not list(folder.glob(".out.*/shard-000000.tar")) and time.monotonic() < deadline_s:
         time.sleep(0.02)
