@@ -25,6 +25,7 @@ from scenebias.weights import TrainedOn, WeightsMetadata, ensure_unseen, save_we
 from shards.atomic import write_json
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.order import EpochOrder
 
 WITHOUT_EFFECT = ("out", "train", "val", "init", "weights", "loader_threads", "checkpoint_every_steps", "force")
 """Options that decide nothing of a run's result; data and initial weights count by their content, not their place."""
@@ -91,7 +92,7 @@ def clip_config_of(metadata: WeightsMetadata) -> ClipConfig:
 def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None:
     """UserError where ``objective`` needs masks or scene labels that ``dataset`` was packed without.
 
-    Clips without a mask take no part in the confusion; without a scene label none can be told from another.
+    Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip.
     """
     remedy = "pack it again with tools/make_shards.py {}, or train with --objective baseline"
     if objective.uses_masks and not dataset.mask_count:
@@ -142,7 +143,7 @@ def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
 
 def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them on every rank."""
-    steps = -(-len(train) // batch_size)
+    steps = EpochOrder(sample_count=len(train), global_batch_size=batch_size).steps_per_epoch
     if len(train) // steps < 2 * world_size:
         raise UserError(
             f"the {len(train)} clips of {train.directory} in steps of --batch-size {batch_size} leave fewer than two"

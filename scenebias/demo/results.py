@@ -13,22 +13,21 @@ from dali_pipelines import EvalLoader
 from scenebias.bias import scene_bias
 from scenebias.commands import run_command, write_output
 from scenebias.datasets import require_same_classes, require_scenes
+from scenebias.demo.world import SPLITS
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
-from scenebias.masked_clip import mask_out_humans
 from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.progress import ProgressDisplay
 from scenebias.report import Section, chart, frame_rows, loss_curves, page, paragraph, picture, read_log, table
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
-from scenebias.weights import load_weights
+from scenebias.weights import load_weights, read_metadata
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 ARMS = ("baseline", "debias")
 SCRATCH = "scratch"
-SPLITS = ("train", "test", "swapped", "scene-only", "human-only", "target-train", "target-test")
 BATCH_SIZE, LOADER_THREADS = 64, 2
 
 
@@ -140,13 +139,11 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
 
 def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: int = 3, frames: int = 6) -> np.ndarray:
     """Frames of a few clips, each with its mask and its masked version below, as the model is shown them."""
-    _, metadata = load_weights(run / WEIGHTS_NAME)
-    loader = evaluation_loader_for(dataset, clip_config_of(metadata), place, batch_size=clips, threads=LOADER_THREADS)
+    clip = clip_config_of(read_metadata(run / WEIGHTS_NAME))
+    loader = evaluation_loader_for(dataset, clip, place, batch_size=clips, threads=LOADER_THREADS)
     batch = next(iter(loader))
     assert batch.mask_BTHW is not None, "the demo's world has masks"
-    masked_BTHWC = mask_out_humans(
-        batch.clip_BTHWC, batch.mask_BTHW, "frame_mean", sample_B=batch.sample_B, seed=0, epoch=0
-    )
+    masked_BTHWC = hide_humans("frame_mean")(batch)
     at = np.linspace(0, batch.clip_BTHWC.shape[1] - 1, frames).round().astype(int)
     rows = []
     for index in range(len(batch.clip_BTHWC)):

@@ -46,8 +46,9 @@ class Listing:
     def __post_init__(self) -> None:
         _refuse_repetition("class", self.classes)
         _refuse_repetition("clip", [entry.name for entry in (*self.clips, *self.missing)])
+        known = set(self.classes)
         for entry in (*self.clips, *self.missing):
-            if entry.class_name not in self.classes:
+            if entry.class_name not in known:
                 raise UserError(
                     f"{self.dataset}, clip {entry.name!r}: class {entry.class_name!r} is not among the "
                     f"{len(self.classes)} classes; correct the label, or add the class to --classes FILE"
