@@ -1,8 +1,26 @@
 """Readers of the data sets' own lists: which clips belong to a subset of a split, and which are missing."""
 
 from shards.sources.csv_file import CsvSource
+from shards.sources.diving48 import Diving48Source
 from shards.sources.folder import FolderSource
+from shards.sources.hmdb51 import Hmdb51Source
 from shards.sources.jhmdb import JhmdbSource
-from shards.sources.listing import ClipEntry, Listing, Source
+from shards.sources.kinetics400 import Kinetics400Source
+from shards.sources.listing import ClipEntry, Listing, MissingClip, Source
+from shards.sources.mini_kinetics import MiniKinetics200Source
+from shards.sources.ucf101 import Ucf101Source
 
-__all__ = ["ClipEntry", "CsvSource", "FolderSource", "JhmdbSource", "Listing", "Source"]
+__all__ = [
+    "ClipEntry",
+    "CsvSource",
+    "Diving48Source",
+    "FolderSource",
+    "Hmdb51Source",
+    "JhmdbSource",
+    "Kinetics400Source",
+    "Listing",
+    "MiniKinetics200Source",
+    "MissingClip",
+    "Source",
+    "Ucf101Source",
+]

@@ -1,14 +1,29 @@
 """Any data set listed in a CSV file."""
 
 import csv
+import io
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from shards.errors import UserError
-from shards.sources.listing import ClipEntry, Listing, read_classes, split_by_existence
+from shards.sources.label_files import read_classes, read_text
+from shards.sources.listing import ClipEntry, Listing, MissingClip
+from shards.sources.video_files import FileFinder
 
 _REQUIRED = frozenset({"path", "label"})
 _OPTIONAL = frozenset({"start", "end", "split"})
+
+
+class _Row(NamedTuple):
+    where: str
+    path: str
+    label: str
+    start: str = ""
+    end: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,51 +49,66 @@ class CsvSource:
 
     def listing(self) -> Listing:
         """The chosen rows; classes are those of the whole file, so the labels of all its subsets agree."""
-        rows = self._read_rows()
-        chosen = [(n, row) for n, row in rows if self.subset == "all" or row.get("split") == self.subset]
+        rows = list(self._read_rows())
+        chosen = [row for row in rows if self.subset in ("all", row.split)]
         if not chosen:
-            values = sorted({row["split"] for _, row in rows if row.get("split")})
+            values = sorted({row.split for row in rows if row.split})
             raise UserError(f"--subset {self.subset}: no row of {self.file} has it; its column 'split' holds {values}")
-        classes = read_classes(self.classes) if self.classes else tuple(sorted({row["label"] for _, row in rows}))
-        found, missing = split_by_existence(self._entry(number, row) for number, row in chosen)
-        return Listing(self.dataset, self.split, self.subset, classes, found, missing)
+        classes = read_classes(self.classes) if self.classes else tuple(sorted({row.label for row in rows}))
+        clips, missing = [], []
+        files = FileFinder()
+        for row in chosen:
+            entry = self._entry(row)
+            reason = files.why_missing(entry.path)
+            if reason is None:
+                clips.append(entry)
+            else:
+                missing.append(MissingClip(entry.name, entry.path, entry.class_name, reason))
+        return Listing(self.dataset, self.split, self.subset, classes, tuple(clips), tuple(missing))
 
-    def _read_rows(self) -> list[tuple[int, dict[str, str]]]:
+    def _read_rows(self) -> Iterator[_Row]:
+        text = read_text(self.file, "--file", "a CSV file in UTF-8")
+        reader = csv.reader(io.StringIO(text), skipinitialspace=True)
         try:
-            with self.file.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, skipinitialspace=True)
-                columns = set(reader.fieldnames or ())
-                rows = [(reader.line_num, row) for row in reader]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"--file {self.file}: cannot be read ({error}); give a CSV file in UTF-8") from error
-        if not columns >= _REQUIRED or not columns <= _REQUIRED | _OPTIONAL:
-            raise UserError(
-                f"--file {self.file}: its columns must be path,label[,start,end,split], found {sorted(columns)}"
-            )
-        if not rows:
+            columns = next(reader, [])
+            if not _REQUIRED <= set(columns) <= _REQUIRED | _OPTIONAL or len(columns) > len(set(columns)):
+                raise UserError(
+                    f"--file {self.file}: its columns must be path,label[,start,end,split], found {columns}"
+                )
+            row_count = 0
+            for cells in reader:
+                if cells:
+                    row_count += 1
+                    yield self._row(columns, cells, f"{self.file}, line {reader.line_num}")
+        except csv.Error as error:
+            raise UserError(f"{self.file}, line {reader.line_num}: {error}; give a CSV file in UTF-8") from error
+        if not row_count:
             raise UserError(f"--file {self.file}: has no rows; write one a clip below the header")
-        for number, row in rows:
-            if None in row or None in row.values():
-                more_or_fewer = "more" if None in row else "fewer"
-                raise UserError(f"{self.file}, line {number}: has {more_or_fewer} cells than the header; correct it")
-            if not row["path"] or not row["label"] or "/" in row["label"]:
-                raise UserError(f"{self.file}, line {number}: needs a path, and a label without '/'; correct it")
-        return rows
 
-    def _entry(self, number: int, row: dict[str, str]) -> ClipEntry:
-        path = (self.root or self.file.parent) / row["path"]
-        start, end = (self._frame_number(number, row, column) for column in ("start", "end"))
+    def _row(self, columns: list[str], cells: list[str], where: str) -> _Row:
+        if len(cells) != len(columns):
+            more_or_fewer = "more" if len(cells) > len(columns) else "fewer"
+            raise UserError(f"{where}: has {more_or_fewer} cells than the header; correct it")
+        row = _Row(where, **dict(zip(columns, cells, strict=True)))
+        if not row.path or not row.label or "/" in row.label:
+            raise UserError(f"{where}: needs a path, and a label without '/'; correct it")
+        return row._replace(label=sys.intern(row.label))
+
+    def _entry(self, row: _Row) -> ClipEntry:
+        path = (self.root or self.file.parent) / row.path
+        start, end = _frame_number(row, "start"), _frame_number(row, "end")
         if end is not None and end <= (start or 0):
-            raise UserError(f"{self.file}, line {number}: end {end} must be greater than start {start or 0}")
-        name = f"{row['label']}/{path.stem}"
+            raise UserError(f"{row.where}: end {end} must be greater than start {start or 0}")
+        name = f"{row.label}/{path.stem}"
         if start is not None or end is not None:
             name += f"_{start or 0}_{'end' if end is None else end}"
-        return ClipEntry(name, path, row["label"], start, end)
+        return ClipEntry(name, path, row.label, start, end)
 
-    def _frame_number(self, line: int, row: dict[str, str], column: str) -> int | None:
-        text = row.get(column) or ""
-        if not text:
-            return None
-        if not text.isdecimal():
-            raise UserError(f"{self.file}, line {line}: {column} must be a frame number from 0, found {text!r}")
-        return int(text)
+
+def _frame_number(row: _Row, column: Literal["start", "end"]) -> int | None:
+    text: str = getattr(row, column)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"{row.where}: {column} must be a frame number from 0, found {text!r}")
+    return int(text)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.sources.listing import Listing, clips_in, read_classes, require_folder, utf8_name
+from shards.sources.label_files import read_classes
+from shards.sources.listing import Listing, utf8_name
+from shards.sources.video_files import read_video_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,14 @@ class FolderSource:
 
     def listing(self) -> Listing:
         """Every video of every class folder."""
-        require_folder(self.root, "--root", "one folder of videos a class")
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        tree = read_video_tree(self.root, "the folder that holds one folder of videos a class")
+        folders = [folder for folder in tree.folders if folder and "/" not in folder]
         for folder in folders:
-            if folder.name != utf8_name(folder.name):
-                raise UserError(f"--root {self.root}: the name of folder {folder.name!r} is not UTF-8: rename it")
-        classes = read_classes(self.classes) if self.classes else tuple(folder.name for folder in folders)
-        clips = tuple(entry for folder in folders for entry in clips_in(folder))
+            if folder != utf8_name(folder):
+                raise UserError(f"--root {self.root}: the name of folder {folder!r} is not UTF-8: rename it")
+        classes = read_classes(self.classes) if self.classes else tuple(folders)
+        clips = tuple(tree.clips(frozenset(folders)))
         if not clips:
             raise UserError(f"--root {self.root}: no video in it; the layout is <root>/<class>/<clip>.mp4")
-        return Listing(self.dataset, self.split, self.subset, classes, clips)
+        unlisted = tree.unlisted(lambda video: video.count("/") == 1)
+        return Listing(self.dataset, self.split, self.subset, classes, clips, unlisted=unlisted)

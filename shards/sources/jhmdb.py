@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
-from shards.sources.listing import Listing, Subset, clips_in, require_folder
+from shards.sources.hmdb51 import SPLIT_FILES, read_split
+from shards.sources.label_files import require_folder
+from shards.sources.listing import Listing, Subset
+from shards.sources.video_files import read_video_tree
 
 CLASSES = (
     "brush_hair",
@@ -35,8 +37,6 @@ CLASSES = (
     "wave",
 )
 
-_SUBSETS = {"1": "train", "2": "test", "0": "unused"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class JhmdbSource:
@@ -53,33 +53,14 @@ class JhmdbSource:
 
     def listing(self) -> Listing:
         """The clips of one side of the split; a clip that the split leaves unused is in neither."""
-        require_folder(self.root, "--root", "one folder of videos a class")
-        require_folder(self.labels, "--labels", "HMDB51's split files")
-        unknown = sorted({path.name for path in self.root.iterdir() if path.is_dir()} - set(CLASSES))
-        if unknown:
-            raise UserError(f"--root {self.root}: {unknown[0]!r} is no class of JHMDB; move that folder elsewhere")
-        clips = []
-        for class_name in CLASSES:
-            folder = self.root / class_name
-            if not folder.is_dir():
-                continue
-            subsets = self._read_split(class_name)
-            for entry in clips_in(folder):
-                if subsets.get(entry.path.stem.replace("@", "#"), "train") == self.subset:
-                    clips.append(entry)
-        return Listing("jhmdb", str(self.split), self.subset, CLASSES, tuple(clips))
-
-    def _read_split(self, class_name: str) -> dict[str, str]:
-        """Map HMDB51's clip names (without extension) of a class to ``train``, ``test`` or ``unused``."""
-        path = self.labels / f"{class_name}_test_split{self.split}.txt"
-        if not path.is_file():
-            raise UserError(f"--labels {self.labels}: {path.name} is missing; give the folder of HMDB51's split files")
-        subsets = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip():
-                continue
-            name, _, code = line.strip().rpartition(" ")
-            if not name or code not in _SUBSETS:
-                raise UserError(f"{path}, line {number}: expected '<clip>.avi 0|1|2', found {line!r}")
-            subsets[Path(name).stem] = _SUBSETS[code]
-        return subsets
+        require_folder(self.labels, "--labels", SPLIT_FILES)
+        tree = read_video_tree(self.root, "the folder that holds one folder of videos a class")
+        present = set(CLASSES) & set(tree.folders)
+        subsets = {
+            f"{class_name}/{clip.name}": clip.subset
+            for class_name in present
+            for clip in read_split(self.labels, class_name, self.split)
+        }
+        clips = [e for e in tree.clips(present) if subsets.get(e.name.replace("@", "#"), "train") == self.subset]
+        unlisted = tree.unlisted(lambda video: video.rpartition("/")[0] in present)
+        return Listing("jhmdb", str(self.split), self.subset, CLASSES, tuple(clips), unlisted=unlisted)

@@ -1,13 +1,13 @@
+"""The contract of the sources, and the two sources for any data set: folders and CSV files."""
+
 import os
+import pickle
+from pathlib import Path
 
 import pytest
 
 from shards.errors import UserError
-from shards.sources import ClipEntry, CsvSource, FolderSource, JhmdbSource, Listing
-
-
-def jhmdb(real_data, **options) -> Listing:
-    return JhmdbSource(root=real_data / "jhmdb" / "videos", labels=real_data / "labels" / "hmdb51", **options).listing()
+from shards.sources import ClipEntry, CsvSource, FolderSource, Listing, MissingClip
 
 
 def touch(*paths):
@@ -16,76 +16,48 @@ def touch(*paths):
         path.touch()
 
 
-@pytest.mark.parametrize("split", [1, 2, 3])
-def test_jhmdb_follows_the_split_files(real_data, split):
-    """Counted here from the other side: every line of the split files is looked up among the videos."""
-    videos = {p.stem.replace("@", "#"): p for p in (real_data / "jhmdb" / "videos").glob("*/*.mp4")}
-    assert len(videos) == 928
-    codes = {}
-    for path in (real_data / "labels" / "hmdb51").glob(f"*_test_split{split}.txt"):
-        for name, code in (line.split() for line in path.read_text().splitlines()):
-            codes[name.removesuffix(".avi"), path.name.split("_test_split")[0]] = code
-    code_of = [codes.get((stem, video.parent.name)) for stem, video in videos.items()]
-    assert code_of.count(None) == 7
-    train, test = (jhmdb(real_data, split=split, subset=subset) for subset in ("train", "test"))
-    assert len(train.clips) == code_of.count("1") + 7
-    assert len(test.clips) == code_of.count("2")
-    assert not {entry.name for entry in train.clips} & {entry.name for entry in test.clips}
-    assert len(train.classes) == 21
-    assert train.classes == test.classes
+def test_a_listing_refuses_two_clips_of_one_name_and_names_both():
+    clips = (ClipEntry("run/a", Path("x/a.mp4"), "run"), ClipEntry("run/b", Path("x/b.mp4"), "run"))
+    again = MissingClip("run/a", Path("y/a.avi"), "run")
+    with pytest.raises(UserError, match=r"'run/a', x/a\.mp4 and y/a\.avi; .*rename or remove one"):
+        Listing("d", "1", "all", ("run",), clips, (again,))
 
 
-def test_all_928_clips_of_jhmdb_are_in_split_1(real_data):
-    train, test = (jhmdb(real_data, subset=subset).clips for subset in ("train", "test"))
-    assert (len(train), len(test)) == (671, 257)
-    assert all(entry.path.is_file() for entry in (*train, *test))
+def test_a_listing_refuses_a_repeated_class_and_an_unknown_one():
+    with pytest.raises(UserError, match="class 'run' is listed 2 times"):
+        Listing("d", "1", "all", ("run", "run"), ())
+    with pytest.raises(UserError, match=r"class 'fly' is not among the 1 classes"):
+        Listing("d", "1", "all", ("run",), (), (MissingClip("fly/a", Path("a.mp4"), "fly"),))
 
 
-def test_an_unused_clip_of_jhmdb_is_in_neither_subset(tmp_path):
-    touch(*(tmp_path / "videos" / "clap" / f"{name}.avi" for name in ("a", "b", "@c", "unlisted")))
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    (labels / "clap_test_split1.txt").write_text("a.avi 1 \nb.avi 0 \n#c.avi 2 \n\n")
-    names = {
-        subset: [e.name for e in JhmdbSource(root=tmp_path / "videos", labels=labels, subset=subset).listing().clips]
-        for subset in ("train", "test")
-    }
-    assert names == {"train": ["clap/a", "clap/unlisted"], "test": ["clap/@c"]}
+def test_a_clip_may_be_missing_without_its_class_being_known():
+    missing = MissingClip("abc", Path("abc.mp4"), "", "no annotation names its class")
+    assert Listing("d", "1", "all", ("run",), (), (missing,)).missing == (missing,)
+    assert MissingClip("abc", Path("abc.mp4"), "run").reason == "the video does not exist"
 
 
-@pytest.mark.parametrize(
-    ("prepare", "sentence"),
-    [
-        (lambda root, labels: root.rmdir(), "--root .*no such folder"),
-        (lambda root, labels: labels.rmdir(), "--labels .*no such folder"),
-        (lambda root, labels: (root / "clap").mkdir(), "clap_test_split1.txt is missing"),
-        (lambda root, labels: (root / "juggle").mkdir(), "'juggle' is no class of JHMDB"),
-    ],
-)
-def test_mistakes_with_jhmdb_are_named(tmp_path, prepare, sentence):
-    root, labels = tmp_path / "videos", tmp_path / "labels"
-    root.mkdir()
-    labels.mkdir()
-    prepare(root, labels)
-    with pytest.raises(UserError, match=sentence):
-        JhmdbSource(root=root, labels=labels).listing()
-
-
-def test_a_bad_line_of_a_split_file_is_named(tmp_path):
-    (tmp_path / "videos" / "clap").mkdir(parents=True)
-    (tmp_path / "clap_test_split1.txt").write_text("a.avi 1\nb.avi 7\n")
-    with pytest.raises(UserError, match=r"clap_test_split1\.txt, line 2"):
-        JhmdbSource(root=tmp_path / "videos", labels=tmp_path).listing()
+def test_entries_travel_to_worker_processes():
+    entry = ClipEntry("run/a", Path("a.mp4"), "run", 3, 9)
+    assert pickle.loads(pickle.dumps(entry)) == entry
 
 
 def test_folders_are_classes_in_alphabetical_order(tmp_path):
     touch(tmp_path / "wave" / "b.MP4", tmp_path / "wave" / "a.mkv", tmp_path / "clap" / "c.avi")
-    touch(tmp_path / "clap" / "notes.txt", tmp_path / ".hidden" / "d.mp4")
+    touch(tmp_path / "clap" / "notes.txt", tmp_path / ".hidden" / "d.mp4", tmp_path / "wave" / "._a.mkv")
     (tmp_path / "empty").mkdir()
     listing = FolderSource(root=tmp_path, dataset="mine").listing()
     assert listing.dataset == "mine"
     assert listing.classes == ("clap", "empty", "wave")
     assert [entry.name for entry in listing.clips] == ["clap/c", "wave/a", "wave/b"]
+    assert listing.clips[0].path == tmp_path / "clap" / "c.avi"
+    assert listing.unlisted == ()
+
+
+def test_videos_beside_or_below_the_class_folders_are_told(tmp_path):
+    touch(tmp_path / "wave" / "a.mp4", tmp_path / "stray.mp4", tmp_path / "wave" / "old" / "b.mp4")
+    listing = FolderSource(root=tmp_path).listing()
+    assert [entry.name for entry in listing.clips] == ["wave/a"]
+    assert listing.unlisted == ("stray.mp4", "wave/old/b.mp4")
 
 
 def test_a_list_of_classes_fixes_the_labels(tmp_path):
@@ -100,7 +72,7 @@ def test_a_list_of_classes_fixes_the_labels(tmp_path):
 
 def test_two_files_of_one_name_are_refused(tmp_path):
     touch(tmp_path / "wave" / "a.mp4", tmp_path / "wave" / "a.avi")
-    with pytest.raises(UserError, match="'wave/a' is listed 2 times"):
+    with pytest.raises(UserError, match=r"two clips are called 'wave/a', .*a\.avi and .*a\.mp4"):
         FolderSource(root=tmp_path).listing()
 
 
@@ -134,15 +106,41 @@ def test_csv_rows_are_chosen_by_subset_and_may_be_ranges_of_one_video(tmp_path):
         ClipEntry("run/a_0_16", tmp_path / "v" / "a.mp4", "run", 0, 16),
         ClipEntry("run/a_16_32", tmp_path / "v" / "a.mp4", "run", 16, 32),
     )
-    assert [entry.name for entry in train.missing] == ["run/gone"]
+    assert train.missing == (MissingClip("run/gone", tmp_path / "v" / "gone.mp4", "run"),)
     assert [entry.name for entry in CsvSource(file=file, subset="test").listing().clips] == ["jump/b"]
     assert len(CsvSource(file=file).listing().clips) == 3
+
+
+def test_a_csv_file_may_come_from_windows_and_hold_any_name(tmp_path):
+    names = ["#1 (a&b;c)!.mp4", "größe, 走る.mp4", 'say "hi".avi']
+    touch(*(tmp_path / "v" / name for name in names))
+    quoted = ['"v/' + name.replace('"', '""') + '"' for name in names]
+    lines = ["label, path", *(f"run, {name}" for name in quoted), ""]
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert [entry.path.name for entry in CsvSource(file=file).listing().clips] == names
+
+
+def test_what_is_no_file_is_missing_and_says_why(tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    touch(tmp_path / "real.mp4")
+    (tmp_path / "link.mp4").symlink_to("real.mp4")
+    file = tmp_path / "list.csv"
+    names = ["folder.mp4", "loop.mp4", "nowhere/a.mp4", "real.mp4/a.mp4", "link.mp4"]
+    file.write_text("path,label\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    listing = CsvSource(file=file).listing()
+    assert [entry.path.name for entry in listing.clips] == ["link.mp4"]
+    nothing = "the video does not exist"
+    assert [entry.reason for entry in listing.missing] == ["it is a folder, not a video", nothing, nothing, nothing]
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("", "its columns must be"),
         ("file,label\na.mp4,run\n", "its columns must be"),
+        ("path,label,path\na.mp4,run,b.mp4\n", "its columns must be"),
         ("path,label,start\na.mp4,run,soon\n", "line 2: start must be a frame number"),
         ("path,label,start,end\na.mp4,run,9,9\n", "line 2: end 9 must be greater than start 9"),
         ("path,label\n", "has no rows"),
@@ -150,6 +148,7 @@ def test_csv_rows_are_chosen_by_subset_and_may_be_ranges_of_one_video(tmp_path):
         ("path,label\na.mp4,run,9\n", "line 2: has more cells than the header"),
         ("path,label\na.mp4,../run\n", "line 2: needs a path, and a label"),
         ("path,label\n,run\n", "line 2: needs a path, and a label"),
+        ("path,label\na/x.mp4,run\nb/x.mp4,run\n", r"two clips are called 'run/x', .*a/x\.mp4 and .*b/x\.mp4"),
         ("path,label,split\na.mp4,run,val\n", r"--subset train: no row .*\['val'\]"),
     ],
 )
@@ -158,3 +157,12 @@ def test_mistakes_in_a_csv_file_are_named(tmp_path, text, sentence):
     file.write_text(text)
     with pytest.raises(UserError, match=sentence):
         CsvSource(file=file, subset="train" if "split" in text else "all").listing()
+
+
+def test_a_csv_file_that_is_no_utf8_or_not_there_is_named(tmp_path):
+    file = tmp_path / "list.csv"
+    with pytest.raises(UserError, match=r"--file: .*list\.csv cannot be read \(No such file or directory\)"):
+        CsvSource(file=file).listing()
+    file.write_bytes(b"path,label\n\xff.mp4,run\n")
+    with pytest.raises(UserError, match=r"--file: .*list\.csv cannot be read \(byte 11 is not UTF-8\)"):
+        CsvSource(file=file).listing()

@@ -1,0 +1,85 @@
+"""Data sets that list their clips by file name: which are there, which are missing, which files nobody listed.
+
+A clip is found by the name of its file, wherever below the root that lies and whatever its video suffix. So every usual
+unpacking will do: a folder a class, all in one folder, transcoded. Upper and lower case do not count.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from shards.errors import UserError
+from shards.sources.listing import ClipEntry, MissingClip
+from shards.sources.video_files import read_video_tree
+
+
+@dataclass(frozen=True, slots=True)
+class ListedClip:
+    """A line of a label file."""
+
+    path: str
+    """Where the data set as published has the video, below the root."""
+    class_name: str
+    subset: str
+    where: str
+    """The line itself, for messages."""
+    start_frame: int | None = None
+    end_frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without extension."""
+        return PurePosixPath(self.path).stem
+
+
+class LocatedClips(NamedTuple):
+    """The last fields of a `Listing`."""
+
+    clips: tuple[ClipEntry, ...]
+    missing: tuple[MissingClip, ...]
+    unlisted: tuple[str, ...]
+
+
+def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> LocatedClips:
+    """Find the clips of ``subset``, in the order of the lists.
+
+    Args:
+        root: folder of the videos.
+        listed: the clips of all subsets.
+        subset: those to look for.
+
+    Raises:
+        UserError: ``root`` is no folder, or a clip is listed twice or there twice.
+    """
+    lists: dict[str, ListedClip] = {}
+    for listed_clip in listed:
+        other = lists.setdefault(listed_clip.name.casefold(), listed_clip)
+        if other is not listed_clip:
+            raise UserError(
+                f"{listed_clip.where}: clip {listed_clip.name!r} is listed already, in {other.where}; "
+                "remove one of the two lines"
+            )
+    tree = read_video_tree(root, "the folder that holds the videos")
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    for video in tree.videos:
+        files[_key(video)].append(video)
+    clips, missing = [], []
+    for key, listed_clip in lists.items():
+        if listed_clip.subset != subset:
+            continue
+        name = f"{listed_clip.class_name}/{listed_clip.name}"
+        match files.get(key, []):
+            case []:
+                missing.append(MissingClip(name, root / listed_clip.path, listed_clip.class_name))
+            case [video]:
+                start, end = listed_clip.start_frame, listed_clip.end_frame
+                clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end))
+            case [first, second, *_]:
+                raise UserError(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
+    return LocatedClips(tuple(clips), tuple(missing), tree.unlisted(lambda video: _key(video) in lists))
+
+
+def _key(path: str) -> str:
+    return PurePosixPath(path).stem.casefold()

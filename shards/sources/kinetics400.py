@@ -1,0 +1,112 @@
+"""Kinetics-400: some 306,000 clips of ten seconds, each out of another YouTube video, of 400 actions.
+
+Videos are found by YouTube id and time, wherever below the root they lie: ``<id>_000001_000011.mp4`` as the common
+downloaders write them, in a folder a class or a subset. ``<id>.mp4`` is taken for the trimmed clip as well, where there
+is no file with the times in its name.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shards.errors import UserError
+from shards.sources.clip_lists import LocatedClips
+from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
+from shards.sources.label_files import read_classes
+from shards.sources.listing import NO_VIDEO, UNKNOWN_CLASS, ClipEntry, Listing, MissingClip
+from shards.sources.video_files import read_video_tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinetics400Source:
+    """Kinetics-400, or another Kinetics, by its annotation files."""
+
+    root: Path
+    """Folder of the videos: <id>_000001_000011.mp4 or <id>.mp4, in folders or not."""
+    annotations: tuple[Path, ...]
+    """Annotation files: the official CSV (label,youtube_id,time_start,time_end,split) or JSON, or lists of lines
+    '<video> <label index>', which need --classes. Give the same files for every subset, or the labels may differ."""
+    subset: Literal["train", "val", "test"] = "train"
+    """Which clips: those that the annotations put there. Files that do not say it hold the subset alone."""
+    classes: Path | None = None
+    """Text file of class names, one a line, in the order of the labels. Without it: all labels annotated, sorted."""
+
+    def __post_init__(self) -> None:
+        require_annotations(self.annotations)
+
+    def listing(self) -> Listing:
+        """The clips of one subset, in the order of the annotations."""
+        classes = read_classes(self.classes) if self.classes else None
+        annotated = read_annotations(self.annotations, classes)
+        wanted = [annotation for annotation in annotated if annotation.subset in (None, self.subset)]
+        if not wanted:
+            there = sorted({annotation.subset or "" for annotation in annotated})
+            raise UserError(
+                f"--subset {self.subset}: the annotations have no clip of it, only of {there}; add its file"
+            )
+        classes = classes or tuple(sorted({annotation.label for annotation in annotated}))
+        located = locate_annotated(self.root, wanted, annotated)
+        return Listing("kinetics400", "1", self.subset, classes, *located)
+
+
+def require_annotations(paths: tuple[Path, ...]) -> None:
+    """Raise a ValueError unless there is a file."""
+    if not paths:
+        raise ValueError("annotations must name at least one file")
+
+
+def locate_annotated(root: Path, wanted: Sequence[Annotation], annotated: Sequence[Annotation]) -> LocatedClips:
+    """Find the videos of ``wanted``, in their order. One without a label counts as missing.
+
+    Args:
+        root: folder of the videos.
+        wanted: what to look for.
+        annotated: all clips that are known; a video of any other is unlisted.
+
+    Raises:
+        UserError: ``root`` is no folder, or it is open which file a clip is, or which clip a file.
+    """
+    tree = read_video_tree(root, "the folder that holds the videos")
+    known = {annotation.clip for annotation in annotated}
+    parts_of = Counter(clip.youtube_id for clip in known)
+    files: defaultdict[str, list[tuple[KineticsClip, str]]] = defaultdict(list)
+    listed: set[str] = set()
+    for video in tree.videos:
+        part = KineticsClip.of_file(video)
+        if part and part.youtube_id in parts_of:
+            files[part.youtube_id].append((part, video))
+            if part.seconds is None or part in known or KineticsClip(part.youtube_id) in known:
+                listed.add(video)
+    clips, missing = [], []
+    for annotation in wanted:
+        clip, label = annotation.clip, annotation.label
+        there = files.get(clip.youtube_id, [])
+        found = _find(root, clip, there, parts_of[clip.youtube_id])
+        path = root / found if found else root / label / f"{clip.stem}.mp4"
+        if label == UNKNOWN_CLASS:
+            missing.append(MissingClip(clip.stem, path, label, "no annotation names its class"))
+        elif found:
+            clips.append(ClipEntry(f"{label}/{clip.stem}", path, label))
+        else:
+            reason = f"only another part of its video is there, {there[0][1]}" if there else NO_VIDEO
+            missing.append(MissingClip(f"{label}/{clip.stem}", path, label, reason))
+    return LocatedClips(tuple(clips), tuple(missing), tree.unlisted(listed.__contains__))
+
+
+def _find(root: Path, clip: KineticsClip, files: list[tuple[KineticsClip, str]], annotated_parts: int) -> str | None:
+    """The one of the ``files`` of a YouTube video that is ``clip``.
+
+    That is the one with the same times, else one without times; the one that is there, if ``clip`` is without times.
+    """
+    exact = [video for part, video in files if part == clip]
+    videos = exact or [video for part, video in files if clip.seconds is None or part.seconds is None]
+    if len(videos) > 1:
+        raise UserError(f"--root {root}: clip {clip.stem} is there twice, as {videos[0]} and {videos[1]}; remove one")
+    if videos and not exact and annotated_parts > 1:
+        raise UserError(
+            f"--root {root}: {videos[0]} may be any of the {annotated_parts} annotated parts of its video; "
+            "rename it to <id>_<start>_<end> with six digits each"
+        )
+    return videos[0] if videos else None

@@ -1,0 +1,146 @@
+"""Annotations of Kinetics, in the three forms that are about: which part of which YouTube video shows which action.
+
+* The official CSV: a header with ``label,youtube_id,time_start,time_end`` and mostly ``split``.
+* The official JSON: ``{<youtube id>: {"annotations": {"label", "segment": [start, end]}, "subset", ...}, ...}``.
+* A list as trainers use: lines ``<path of the video> <label index>``, whose classes stand in a file of their own.
+"""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UserError
+from shards.sources.label_files import read_json, read_lines, read_text
+
+_WANTED = "a CSV or JSON file of Kinetics, or a list of lines '<video> <label index>'"
+_REQUIRED = ("label", "youtube_id", "time_start", "time_end")
+_SUBSETS = {"training": "train", "validate": "val", "validation": "val", "testing": "test"}
+_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_FILE = re.compile(rf"(?:.*/)?({_ID.pattern})(?:_(\d+)_(\d+))?(?:\.[^./]+)?")
+_LIST_LINE = re.compile(r"(.+?)(?:\s+|,)(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class KineticsClip:
+    """A part of a YouTube video."""
+
+    youtube_id: str
+    """11 letters, digits, ``-`` or ``_``; any of them may come first."""
+    seconds: tuple[int, int] | None = None
+    """Where it starts and ends; None where that is not said."""
+
+    @property
+    def stem(self) -> str:
+        """The name of its file without extension, as downloaders write it."""
+        return self.youtube_id + ("_{:06d}_{:06d}".format(*self.seconds) if self.seconds else "")
+
+    @classmethod
+    def of_file(cls, path: str) -> "KineticsClip | None":
+        """The clip in a file ``<id>_<start>_<end>.mp4`` or ``<id>.mp4``; None where it has another name."""
+        match = _FILE.fullmatch(path)
+        if match is None:
+            return None
+        return cls(match[1], (int(match[2]), int(match[3])) if match[2] else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One clip and its action."""
+
+    clip: KineticsClip
+    label: str
+    subset: str | None
+    """train, val or test; None where the file does not say."""
+    where: str
+    """File and line, for messages."""
+
+
+def read_annotations(paths: Sequence[Path], classes: tuple[str, ...] | None) -> list[Annotation]:
+    """Read files in any of the forms; ``classes`` are needed for lists.
+
+    Raises:
+        UserError: a file cannot be read, a line is malformed, or two lines are about one clip.
+    """
+    annotations: dict[KineticsClip, Annotation] = {}
+    for path in paths:
+        for annotation in _read(path, classes):
+            other = annotations.setdefault(annotation.clip, annotation)
+            if other is not annotation:
+                raise UserError(
+                    f"{annotation.where}: clip {annotation.clip.stem} ({annotation.label}) stands already in "
+                    f"{other.where} ({other.label}); remove one of the two"
+                )
+    return list(annotations.values())
+
+
+def _read(path: Path, classes: tuple[str, ...] | None) -> Iterator[Annotation]:
+    if path.suffix.lower() == ".json":
+        return _read_json(path)
+    text = read_text(path, "--annotations", _WANTED)
+    if "youtube_id" in text.partition("\n")[0]:
+        return _read_csv(path, text)
+    if classes is None:
+        raise UserError(f"--annotations {path}: a list without class names; give them with --classes FILE")
+    return _read_list(path, classes)
+
+
+def _read_csv(path: Path, text: str) -> Iterator[Annotation]:
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    columns = next(reader)
+    if absent := [column for column in _REQUIRED if column not in columns]:
+        raise UserError(f"--annotations {path}: has no column {absent[0]!r}; give {_WANTED}")
+    label, youtube_id, start, end = (columns.index(column) for column in _REQUIRED)
+    split = columns.index("split") if "split" in columns else None
+    try:
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if len(cells) == len(columns):
+                subset = None if split is None else cells[split]
+                yield _annotation(cells[youtube_id], cells[label], (cells[start], cells[end]), subset, where)
+            elif cells:
+                raise UserError(f"{where}: has {len(cells)} cells, the header {len(columns)}; restore the file")
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; restore the file") from error
+
+
+def _read_json(path: Path) -> Iterator[Annotation]:
+    videos = read_json(path, "--annotations", _WANTED)
+    if not isinstance(videos, dict):
+        raise UserError(f"--annotations {path}: expected an object with one entry a video; give {_WANTED}")
+    for youtube_id, video in videos.items():
+        where = f"{path}, video {youtube_id}"
+        match video:
+            case {"annotations": {"label": str(label), "segment": [start, end]}, "subset": str(subset)}:
+                yield _annotation(youtube_id, label, (start, end), subset, where)
+            case _:
+                raise UserError(f"{where}: has no annotations.label, annotations.segment or subset; restore the file")
+
+
+def _read_list(path: Path, classes: tuple[str, ...]) -> Iterator[Annotation]:
+    for where, line in read_lines(path, "--annotations", _WANTED):
+        match = _LIST_LINE.fullmatch(line)
+        clip = KineticsClip.of_file(match[1]) if match else None
+        if match is None or clip is None:
+            raise UserError(f"{where}: expected '<YouTube id>.mp4 <label index>', found {line!r}; correct it")
+        index = int(match[2])
+        if index >= len(classes):
+            raise UserError(f"{where}: label {index} is beyond the {len(classes)} classes of --classes; correct one")
+        yield Annotation(clip, classes[index], None, where)
+
+
+def _annotation(youtube_id: str, label: str, seconds: tuple[Any, Any], subset: str | None, where: str) -> Annotation:
+    try:
+        start, end = (int(float(time)) for time in seconds)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: {seconds[0]!r} to {seconds[1]!r} is no time in seconds; restore the file") from error
+    if not _ID.fullmatch(youtube_id):
+        raise UserError(f"{where}: {youtube_id!r} is no YouTube id of 11 characters; restore the file")
+    if not label or "/" in label:
+        raise UserError(f"{where}: needs a label without '/', found {label!r}; restore the file")
+    subset = _SUBSETS.get(subset, subset) if subset else None
+    return Annotation(KineticsClip(youtube_id, (start, end)), sys.intern(label), subset, where)
