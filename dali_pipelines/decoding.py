@@ -1,30 +1,31 @@
-"""From windows to batches of clips: read the bytes, decode them with DALI, crop.
+"""From windows to batches of clips: read the bytes, decode them, crop.
 
-Three generators in a row: ``_read`` -> ``_decode`` -> ``_crop`` (CPU) or ``_collect`` (GPU). On a CPU all of them run
-in a background thread; on a GPU the reading does, and the rest is queued on the consumer's CUDA stream.
+Three generators in a row: ``read_requests`` -> ``Decoder.decode`` -> ``_crop`` (CPU) or ``_collect`` (GPU). On a CPU
+all of them run in a background thread; on a GPU the reading does, and the rest is queued on the consumer's CUDA stream.
 
 Shape suffixes: B clips of a batch, T frames of a window, H W C rows, columns and colours, S scenes.
 """
 
 import weakref
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
-from dali_pipelines.augmentation import ClipConfig, Windows, frame_indices
+from dali_pipelines.augmentation import ClipConfig, Windows
 from dali_pipelines.cropping import crop_clip, crop_mask
-from dali_pipelines.graph import build_clip_pipeline
+from dali_pipelines.decoders import Decoded, Decoder, GraphDecoder, PyAvDecoder
+from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES
 from dali_pipelines.prefetch import BackgroundIterator
-from shards.dataset import ShardDataset, StoredClip
+from dali_pipelines.requests import Request, read_requests
+from shards.codecs import FILMSTRIP
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.filmstrip import MAX_STRIP_ROWS
 
@@ -49,41 +50,8 @@ class ClipBatch:
     """int64, number of the evaluation window in its clip; 0 in training."""
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The stored bytes of a batch of windows, and where to cut."""
-
-    windows: Windows
-    strips: list[NDArray[np.uint8]]
-    frames_shapes: list[NDArray[np.int32]]
-    roi_B22: NDArray[np.int64]
-    packed_masks: list[NDArray[np.uint8]]
-    mask_roi_B22: NDArray[np.float64]
-    has_mask_B: NDArray[np.bool_]
-
-
-@dataclass
-class _Source:
-    """What DALI calls for its next batch; remembers those it has not given back yet."""
-
-    with_crop: bool
-    with_masks: bool
-    requests: Iterator[_Request] = field(default_factory=lambda: iter(()))
-    in_flight: deque[_Request] = field(default_factory=deque)
-
-    def next_inputs(self) -> tuple[list[NDArray[Any]], ...]:
-        request = next(self.requests)
-        self.in_flight.append(request)
-        inputs: tuple[list[NDArray[Any]], ...] = (request.strips, request.frames_shapes)
-        if self.with_crop:
-            inputs += (list(request.roi_B22.astype(np.float32)),)
-        if self.with_masks:
-            inputs += (request.packed_masks, list(request.mask_roi_B22.astype(np.float32)))
-        return inputs
-
-
 class ClipDecoder:
-    """Decodes windows of a data set's clips; one DALI pipeline serves all iterations.
+    """Decodes windows of a data set's clips, of any codec; one DALI pipeline serves all iterations.
 
     ``crop_in_graph``: crop with DALI (the default on a GPU) or with torch (the default, and faster, on a CPU).
     """
@@ -104,24 +72,29 @@ class ClipDecoder:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {device}")
-        rows = config.frames * dataset.manifest.frame_height
-        if rows > MAX_STRIP_ROWS:
-            raise UserError(
-                f"--frames {config.frames} of {dataset.manifest.frame_height} rows exceed the {MAX_STRIP_ROWS} rows"
-                " that one picture may have: take fewer frames, or pack with a smaller --height"
-            )
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self._dataset = dataset
         self._config = config
-        self._batch_size = batch_size
         self._device = device
-        self._threads = threads
         self._prefetch = prefetch
         self._on_gpu = device.type == "cuda"
         self._crop_in_graph = self._on_gpu if crop_in_graph is None else crop_in_graph
-        self._crop_pool = ThreadPoolExecutor(threads, thread_name_prefix="crop")
-        self._idle_pipeline: tuple[Pipeline, _Source] | None = None
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        _check_sizes(dataset, config, self._on_gpu)
+        self._decoder: Decoder
+        if self._on_gpu or self._crop_in_graph or dataset.codec in CPU_CODECS:
+            self._decoder = GraphDecoder(
+                dataset,
+                config,
+                device=device,
+                crop=self._crop_in_graph,
+                batch_size=batch_size,
+                threads=threads,
+                prefetch=prefetch,
+            )
+        else:
+            self._decoder = PyAvDecoder(dataset, self._pool)
         self._current: weakref.ref[Generator[ClipBatch, None, None]] | None = None
 
     def batches(self, windows: Iterable[Windows]) -> Generator[ClipBatch, None, None]:
@@ -138,83 +111,41 @@ class ClipDecoder:
 
     def _run(self, windows: Iterable[Windows]) -> Generator[ClipBatch, None, None]:
         finish = self._collect if self._crop_in_graph else self._crop
+        requests = read_requests(self._dataset, self._config, windows)
         if self._on_gpu:
-            with closing(BackgroundIterator(self._read(windows), self._prefetch)) as requests:
-                yield from finish(self._decode(requests))
+            with closing(BackgroundIterator(requests, self._prefetch)) as read_ahead:
+                yield from finish(self._decoder.decode(read_ahead))
         else:
-            with closing(BackgroundIterator(finish(self._decode(self._read(windows))), self._prefetch)) as batches:
+            with closing(BackgroundIterator(finish(self._decoder.decode(requests)), self._prefetch)) as batches:
                 yield from batches
 
-    def _read(self, windows: Iterable[Windows]) -> Generator[_Request, None, None]:
-        no_mask = np.zeros((self._config.frames, 1, 1), np.uint8)
-        for batch in windows:
-            frame_size_B2 = self._dataset.frame_sizes[batch.sample_B]
-            mask_size_B2 = np.array([self._dataset.mask_size(sample) for sample in batch.sample_B.tolist()])
-            roi_B22 = batch.rois()
-            stored = self._read_clips(batch)
-            yield _Request(
-                windows=batch,
-                strips=[np.frombuffer(clip.strip, np.uint8) for clip in stored],
-                frames_shapes=[np.array([self._config.frames, *size, 3], np.int32) for size in frame_size_B2],
-                roi_B22=roi_B22,
-                packed_masks=[no_mask if clip.masks is None else clip.masks for clip in stored],
-                mask_roi_B22=roi_B22 * (np.maximum(mask_size_B2, 1) / frame_size_B2)[:, None],
-                has_mask_B=np.array([clip.masks is not None for clip in stored]),
-            )
-
-    def _read_clips(self, windows: Windows) -> list[StoredClip]:
-        frames_BT = frame_indices(self._config, windows, self._dataset.frame_counts[windows.sample_B])
-        stored = []
-        for sample, frames_T in zip(windows.sample_B.tolist(), frames_BT, strict=True):
-            try:
-                stored.append(self._dataset.read_clip(sample, frames_T))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{self._describe(sample)} cannot be read ({error}); make the shards again") from error
-        return stored
-
-    def _decode(self, requests: Iterator[_Request]) -> Generator[tuple[_Request, Any], None, None]:
-        pipeline, source = self._idle_pipeline or self._build_pipeline()
-        # A pipeline with batches in flight, after an error or an early stop, is never used again.
-        self._idle_pipeline = None
-        source.requests = requests
-        while True:
-            stream = torch.cuda.current_stream(self._device) if self._on_gpu else None
-            try:
-                outputs = pipeline.run(stream)
-            except StopIteration:
-                break
-            except RuntimeError as error:
-                self._name_broken_clip(source.in_flight)
-                raise error
-            yield source.in_flight.popleft(), outputs
-        pipeline.reset()
-        self._idle_pipeline = pipeline, source
-
-    def _crop(self, decoded: Generator[tuple[_Request, Any], None, None]) -> Generator[ClipBatch, None, None]:
+    def _crop(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, (frames,) in decoded:
             yield self._crop_batch(request, frames)
 
-    def _crop_batch(self, request: _Request, frames: Any) -> ClipBatch:
+    def _crop_batch(self, request: Request, frames: Sequence[Any]) -> ClipBatch:
         size = self._config.size
         shape = (len(request.windows), self._config.frames, size, size)
         clip_BTHWC = torch.empty((*shape, 3), dtype=torch.uint8)
         mask_BTHW = torch.empty(shape, dtype=torch.bool) if self._dataset.has_masks else None
 
         def crop(index: int) -> None:
-            clip_BTHWC[index] = crop_clip(torch.from_dlpack(frames[index]), request.roi_B22[index], size)
+            piece = request.pieces[index]
+            window, places = piece.window, piece.frames
+            clip_BTHWC[window, places] = crop_clip(torch.from_dlpack(frames[index]), request.roi_B22[window], size)
             if mask_BTHW is not None:
-                mask = crop_mask(request.packed_masks[index], request.mask_roi_B22[index], size)
-                mask_BTHW[index] = torch.from_numpy(mask)
+                mask = crop_mask(request.packed_masks[window][places], request.mask_roi_B22[window], size)
+                mask_BTHW[window, places] = torch.from_numpy(mask)
 
-        list(self._crop_pool.map(crop, range(len(request.windows))))  # list: raises what a thread raised
+        list(self._pool.map(crop, range(len(request.pieces))))  # list: raises what a thread raised
         return self._batch(request, clip_BTHWC, mask_BTHW)
 
-    def _collect(self, decoded: Generator[tuple[_Request, Any], None, None]) -> Generator[ClipBatch, None, None]:
+    def _collect(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, outputs in decoded:
-            clip_BTHWC, *masks = (torch.from_dlpack(output.as_tensor()) for output in outputs)
+            clip_BTHWC, *masks = (_join(output).unflatten(0, (-1, self._config.frames)) for output in outputs)
             yield self._batch(request, clip_BTHWC, masks[0][..., 0].view(torch.bool) if masks else None)
 
-    def _batch(self, request: _Request, clip_BTHWC: Tensor, mask_BTHW: Tensor | None) -> ClipBatch:
+    def _batch(self, request: Request, clip_BTHWC: Tensor, mask_BTHW: Tensor | None) -> ClipBatch:
         def to_device(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(values).to(self._device, non_blocking=True)
 
@@ -230,50 +161,25 @@ class ClipDecoder:
             window_B=to_device(request.windows.window_B),
         )
 
-    def _build_pipeline(self) -> tuple[Pipeline, _Source]:
-        masks = self._crop_in_graph and self._dataset.has_masks
-        source = _Source(with_crop=self._crop_in_graph, with_masks=masks)
-        pipeline = build_clip_pipeline(
-            self._config,
-            source.next_inputs,
-            device="gpu" if self._on_gpu else "cpu",
-            crop=self._crop_in_graph,
-            masks=masks,
-            batch_size=self._batch_size,
-            threads=self._threads,
-            prefetch=self._prefetch,
-            device_id=self._device.index,
+
+def _check_sizes(dataset: ShardDataset, config: ClipConfig, on_gpu: bool) -> None:
+    rows = config.frames * dataset.manifest.frame_height
+    if dataset.codec == FILMSTRIP and rows > MAX_STRIP_ROWS:
+        raise UserError(
+            f"--frames {config.frames} of {dataset.manifest.frame_height} rows exceed the {MAX_STRIP_ROWS} rows"
+            " that one picture may have: take fewer frames, or pack with a smaller --height"
         )
-        return pipeline, source
+    least_height, least_width = GPU_LEAST_SIZES[dataset.codec]
+    height, width = dataset.frame_sizes.min(axis=0).tolist()
+    if on_gpu and (height < least_height or width < least_width):
+        raise UserError(
+            f"{dataset.directory}: GPUs decode {dataset.codec} from {least_width}x{least_height} pixels on, and it has"
+            f" frames of {width}x{height}: pack with a greater --height or another --codec, or load it on the CPU"
+        )
 
-    def _name_broken_clip(self, requests: Iterable[_Request]) -> None:
-        """Raise UserError for the first clip that cannot be decoded, if there is one: DALI only names the batch."""
-        for request in requests:
-            samples = request.windows.sample_B.tolist()
-            for sample, strip, shape in zip(samples, request.strips, request.frames_shapes, strict=True):
-                try:
-                    self._decode_alone(strip, shape)
-                except RuntimeError as error:
-                    raise UserError(
-                        f"{self._describe(sample)} cannot be decoded, its stored bytes are damaged; "
-                        "make the shards again"
-                    ) from error
 
-    def _decode_alone(self, strip: NDArray[np.uint8], frames_shape: NDArray[np.int32]) -> None:
-        build_clip_pipeline(
-            self._config,
-            lambda: ([strip], [frames_shape]),
-            device="cpu",
-            crop=False,
-            masks=False,
-            batch_size=1,
-            threads=1,
-            prefetch=1,
-        ).run()
-
-    def _describe(self, sample: int) -> str:
-        try:
-            clip = f"clip {self._dataset.info(sample).name!r}"
-        except (UserError, OSError, ValueError):  # its description may be damaged as well
-            clip = f"clip number {sample}"
-        return f"{clip} in {self._dataset.directory}"
+def _join(pieces: Any) -> Tensor:
+    """What DALI puts out for every piece, one after another along the frames."""
+    if pieces.is_dense_tensor():
+        return torch.from_dlpack(pieces.as_tensor()).flatten(0, 1)
+    return torch.cat([torch.from_dlpack(pieces[index]) for index in range(len(pieces))])

@@ -1,10 +1,11 @@
-"""The DALI graph: a film strip's bytes become frames, and on request the network's input.
+"""The DALI graph: coded bytes become frames, and on request the network's input.
 
-Shape suffixes: T frames of a window, H and W of the stored frame, h and w of the stored mask, S side of the
-network's input. Inputs of a sample, from the ``source`` of the pipeline, in this order:
+Shape suffixes: T frames of a window, or those of them that lie in one video segment; H and W of the stored frame, h and
+w of the stored mask, S side of the network's input. Inputs of a sample, from the ``source`` of the pipeline, in this
+order:
 
-- ``strip``: uint8, the bytes of one JPEG with T frames stacked top to bottom;
-- ``frames_shape``: int32 (4,), T, H, W, 3;
+- ``coded``: uint8, the bytes of one JPEG with T frames stacked top to bottom, or of a video segment;
+- ``selection``: int32, of the JPEG (4,), its T, H, W, 3; of a segment (T,), which of its frames are wanted;
 
 and where the graph crops (``crop=True``):
 
@@ -17,23 +18,77 @@ and where it carries masks too:
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 
 from dali_pipelines.augmentation import ClipConfig
+from shards.codecs import FILMSTRIP, Codec
+from shards.parts import CodedFrames
+
+CPU_CODECS: tuple[Codec, ...] = (FILMSTRIP, "vp9")
+"""What DALI decodes on a CPU; on a GPU it decodes every codec."""
+
+GPU_LEAST_SIZES: dict[Codec, tuple[int, int]] = {
+    FILMSTRIP: (1, 1),
+    "h264": (16, 48),
+    "hevc": (144, 144),
+    "vp9": (128, 128),
+}
+"""The smallest frames (H, W) that NVIDIA's decoder engines take, from the Video Codec SDK's table of capabilities."""
 
 Device = Literal["cpu", "gpu"]
 Source = Callable[[], tuple[list[np.ndarray], ...]]
+
+
+class FrontEnd(Protocol):
+    """How the parts of a codec become frames."""
+
+    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The graph's second input; ``frame_size_2`` is (H, W)."""
+        ...
+
+    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
+        """Decode to uint8 (T, H, W, 3), layout FHWC."""
+        ...
+
+
+class FilmStripFrontEnd:
+    """A JPEG of all the frames."""
+
+    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
+        return np.array([len(coded.frames), *frame_size_2, 3], np.int32)
+
+    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
+        image = fn.decoders.image(coded, device=backend, output_type=types.DALIImageType.RGB)
+        return fn.reshape(image, shape=selection, layout="FHWC")
+
+
+class VideoFrontEnd:
+    """A video segment, decoded from its first frame on; a frame beyond its end is an error, never a black frame."""
+
+    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
+        del frame_size_2  # the segment says it
+        return coded.frames.astype(np.int32)
+
+    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
+        return fn.decoders.video(coded, frames=selection, pad_mode="none", device=backend)
+
+
+def front_end(codec: Codec) -> FrontEnd:
+    """The part of the graph that depends on the codec."""
+    return FilmStripFrontEnd() if codec == FILMSTRIP else VideoFrontEnd()
 
 
 def build_clip_pipeline(
     config: ClipConfig,
     source: Source,
     *,
+    codec: Codec = FILMSTRIP,
     device: Device,
     crop: bool,
     masks: bool,
@@ -47,12 +102,18 @@ def build_clip_pipeline(
     ``source`` gives one batch a call, a tuple of lists of arrays, and ends an epoch with ``StopIteration``.
     ``batch_size`` is the largest that will come. ``masks`` needs ``crop``. DALI allocates its resources at the
     first run, so a graph for a GPU can be made, and serialised, on a machine without one.
+
+    Raises:
+        ValueError: masks without a crop, or a codec that DALI does not decode on ``device``.
     """
+    if device == "cpu" and codec not in CPU_CODECS:
+        raise ValueError(f"codec must be one of {', '.join(CPU_CODECS)} on a CPU, got {codec!r}")
     if masks and not crop:
         raise ValueError("masks=True needs crop=True: masks only travel through a graph that crops them")
     pipeline: Pipeline = _clip_graph(
         config,
         source,
+        codec=codec,
         device=device,
         crop=crop,
         masks=masks,
@@ -67,12 +128,11 @@ def build_clip_pipeline(
 
 @pipeline_def
 def _clip_graph(
-    config: ClipConfig, source: Source, *, device: Device, crop: bool, masks: bool
+    config: ClipConfig, source: Source, *, codec: Codec, device: Device, crop: bool, masks: bool
 ) -> DataNode | tuple[DataNode, DataNode]:
     inputs = _inputs(source, crop=crop, masks=masks)
-    strip, frames_shape = inputs[:2]
-    image = fn.decoders.image(strip, device="mixed" if device == "gpu" else "cpu", output_type=types.DALIImageType.RGB)
-    frames_THWC = fn.reshape(image, shape=frames_shape, layout="FHWC")
+    coded, selection = inputs[:2]
+    frames_THWC = front_end(codec).frames(coded, selection, "mixed" if device == "gpu" else "cpu")
     if not crop:
         return frames_THWC
     clip_TSSC = _crop(frames_THWC, inputs[2], config.size, types.DALIInterpType.INTERP_LINEAR)

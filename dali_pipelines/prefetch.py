@@ -1,5 +1,6 @@
 """Run an iterator ahead of its consumer in a background thread."""
 
+import atexit
 import threading
 import weakref
 from collections.abc import Generator, Iterator
@@ -26,6 +27,8 @@ class BackgroundIterator(Iterator[T], Generic[T]):
             target=_produce, args=(items, self._results, self._free_slots, stop), name="prefetch", daemon=True
         )
         self._finalizer = weakref.finalize(self, _stop, thread, self._free_slots, stop)
+        # Exit handlers run last in, first out: the thread must end before DALI takes its pipelines away.
+        atexit.register(self._finalizer)
         thread.start()
 
     def __next__(self) -> T:
@@ -41,6 +44,7 @@ class BackgroundIterator(Iterator[T], Generic[T]):
     def close(self) -> None:
         """Stop the thread and wait for it; no items follow."""
         self._finalizer()
+        atexit.unregister(self._finalizer)
 
 
 class _Item(Generic[T]):

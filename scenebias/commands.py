@@ -1,5 +1,6 @@
 """How every command starts: options from a frozen dataclass, the user's mistakes in one sentence."""
 
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -22,7 +23,9 @@ def run_command(main: Callable[[Config], int | None], config_type: Any, argument
     2 for a mistake of the user's (refused options included), 130 for Ctrl-C. ``main``'s docstring is the description
     that ``--help`` shows.
     """
-    config = tyro.cli(config_type, args=arguments, description=main.__doc__, config=(tyro.conf.OmitArgPrefixes,))
+    config = tyro.cli(
+        config_type, args=arguments, description=inspect.getdoc(main), config=(tyro.conf.OmitArgPrefixes,)
+    )
     try:
         status = main(config)
     except UserError as error:

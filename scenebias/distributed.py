@@ -1,15 +1,21 @@
 """One process or many: the same code under ``python -m`` and under ``torchrun``."""
 
 import os
+import select
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
 
 import torch
 import torch.distributed
 
 from scenebias.cpu_memory import keep_freed_memory
 from shards.errors import UserError
+
+LONGEST_WAIT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,10 @@ class ProcessPlace:
     rank: int
     world_size: int
     device: torch.device
+    local_world_size: int = 1
+    """Processes on this machine."""
+    waiters: torch.distributed.ProcessGroup | None = None
+    """The group that `wait_for_all` waits with; None: the one for everything."""
 
     @property
     def is_main(self) -> bool:
@@ -45,7 +55,7 @@ class ProcessPlace:
     def wait_for_all(self) -> None:
         """Return when every rank has come here."""
         if self.world_size > 1:
-            torch.distributed.barrier()
+            torch.distributed.barrier(self.waiters)
 
 
 def is_main_process() -> bool:
@@ -54,8 +64,11 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def distributed_session() -> Iterator[ProcessPlace]:
-    """Join the process group that ``torchrun`` describes; alone without it. GPUs with nccl, else the CPU with gloo."""
+def distributed_session(*, long_waits: bool = False) -> Iterator[ProcessPlace]:
+    """Join the process group that ``torchrun`` describes; alone without it. GPUs with nccl, else the CPU with gloo.
+
+    With ``long_waits`` the processes may wait for each other for days, where the usual limit is half an hour.
+    """
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
@@ -70,11 +83,26 @@ def distributed_session() -> Iterator[ProcessPlace]:
         torch.cuda.set_device(device)
     else:
         keep_freed_memory()
-    place = ProcessPlace(rank, world_size, device)
+    place = ProcessPlace(rank, world_size, device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:
         yield place
         return
+    _end_with_parent()
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if long_waits:
+        waiters = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        place = replace(place, waiters=cast(torch.distributed.ProcessGroup, waiters))
     yield place
     # Not after an error: the others may wait in a collective, and torchrun ends them only once this process is gone.
     torch.distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """End this process when ``torchrun`` is killed: it could wait for the other ranks for ever, and keep its GPU."""
+    parent = os.pidfd_open(os.getppid())
+
+    def wait_for_parent() -> None:
+        select.select([parent], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from scenebias.report import Section, page, paragraph, picture
 from shards.dataset import ShardDataset
-from shards.filmstrip import decode_strip
 from shards.masks import resize_masks, unpack_masks
 
 HISTOGRAM_BINS = 8
 FRAMES_SHOWN = 8
+TOP_SCENES = 3
 MASK_COLOUR = np.array([255, 40, 120])
 
 
@@ -32,6 +32,9 @@ class Summary:
         masked_count: Clips with masks.
         person_share: Mean share of frames with a person over the clips with masks; None where no clip has any.
         scene_counts: (category, clips) by top category, the most frequent first.
+        frame_sizes: (width, height, clips), the most frequent first.
+        class_person_shares: ``person_share`` of each class's clips; None where none has masks.
+        class_scenes: For each class, (category, mean probability) of its `TOP_SCENES` most probable scenes.
     """
 
     clip_count: int
@@ -41,12 +44,19 @@ class Summary:
     masked_count: int
     person_share: float | None
     scene_counts: tuple[tuple[int, int], ...]
+    frame_sizes: tuple[tuple[int, int, int], ...]
+    class_person_shares: tuple[float | None, ...]
+    class_scenes: tuple[tuple[tuple[int, float], ...], ...]
 
 
 def summarize(dataset: ShardDataset) -> Summary:
     """Gather the numbers; reads the information of every clip that has masks, but no pixels."""
+    share_N = np.full(len(dataset), np.nan)
     masked = [i for i in range(len(dataset)) if dataset.mask_size(i) != (0, 0)]
-    shares = [share for share in (dataset.info(i).person_share for i in masked) if share is not None]
+    for i in masked:
+        share = dataset.info(i).person_share
+        share_N[i] = np.nan if share is None else share
+    members = [np.flatnonzero(dataset.labels == label) for label in range(len(dataset.manifest.classes))]
     frame_count = int(dataset.frame_counts.sum())
     return Summary(
         clip_count=len(dataset),
@@ -54,8 +64,14 @@ def summarize(dataset: ShardDataset) -> Summary:
         bytes_per_frame=sum(shard.bytes for shard in dataset.manifest.shards) / frame_count,
         frame_histogram=_histogram(dataset.frame_counts),
         masked_count=len(masked),
-        person_share=float(np.mean(shares)) if shares else None,
+        person_share=_mean_of_known(share_N),
         scene_counts=_scene_counts(dataset.scenes),
+        frame_sizes=tuple(
+            (width, height, count)
+            for (height, width), count in Counter(map(tuple, dataset.frame_sizes.tolist())).most_common()
+        ),
+        class_person_shares=tuple(_mean_of_known(share_N[clips]) for clips in members),
+        class_scenes=tuple(_mean_scenes(dataset, clips) for clips in members),
     )
 
 
@@ -89,8 +105,10 @@ def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) ->
     if info.person_share is not None:
         facts.append(f"person in {info.person_share:.0%} of frames")
     if dataset.scenes is not None and dataset.scenes[i].any():
-        category = int(dataset.scenes[i].argmax())
-        facts.append(f"{scene_name(category, scene_names)} {float(dataset.scenes[i][category]):.0%}")
+        facts += [
+            f"{scene_name(category, scene_names)} {probability:.0%}"
+            for category, probability in _mean_scenes(dataset, np.array([i]))
+        ]
     return picture(_contact_strip(dataset, i), " · ".join(facts))
 
 
@@ -100,7 +118,7 @@ def _contact_strip(dataset: ShardDataset, i: int) -> NDArray[np.uint8]:
     indices = np.linspace(0, frame_count - 1, min(FRAMES_SHOWN, frame_count)).round().astype(np.int64)
     height, width = dataset.frame_sizes[i].tolist()
     clip = dataset.read_clip(i, indices)
-    frame_THWC = decode_strip(clip.strip, height).copy()
+    frame_THWC = dataset.decode(i, clip)
     if clip.masks is not None:
         mask_THW = resize_masks(unpack_masks(clip.masks, dataset.mask_size(i)[1]), (height, width))
         frame_THWC[mask_THW] = (frame_THWC[mask_THW] + MASK_COLOUR) // 2
@@ -112,6 +130,25 @@ def _histogram(frame_counts: NDArray[np.int64]) -> tuple[tuple[int, int, int], .
     step = -(-(highest - lowest + 1) // HISTOGRAM_BINS)
     counts = np.bincount((frame_counts - lowest) // step)
     return tuple((lowest + k * step, lowest + (k + 1) * step - 1, int(count)) for k, count in enumerate(counts))
+
+
+def _mean_of_known(share_N: NDArray[np.float64]) -> float | None:
+    known = share_N[~np.isnan(share_N)]
+    return float(known.mean()) if known.size else None
+
+
+def _mean_scenes(dataset: ShardDataset, clips: NDArray[np.int64]) -> tuple[tuple[int, float], ...]:
+    """The most probable categories on average over those of ``clips`` that have a scene label."""
+    if dataset.scenes is None:
+        return ()
+    scene_NS = dataset.scenes[clips]
+    labelled_NS = scene_NS[scene_NS.any(axis=1)]
+    if not len(labelled_NS):
+        return ()
+    mean_S = labelled_NS.mean(axis=0, dtype=np.float64)
+    return tuple(
+        (int(category), float(mean_S[category])) for category in np.argsort(-mean_S, kind="stable")[:TOP_SCENES]
+    )
 
 
 def _scene_counts(scenes: NDArray[np.float16] | None) -> tuple[tuple[int, int], ...]:

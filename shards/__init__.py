@@ -1,8 +1,9 @@
-"""The data format: clips as film strips in tar shards, with human masks and scene labels, readable at any frame.
+"""The data format: clips in tar shards with human masks and scene labels, readable at any frame.
 
 Knows neither PyTorch nor DALI.
 """
 
+from shards.codecs import Codec, clip_encoder
 from shards.dataset import ShardDataset, StoredClip
 from shards.errors import UserError
 from shards.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
@@ -10,6 +11,7 @@ from shards.index import rebuild_index
 from shards.manifest import AbsentClip, Manifest, ShardRecord
 from shards.masks import pack_masks, resize_masks, unpack_masks
 from shards.order import EpochOrder
+from shards.parts import CodedFrames
 from shards.randomness import Permutation, hash_uint64, randint, uniform
 from shards.sample import SCENE_COUNT, ClipInfo, Sample
 from shards.writer import ShardWriter
@@ -19,6 +21,8 @@ __all__ = [
     "SCENE_COUNT",
     "AbsentClip",
     "ClipInfo",
+    "Codec",
+    "CodedFrames",
     "EpochOrder",
     "Manifest",
     "Permutation",
@@ -30,6 +34,7 @@ __all__ = [
     "Strip",
     "StripHeader",
     "UserError",
+    "clip_encoder",
     "decode_strip",
     "encode_strips",
     "hash_uint64",

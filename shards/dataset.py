@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.codecs import Codec, part_format
 from shards.errors import UserError
-from shards.filmstrip import DamagedStripError, Strip, check_strip, select_frames
 from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME
 from shards.manifest import Manifest
 from shards.masks import packed_width
-from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample
+from shards.parts import CodedFrames, DamagedPartError, StoredPart
+from shards.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
 
 OPEN_FILES = 256
 
@@ -26,12 +27,19 @@ class StoredClip:
     """Selected frames of one clip, still coded.
 
     Attributes:
-        strip: One JPEG of T * H rows.
+        parts: One JPEG of T * H rows, or the video segments that hold the frames: one after another, their frames are
+            the selected ones in order.
         masks: uint8 (T, h, ceil(w / 8)), or None where the clip has none.
     """
 
-    strip: bytes
+    parts: tuple[CodedFrames, ...]
     masks: NDArray[np.uint8] | None
+
+    @property
+    def strip(self) -> bytes:
+        """The JPEG of a clip that is stored as film strips."""
+        (part,) = self.parts
+        return part.data
 
 
 class ShardDataset:
@@ -42,6 +50,7 @@ class ShardDataset:
     Attributes:
         directory: Where the data set lies.
         manifest: Its manifest.
+        codec: How the frames are stored.
         labels: int64 (N,), action classes.
         frame_counts: int64 (N,).
         frame_sizes: int64 (N, 2), height and width of the stored frames.
@@ -56,6 +65,8 @@ class ShardDataset:
     ) -> None:
         self.directory = directory
         self.manifest = manifest
+        self.codec = cast(Codec, manifest.codec)
+        self._format = part_format(manifest.codec)
         self._samples = samples
         self._strips = strips
         self.scenes = scenes
@@ -72,9 +83,14 @@ class ShardDataset:
         """Open a packed data set.
 
         Raises:
-            UserError: it is absent or incomplete, or a file of it is missing, cut short or of another data set.
+            UserError: it is absent or incomplete, of an unknown codec, or a file of it is missing, cut short or of
+                another data set.
         """
         manifest = Manifest.load(directory)
+        try:
+            part_format(manifest.codec)
+        except ValueError as error:
+            raise UserError(f"{directory} cannot be read: {error}; pack again with tools/make_shards.py") from error
         _check_shards(directory, manifest)
         count = manifest.sample_count
         samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
@@ -121,21 +137,33 @@ class ShardDataset:
         """Fetch frames of clip ``i``, in any order and with any repetition, and their masks.
 
         Raises:
-            ValueError: an index is outside the clip, or the selection exceeds `MAX_STRIP_ROWS`.
-            UserError: the shard is cut short, or the clip's film strip is damaged.
+            ValueError: an index is outside the clip, or the selection exceeds the `MAX_STRIP_ROWS` of a film strip.
+            UserError: the shard is cut short, or a part of the clip is damaged.
         """
         indices = np.asarray(frame_indices)
         sample = self._samples[i]
         shard = self._shard_file(int(sample["shard"]))
-        strips = [
-            Strip(frame_count, header_bytes, partial(shard.read_within, offset))
-            for offset, _, _, header_bytes, frame_count in self._strips_of(sample).tolist()
+        parts = [
+            StoredPart(frame_count, header_bytes, size, crc32, partial(shard.read_within, offset))
+            for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
         ]
         try:
-            strip = select_frames(strips, indices)
-        except DamagedStripError as error:
+            selected = self._format.select(parts, indices)
+        except DamagedPartError as error:
             raise self._damaged(i, error) from error
-        return StoredClip(strip, _read_masks(shard, sample, indices))
+        return StoredClip(selected, _read_masks(shard, sample, indices))
+
+    def decode(self, i: int, clip: StoredClip) -> NDArray[np.uint8]:
+        """Decode frames of clip ``i`` on the CPU, to look at them: uint8 RGB (T, H, W, 3).
+
+        Raises:
+            UserError: a part of the clip is damaged.
+        """
+        height = int(self.frame_sizes[i][0])
+        try:
+            return np.concatenate([self._format.decode(part, height) for part in clip.parts])
+        except DamagedPartError as error:
+            raise self._damaged(i, error) from error
 
     def verify(self) -> Iterator[str]:
         """Read every byte of every shard and every sample and yield a sentence for each problem found."""
@@ -157,7 +185,8 @@ class ShardDataset:
     def _problems(self, i: int) -> Iterator[str]:
         sample = self._samples[i]
         shard = self._shard_file(int(sample["shard"]))
-        places = {f"{number:03d}.{FRAMES}": strip for number, strip in enumerate(self._strips_of(sample))}
+        parts = self._parts_of(sample)
+        places = dict(zip(part_names(self.codec, len(parts)), parts, strict=True))
         places |= {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
         components = {name: shard.read(int(place["offset"]), int(place["bytes"])) for name, place in places.items()}
         damaged = [name for name, data in components.items() if zlib.crc32(data) != places[name]["crc32"]]
@@ -166,8 +195,8 @@ class ShardDataset:
             return
         try:
             stored = Sample.from_components(components)
-            for strip in stored.strips:
-                check_strip(strip)
+            for part in stored.parts:
+                part_format(stored.info.codec).check(part)
         except ValueError as error:
             yield str(error)
             return
@@ -177,7 +206,7 @@ class ShardDataset:
         if self.scenes is not None and stored.scene is not None and not np.array_equal(stored.scene, self.scenes[i]):
             yield f"its scene label is not that of {SCENES_NAME}"
 
-    def _strips_of(self, sample: np.void) -> NDArray:
+    def _parts_of(self, sample: np.void) -> NDArray:
         first = int(sample["first_strip"])
         return self._strips[first : first + int(sample["strip_count"])]
 

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.parts import DamagedPartError, locate_frames
+
 MAX_STRIP_ROWS = 65500  # libjpeg's JPEG_MAX_DIMENSION; the format itself ends at 65,535
 FRAME_HEIGHT_MULTIPLE = 16
 MARKER_BYTES = 2
@@ -31,7 +33,7 @@ _MCU_WIDTH, _MCU_HEIGHT = 16, 8  # 4:2:2
 _AFTER_JFIF = 20  # SOI and the JFIF segment, which must come first
 
 
-class DamagedStripError(ValueError):
+class DamagedStripError(DamagedPartError):
     """The bytes are not a whole film strip; the text says why."""
 
 
@@ -144,12 +146,8 @@ def select_frames(strips: Sequence[Strip], frame_indices: NDArray[np.int64]) -> 
         ValueError: no index, an index outside the clip, or more rows than a JPEG may have.
         DamagedStripError: a strip's header or frame table is damaged, or the strips are not of one clip.
     """
-    starts = np.cumsum([0] + [strip.frame_count for strip in strips])
-    indices = np.asarray(frame_indices)
-    if not indices.size or indices.min() < 0 or indices.max() >= starts[-1]:
-        raise ValueError(f"frame indices must be in range({starts[-1]}) and not empty, got {frame_indices}")
-    strip_numbers = np.searchsorted(starts, indices, side="right") - 1
-    scans: list[bytes] = [b""] * len(indices)
+    strip_numbers, frames = locate_frames([strip.frame_count for strip in strips], frame_indices)
+    scans: list[bytes] = [b""] * len(frames)
     joined: StripHeader | None = None
     for number in sorted(set(strip_numbers.tolist())):
         places = np.flatnonzero(strip_numbers == number)
@@ -158,7 +156,7 @@ def select_frames(strips: Sequence[Strip], frame_indices: NDArray[np.int64]) -> 
         if joined is not None and not _can_join(header, joined):
             raise DamagedStripError("the strips of one clip differ in frame size or coding tables")
         joined = header
-        frame_scans = _read_scans(strip, header, indices[places] - starts[number])
+        frame_scans = _read_scans(strip, header, frames[places])
         for place, scan in zip(places.tolist(), frame_scans, strict=True):
             scans[place] = scan
     assert joined is not None

@@ -2,24 +2,25 @@
 
 Beside a shard `x.tar` lie `x.idx`, DALI's own index (v1.2), and `x.index.npz`, ours. Over the whole data set lie
 `samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another. The
-tar files are the truth; `rebuild_index` makes every index from them.
+tar files are the truth; `rebuild_index` makes every index from them. `strips` are the parts of the clips, which are
+film strips or video segments.
 """
 
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.atomic import atomic_write
+from shards.codecs import part_format
 from shards.errors import UserError
-from shards.filmstrip import StripHeader
 from shards.manifest import MANIFEST_NAME, Manifest
-from shards.masks import npy_bytes
-from shards.sample import FRAMES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample
+from shards.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_parts
 
 SHARD_PATTERN = "shard-*.tar"
 SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
@@ -72,8 +73,8 @@ class ShardIndex:
         sample = Sample.from_components({member.name: member.data for member in members})
         places = {member.name: (member.offset, len(member.data), zlib.crc32(member.data)) for member in members}
         info = sample.info
-        strip_places = [places[name] for name in sorted(places) if name.endswith(FRAMES)]
-        headers = [StripHeader.parse(strip) for strip in sample.strips]
+        part_places = [places[name] for name in find_parts(places, info.codec)]
+        headers = [part_format(info.codec).header(part) for part in sample.parts]
         self.samples.append(
             (
                 0,  # the shard's number, known when indexes are merged
@@ -90,7 +91,7 @@ class ShardIndex:
         )
         self.strips += [
             (*place, header.header_bytes, header.frame_count)
-            for place, header in zip(strip_places, headers, strict=True)
+            for place, header in zip(part_places, headers, strict=True)
         ]
         self.scenes.append(sample.scene if sample.scene is not None else np.zeros(SCENE_COUNT, np.float16))
         self.dali_lines.append(
@@ -111,25 +112,29 @@ class ShardIndex:
 
 
 def merge_indexes(directory: Path) -> None:
-    """Write the data set's index from the indexes of its shards, in order of their names."""
-    samples, strips, scenes = [], [], []
-    strip_count = 0
-    for number, shard in enumerate(find_shards(directory)):
-        with np.load(shard.with_suffix(".index.npz"), allow_pickle=False) as index:
-            shard_samples = index["samples"]
-            shard_samples["shard"] = number
-            shard_samples["first_strip"] += strip_count
-            strip_count += len(index["strips"])
-            samples.append(shard_samples)
-            strips.append(index["strips"])
-            scenes.append(index["scenes"])
-    all_samples = np.concatenate(samples)
-    files = {SAMPLES_NAME: all_samples, STRIPS_NAME: np.concatenate(strips)}
-    if all_samples["scene"]["bytes"].any():
-        files[SCENES_NAME] = np.concatenate(scenes)
-    for name, array in files.items():
-        with atomic_write(directory / name) as file:
-            file.write(npy_bytes(array))
+    """Write the data set's index from the indexes of its shards, in order of their names, one shard at a time."""
+    shards = find_shards(directory)
+    sample_counts, strip_counts, has_scenes = [], [], False
+    for shard in shards:
+        samples = _load(shard, "samples")
+        sample_counts.append(len(samples))
+        strip_counts.append(int(samples["strip_count"].sum()))
+        has_scenes |= bool(samples["scene"]["bytes"].any())
+    first_strips = list(accumulate(strip_counts, initial=0))
+
+    def samples_of(number: int) -> NDArray:
+        samples = _load(shards[number], "samples")
+        samples["shard"] = number
+        samples["first_strip"] += first_strips[number]
+        return samples
+
+    numbers = range(len(shards))
+    _write_rows(directory / SAMPLES_NAME, SAMPLE_DTYPE, (sum(sample_counts),), map(samples_of, numbers))
+    strips = (_load(shard, "strips") for shard in shards)
+    _write_rows(directory / STRIPS_NAME, STRIP_DTYPE, (sum(strip_counts),), strips)
+    if has_scenes:
+        scenes = (_load(shard, "scenes") for shard in shards)
+        _write_rows(directory / SCENES_NAME, np.dtype("<f2"), (sum(sample_counts), SCENE_COUNT), scenes)
 
 
 def rebuild_index(directory: Path) -> None:
@@ -159,16 +164,18 @@ def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
     """Yield each sample of a shard: its key and its components.
 
     Raises:
-        tarfile.TarError: the file is not a whole tar file.
+        tarfile.TarError: the file is not a whole tar file, or holds something else.
     """
     key = ""
     members: list[Member] = []
     with tarfile.open(shard, "r:") as tar:
         for entry in tar:
-            file = tar.extractfile(entry)
+            file = tar.extractfile(entry) if entry.isreg() else None
             if file is None:
-                continue
+                raise tarfile.ReadError(f"its member {entry.name!r} is no plain file")
             entry_key, _, name = entry.name.partition(".")
+            if not entry_key.isdecimal():
+                raise tarfile.ReadError(f"its member {entry.name!r} is no component of a sample")
             if members and entry_key != key:
                 yield key, members
                 members = []
@@ -195,3 +202,18 @@ def _check_against_manifest(directory: Path, shards: Sequence[Path]) -> None:
     for record in records:
         if not record.matches(directory):
             raise UserError(f"shard {directory / record.name} is damaged: its SHA-256 is not the manifest's; {remedy}")
+
+
+def _load(shard: Path, field: str) -> NDArray:
+    """Read one array of a shard's index."""
+    with np.load(shard.with_suffix(".index.npz"), allow_pickle=False) as index:
+        return index[field]
+
+
+def _write_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], chunks: Iterable[NDArray]) -> None:
+    """Write a .npy file of ``shape``, whose rows come in ``chunks``: all of them need not fit into the memory."""
+    with atomic_write(path) as file:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        for rows in chunks:
+            file.write(rows.astype(dtype, copy=False).tobytes())

@@ -50,7 +50,7 @@ class Manifest:
         classes: Names of the action classes, in the order of their labels.
         class_counts: Stored clips by class, in the order of ``classes``; filled in by the writer.
         frame_height: Rows of a stored frame.
-        quality: JPEG quality.
+        quality: JPEG quality of film strips; of video, its constant rate factor.
         provenance: What the clips were packed from and with: options, versions.
         missing: Clips of the listing whose files were not found.
         broken: Clips whose files could not be decoded or annotated.

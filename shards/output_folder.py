@@ -22,7 +22,7 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         UserError: ``out`` is not empty and must not be replaced, or cannot be written.
     """
-    _refuse_other_content(out, overwrite)
+    refuse_other_content(out, overwrite)
     final = out.resolve()
     created = [parent for parent in final.parents if not parent.exists()]
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
@@ -50,7 +50,8 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _refuse_other_content(out: Path, overwrite: bool) -> None:
+def refuse_other_content(out: Path, overwrite: bool) -> None:
+    """Raise a UserError unless ``out`` may be made or, with ``overwrite``, is a data set that may be replaced."""
     if out.is_symlink() and not out.exists():
         raise UserError(f"--out {out}: is a link to nothing; make {out.readlink()}, or remove the link")
     if Path.cwd().is_relative_to(out.resolve()):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic import write_json
-from shards.sources.listing import Listing
+from shards.sources.listing import UNKNOWN_CLASS, Listing
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,27 @@ class PackReport:
     """Name of every clip that was set aside, and why."""
     without_masks: tuple[str, ...]
     """Packed clips for which the mask source, where one was given, has no file."""
+    without_scenes: tuple[str, ...]
+    """Packed clips for which the scene source, where one was given, has no label."""
 
     @property
     def packed_count(self) -> int:
         return len(self.listing.clips) - len(self.broken)
 
+    @property
+    def empty_classes(self) -> list[str]:
+        """Classes of which no clip was packed."""
+        return [name for name, counts in self.counts().items() if name != UNKNOWN_CLASS and not counts.packed]
+
     def counts(self) -> dict[str, ClassCounts]:
-        """The counts of every class, in the order of the labels."""
+        """The counts of every class, in the order of the labels; last, those of missing clips of `UNKNOWN_CLASS`."""
         found = Counter(entry.class_name for entry in self.listing.clips)
         missing = Counter(entry.class_name for entry in self.listing.missing)
         broken = Counter(entry.class_name for entry in self.listing.clips if entry.name in self.broken)
+        names = (*self.listing.classes, *([UNKNOWN_CLASS] if missing[UNKNOWN_CLASS] else []))
         return {
             name: ClassCounts(found[name] + missing[name], found[name] - broken[name], missing[name], broken[name])
-            for name in self.listing.classes
+            for name in names
         }
 
     def save(self, path: Path) -> None:
@@ -52,8 +60,11 @@ class PackReport:
             "subset": self.listing.subset,
             "packed": self.packed_count,
             "classes": {name: asdict(counts) for name, counts in self.counts().items()},
-            "missing": sorted(entry.name for entry in self.listing.missing),
+            "empty_classes": self.empty_classes,
+            "missing": {entry.name: entry.reason for entry in self.listing.missing},
             "broken": dict(self.broken),
             "without_masks": sorted(self.without_masks),
+            "without_scenes": sorted(self.without_scenes),
+            "unlisted": list(self.listing.unlisted),
         }
         write_json(path, value)

@@ -1,30 +1,31 @@
 """The contract of one stored sample: what its components are called, what they hold, and what must agree.
 
-| component                                     | what                                                          |
-|-----------------------------------------------|---------------------------------------------------------------|
-| `frames.jpg` or `000.frames.jpg`, `001.…`, …  | the clip's film strips                                        |
-| `masks.npy`                                   | uint8 (N, h, ceil(w / 8)), human masks; absent where none     |
+| component                                     | what                                                           |
+|-----------------------------------------------|----------------------------------------------------------------|
+| `frames.jpg` or `000.frames.jpg`, `001.…`, …  | the clip's parts: film strips,                                 |
+| or `000.video.mp4`, `001.video.mp4`, …        | or video segments                                              |
+| `masks.npy`                                   | uint8 (N, h, ceil(w / 8)), human masks; absent where none      |
 | `scene.npy`                                   | float16 (365,), soft scene label, sums to 1; absent where none |
-| `cls`                                         | the action class, an ASCII integer                            |
-| `json`                                        | ClipInfo                                                      |
+| `cls`                                         | the action class, an ASCII integer                             |
+| `json`                                        | ClipInfo                                                       |
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.codecs import FILMSTRIP, part_format
 from shards.errors import UserError
-from shards.filmstrip import StripHeader
 from shards.masks import npy_array, npy_bytes, packed_width
 
 SCENE_COUNT = 365  # classes of Places365
 SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
 
-FRAMES, MASKS, SCENE, LABEL, INFO = "frames.jpg", "masks.npy", "scene.npy", "cls", "json"
+MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class ClipInfo:
         mask_height: Rows of a stored mask; 0 without masks.
         person_share: Share of the frames whose mask has a person in it, in [0, 1]; None without masks.
         source_sha256: Checksum of the source video, in hexadecimal.
+        codec: How the frames are stored.
     """
 
     name: str
@@ -54,18 +56,19 @@ class ClipInfo:
     mask_height: int = 0
     person_share: float | None = None
     source_sha256: str = ""
+    codec: str = FILMSTRIP
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read the `json` component; fields of later versions are passed over.
+        """Read the `json` component; fields of later versions are passed over, and older ones had no `codec`.
 
         Raises:
             ValueError: not JSON, or a field is missing.
         """
         value = json.loads(data)
-        known = {field.name for field in fields(cls)}
         try:
-            return cls(**{name: value[name] for name in known})
+            known = {"codec": FILMSTRIP} | value
+            return cls(**{field.name: known[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"the json component lacks {error}") from error
 
@@ -80,14 +83,14 @@ class Sample:
     Attributes:
         label: Index of the action class.
         info: What is known of the clip.
-        strips: Film strips, in order.
+        parts: Film strips or video segments, as ``info.codec`` says, in order.
         masks: uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None.
         scene: float16 (365,), sums to 1, or None.
     """
 
     label: int
     info: ClipInfo
-    strips: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
     masks: NDArray[np.uint8] | None = None
     scene: NDArray[np.float16] | None = None
 
@@ -100,10 +103,7 @@ class Sample:
         problem = next(self.problems(), None)
         if problem is not None:
             raise UserError(f"clip {self.info.name!r} cannot be stored: {problem}")
-        if len(self.strips) == 1:
-            components = {FRAMES: self.strips[0]}
-        else:
-            components = {f"{number:03d}.{FRAMES}": strip for number, strip in enumerate(self.strips)}
+        components = dict(zip(part_names(self.info.codec, len(self.parts)), self.parts, strict=True))
         if self.masks is not None:
             components[MASKS] = npy_bytes(self.masks)
         if self.scene is not None:
@@ -117,14 +117,13 @@ class Sample:
         Raises:
             ValueError: a component is missing or cannot be read.
         """
-        missing = {LABEL, INFO} - components.keys()
-        strip_names = sorted(name for name in components if name.endswith(FRAMES))
-        if missing or not strip_names:
-            raise ValueError(f"components are missing: {', '.join(sorted(missing)) or FRAMES}")
+        if missing := {LABEL, INFO} - components.keys():
+            raise ValueError(f"components are missing: {', '.join(sorted(missing))}")
+        info = ClipInfo.from_json(components[INFO])
         return cls(
             label=int(components[LABEL]),
-            info=ClipInfo.from_json(components[INFO]),
-            strips=tuple(components[name] for name in strip_names),
+            info=info,
+            parts=tuple(components[name] for name in find_parts(components, info.codec)),
             masks=npy_array(components[MASKS]) if MASKS in components else None,
             scene=npy_array(components[SCENE]) if SCENE in components else None,
         )
@@ -137,16 +136,16 @@ class Sample:
         if not info.fps > 0:
             yield f"fps must be above 0, got {info.fps}"
         try:
-            headers = [StripHeader.parse(strip) for strip in self.strips]
+            headers = [part_format(info.codec).header(part) for part in self.parts]
         except ValueError as error:
             yield str(error)
             return
         if (stored := sum(header.frame_count for header in headers)) != info.frame_count:
-            yield f"its strips hold {stored} frames, its information says {info.frame_count}"
+            yield f"its parts hold {stored} frames, its information says {info.frame_count}"
         for header in headers:
-            if (header.width, header.frame_height) != (info.width, info.height):
+            if (header.width, header.height) != (info.width, info.height):
                 yield (
-                    f"a strip has frames of {header.width}x{header.frame_height}, "
+                    f"a part has frames of {header.width}x{header.height}, "
                     f"its information says {info.width}x{info.height}"
                 )
         yield from self._mask_problems()
@@ -173,3 +172,24 @@ class Sample:
         total = float(self.scene.sum(dtype=np.float64))
         if not np.all(self.scene >= 0) or not abs(total - 1) <= SCENE_SUM_TOLERANCE:
             yield f"scene must be probabilities that sum to 1, the sum is {total:.4f}"
+
+
+def part_names(codec: str, count: int) -> list[str]:
+    """The components that hold ``count`` parts; a film strip that is alone has no number."""
+    component = part_format(codec).component
+    if codec == FILMSTRIP and count == 1:
+        return [component]
+    return [f"{number:03d}.{component}" for number in range(count)]
+
+
+def find_parts(names: Iterable[str], codec: str) -> list[str]:
+    """Those of a sample's components that hold its parts, in order.
+
+    Raises:
+        ValueError: there are none, or an unknown codec.
+    """
+    component = part_format(codec).component
+    found = sorted((name for name in names if name.endswith(component)), key=lambda name: (len(name), name))
+    if not found:
+        raise ValueError(f"components are missing: {component}")
+    return found

@@ -1,22 +1,16 @@
 """Write samples into shards. A file has its final name only when it is complete, and the manifest comes last of all."""
 
-import hashlib
-import io
-import tarfile
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
-from shards.atomic import atomic_write
 from shards.errors import UserError
-from shards.index import Member, ShardIndex, merge_indexes
+from shards.index import merge_indexes
 from shards.manifest import Manifest, ShardRecord
 from shards.sample import Sample
-
-KEY_DIGITS = 9
+from shards.shard_file import ShardFile, shard_name
 
 
 class ShardWriter:
@@ -38,7 +32,7 @@ class ShardWriter:
             raise ValueError(f"samples_per_shard must be at least 1, got {samples_per_shard}")
         self._directory = directory
         self._samples_per_shard = samples_per_shard
-        self._open_shard: _OpenShard | None = None
+        self._open_shard: ShardFile | None = None
         self._shards: list[ShardRecord] = []
         self._samples_written = 0
         self._class_counts: Counter[tuple[int, str]] = Counter()
@@ -60,8 +54,8 @@ class ShardWriter:
         """Append a sample; a UserError that names the clip if its parts do not agree."""
         components = sample.components()
         if self._open_shard is None:
-            self._open_shard = _OpenShard(self._directory / f"shard-{len(self._shards):06d}.tar")
-        self._open_shard.append(f"{self._samples_written:0{KEY_DIGITS}d}", components)
+            self._open_shard = ShardFile(self._directory / f".{shard_name(len(self._shards))}.tmp")
+        self._open_shard.append(self._samples_written, components)
         self._samples_written += 1
         self._class_counts[sample.label, sample.info.class_name] += 1
         if self._open_shard.samples == self._samples_per_shard:
@@ -89,44 +83,5 @@ class ShardWriter:
 
     def _finish_shard(self) -> None:
         assert self._open_shard is not None
-        self._shards.append(self._open_shard.finish())
+        self._shards.append(self._open_shard.finish(self._directory / shard_name(len(self._shards))))
         self._open_shard = None
-
-
-class _OpenShard:
-    """A tar file in the making."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._index = ShardIndex()
-        self._stack = ExitStack()
-        self._file: BinaryIO = self._stack.enter_context(atomic_write(path))
-        self._tar = self._stack.enter_context(
-            tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
-        )
-
-    @property
-    def samples(self) -> int:
-        return len(self._index.samples)
-
-    def append(self, key: str, components: dict[str, bytes]) -> None:
-        members = []
-        for name, data in components.items():
-            entry = tarfile.TarInfo(f"{key}.{name}")  # time, owner and mode are constants: same samples, same bytes
-            entry.size = len(data)
-            members.append(Member(name, self._file.tell() + tarfile.BLOCKSIZE, data))
-            self._tar.addfile(entry, io.BytesIO(data))
-        self._index.add(key, members)
-
-    def finish(self) -> ShardRecord:
-        """The tar file comes first: without its indexes it is whole, and they can be rebuilt from it."""
-        self._stack.close()
-        self._index.save(self._path)
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = self._path.stat().st_size
-        return ShardRecord(name=self._path.name, bytes=size, samples=self.samples, sha256=digest)
-
-    def discard(self) -> None:
-        error = InterruptedError("the shard was not finished")
-        self._stack.__exit__(type(error), error, None)

@@ -65,7 +65,7 @@ def make_synthetic_sample(
             person_share=float(mask_NHW.any(axis=(1, 2)).mean()) if masks else None,
             source_sha256=f"{number:064x}",
         ),
-        strips=tuple(encode_strips(frames_NHWC, max_rows=max_rows)),
+        parts=tuple(encode_strips(frames_NHWC, max_rows=max_rows)),
         masks=pack_masks(mask_NHW) if masks else None,
         scene=(weights / weights.sum()).astype(np.float16) if scene else None,
     )

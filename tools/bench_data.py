@@ -33,6 +33,7 @@ from dali_pipelines.loader import TrainLoader
 from scenebias.commands import run_command, write_output
 from scenebias.progress import ProgressDisplay
 from scenebias.run_record import package_versions, plain
+from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder
@@ -74,6 +75,10 @@ def main(config: BenchData) -> None:
         raise UserError("--device gpu needs a GPU that torch can use; take --device cpu")
     device = torch.device("cuda", torch.cuda.current_device()) if config.device == "gpu" else torch.device("cpu")
     dataset = ShardDataset.open(config.shards)
+    if dataset.codec != FILMSTRIP:
+        raise UserError(
+            f"--shards {config.shards}: stored as {dataset.codec}, but film strips are compared; pack those"
+        )
     console = Console()
     with tempfile.TemporaryDirectory(prefix="bench_data_") as frames_folder:
         windows = plan_windows(dataset, config)

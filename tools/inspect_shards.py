@@ -7,15 +7,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from scenebias.annotators import read_scene_categories
 from scenebias.commands import run_command, write_output
 from scenebias.inspection import Summary, render_page, scene_name, summarize
+from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
-from shards.errors import UserError
 from shards.index import rebuild_index
 from shards.manifest import Manifest
-from shards.sample import SCENE_COUNT
 
 SCENES_SHOWN = 5
+SIZES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class InspectShards:
 def main(config: InspectShards) -> int:
     """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    scene_names = read_scene_names(config.scene_names) if config.scene_names else None
+    scene_names = read_scene_categories(config.scene_names, "--scene-names") if config.scene_names else None
     if config.rebuild_index:
         rebuild_index(config.directory)
     dataset = ShardDataset.open(config.directory)
@@ -70,8 +71,14 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     """Print the numbers of a data set; a class without any clip is red."""
     table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
     table.add_column("clips", justify="right")
-    for name, count in zip(manifest.classes, manifest.class_counts, strict=True):
-        table.add_row(name, str(count), style=None if count else "red")
+    table.add_column("frames with people", justify="right")
+    table.add_column("scenes, on average")
+    for name, count, share, scenes in zip(
+        manifest.classes, manifest.class_counts, summary.class_person_shares, summary.class_scenes, strict=True
+    ):
+        top = ", ".join(f"{scene_name(category, scene_names)} {probability:.0%}" for category, probability in scenes)
+        people = "" if share is None else f"{share:.0%}"
+        table.add_row(name, str(count), people, top, style=None if count else "red")
     console.print(table)
     facts = Table.grid(padding=(0, 2))
     facts.add_row("clips", f"{summary.clip_count} in {len(manifest.shards)} shards")
@@ -79,27 +86,16 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     facts.add_row("frames", f"{summary.frame_count}, {summary.bytes_per_frame:.0f} bytes each")
     lengths = ", ".join(f"{low}-{high}: {count}" for low, high, count in summary.frame_histogram)
     facts.add_row("clip lengths", lengths)
-    facts.add_row("stored as", f"{manifest.codec}, {manifest.frame_height} rows, quality {manifest.quality}")
-    share = "" if summary.person_share is None else f", a person in {summary.person_share:.1%} of their frames"
-    facts.add_row("masks", f"{summary.masked_count} clips{share}")
+    sizes = ", ".join(f"{width}x{height}: {count}" for width, height, count in summary.frame_sizes[:SIZES_SHOWN])
+    facts.add_row("frame sizes", sizes + (", ..." if len(summary.frame_sizes) > SIZES_SHOWN else ""))
+    scale = "quality" if manifest.codec == FILMSTRIP else "constant rate factor"
+    facts.add_row("stored as", f"{manifest.codec}, {manifest.frame_height} rows, {scale} {manifest.quality}")
+    people = "" if summary.person_share is None else f", a person in {summary.person_share:.1%} of their frames"
+    facts.add_row("masks", f"{summary.masked_count} clips{people}")
     top = ", ".join(f"{scene_name(category, scene_names)}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
     facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")
     facts.add_row("digest", manifest.digest)
     console.print(facts)
-
-
-def read_scene_names(path: Path) -> tuple[str, ...]:
-    """Read names of scene categories; Places365 writes lines like ``/a/airfield 0``."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--scene-names {path}: cannot be read ({error}); give categories_places365.txt") from error
-    names = tuple(line.split()[0].removeprefix(f"/{line[1:2]}/") for line in lines if line.strip())
-    if len(names) != SCENE_COUNT:
-        raise UserError(
-            f"--scene-names {path}: {len(names)} names instead of {SCENE_COUNT}; give categories_places365.txt"
-        )
-    return names
 
 
 if __name__ == "__main__":

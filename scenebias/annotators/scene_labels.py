@@ -1,64 +1,38 @@
-"""Ready-made soft scene labels: Places365 probabilities that some scene network gave each clip."""
+"""Ready-made scene labels: which reader understands them."""
 
-import zipfile
-import zlib
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from scenebias.annotators.scene_categories import read_scene_categories
+from scenebias.annotators.scene_dictionaries import SceneDictionaries
+from scenebias.annotators.scene_file import SceneFile
+from scenebias.annotators.scene_hard_labels import HardSceneLabels
+from shards.annotations import SceneSource
 from shards.errors import UserError
-from shards.sample import SCENE_COUNT, SCENE_SUM_TOLERANCE
 from shards.sources.listing import ClipEntry
 
 
-class SceneFile:
-    """A ``.npz`` file with ``clips``, n strings ``<class>/<clip>``, and ``probs``, float (n, 365); rows sum to 1."""
+def open_scene_source(path: Path, entries: Sequence[ClipEntry], categories_path: Path | None = None) -> SceneSource:
+    """Return the reader of ``path``: a folder or ``.npy`` file is SDN's, ``.json`` hard labels, any other ``.npz``.
 
-    def __init__(self, path: Path) -> None:
-        """Read the whole file.
+    ``categories_path`` is Places365's ``categories_places365.txt``. The order of the categories is compared with it
+    where the labels tell theirs, and hard labels may then be names.
 
-        Raises:
-            UserError: the file is missing, holds something else, names a clip twice, or a row is no probability vector.
-        """
-        self.path = path
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                clips, self._probability_NS = content["clips"], content["probs"]
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(
-                f"--scenes {path}: cannot be read ({error}); give an .npz file with 'clips' and 'probs', or 'none'"
-            ) from error
-        kinds = (clips.dtype.kind, self._probability_NS.dtype.kind)
-        if kinds != ("U", "f") or self._probability_NS.shape != (*clips.shape, SCENE_COUNT) or clips.ndim != 1:
-            raise UserError(
-                f"--scenes {path}: 'clips' must be n strings and 'probs' float (n, {SCENE_COUNT}), found {clips.dtype} "
-                f"{clips.shape} and {self._probability_NS.dtype} {self._probability_NS.shape}; write it again"
-            )
-        totals = self._probability_NS.sum(axis=1, dtype=np.float64)
-        off = ~(np.abs(totals - 1) <= SCENE_SUM_TOLERANCE) | ~(self._probability_NS >= 0).all(axis=1)
-        if off.any():
-            raise UserError(
-                f"--scenes {path}: the row of {clips[off.argmax()]} is no probability vector; write it again"
-            )
-        self._rows = {name: row for row, name in enumerate(clips.tolist())}
-        if len(self._rows) < len(clips):
-            name, count = Counter(clips.tolist()).most_common(1)[0]
-            raise UserError(f"--scenes {path}: {name} is listed {count} times; keep one row a clip")
-
-    def __contains__(self, entry: ClipEntry) -> bool:
-        return entry.name in self._rows
-
-    def vector(self, entry: ClipEntry) -> np.ndarray:
-        """Return the probabilities of ``entry``, float (365,).
-
-        Raises:
-            UserError: the file holds none for this clip.
-        """
-        row = self._rows.get(entry.name)
-        if row is None:
-            raise UserError(
-                f"--scenes {self.path}: no scene vector for {entry.name}, but {len(self._rows)} for other clips; "
-                "label the scenes of these very videos, or give 'none'"
-            )
-        return self._probability_NS[row]
+    Raises:
+        UserError: the labels or the categories cannot be read, contradict each other, or fit none of ``entries``.
+    """
+    categories = read_scene_categories(categories_path) if categories_path else None
+    source: SceneSource
+    if path.is_dir() or path.suffix == ".npy":
+        source = SceneDictionaries(path, entries)
+    elif path.suffix == ".json":
+        source = HardSceneLabels(path, entries, categories_path)
+    else:
+        source = SceneFile(path, categories)
+    if not any(entry in source for entry in entries):
+        wanted = f", such as {entries[0].name}" if entries else ""
+        raise UserError(
+            f"--scenes {path}: no scene label for any of the {len(entries)} clips{wanted}; "
+            "label the scenes of these very videos, or give 'none'"
+        )
+    return source

@@ -1,13 +1,14 @@
 """Small packed data sets with known pixels."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shards.codecs import Codec, clip_encoder
 from shards.dataset import ShardDataset
-from shards.filmstrip import encode_strips
 from shards.manifest import Manifest
 from shards.masks import pack_masks
 from shards.sample import SCENE_COUNT, ClipInfo, Sample
@@ -37,11 +38,14 @@ def build_sample(
     masks: np.ndarray | None = None,
     scene: bool = True,
     quality: int = 85,
+    codec: Codec = "filmstrip",
 ) -> Sample:
-    """One sample; ``masks``: bool (N, h, w)."""
+    """One sample; ``masks``: bool (N, h, w). A video segment has 8 frames."""
     frames = smooth_frames(seed, frame_count, *size) if frames is None else frames
     label = seed % len(CLASSES)
     scene_label = np.random.default_rng(seed).dirichlet(np.ones(SCENE_COUNT)).astype(np.float16) if scene else None
+    encoder = clip_encoder(codec, quality=quality, crf=20, segment_frames=8, height=frames.shape[1])
+    starts = range(0, len(frames), encoder.frames_per_part)
     info = ClipInfo(
         name=f"{CLASSES[label]}/clip_{seed}",
         class_name=CLASSES[label],
@@ -52,11 +56,12 @@ def build_sample(
         mask_width=0 if masks is None else masks.shape[2],
         mask_height=0 if masks is None else masks.shape[1],
         person_share=None if masks is None else float(masks.any(axis=(1, 2)).mean()),
+        codec=codec,
     )
     return Sample(
         label=label,
         info=info,
-        strips=tuple(encode_strips(frames, quality)),
+        parts=tuple(encoder.encode(frames[start : start + encoder.frames_per_part], 30.0) for start in starts),
         masks=None if masks is None else pack_masks(masks),
         scene=scene_label,
     )
@@ -101,9 +106,29 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
                     classes=CLASSES,
                     frame_height=samples[0].info.height,
                     quality=85,
+                    codec=samples[0].info.codec,
                 )
             )
         return ShardDataset.open(directory)
+
+    return make
+
+
+VIDEO_FRAME_COUNTS = (20, 5, 8, 9, 31, 17, 12, 40)
+
+
+@pytest.fixture(scope="session")
+def video_waves(make_dataset: MakeDataset) -> Callable[[Codec], ShardDataset]:
+    """Makes (once) a data set of 8 clips of 5 to 40 frames in segments of 8, with masks; clip 2 has none."""
+
+    @cache
+    def make(codec: Codec) -> ShardDataset:
+        samples = []
+        for seed, frame_count in enumerate(VIDEO_FRAME_COUNTS):
+            size = (48, 64) if seed % 3 else (64, 50)
+            masks = None if seed == 2 else build_masks(seed, frame_count, (size[0] // 2, size[1] // 2))
+            samples.append(build_sample(seed, frame_count=frame_count, size=size, masks=masks, codec=codec))
+        return make_dataset(samples, samples_per_shard=3)
 
     return make
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dali_pipelines import decoding
+from dali_pipelines import decoders
 from dali_pipelines.augmentation import ClipConfig, Windows, draw_training_windows, plan_evaluation_windows
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
 from dali_pipelines.loader import EvalLoader, TrainLoader
@@ -115,9 +115,9 @@ def test_real_clips_come_out_as_they_went_in(real_data, make_dataset, make_sampl
 
 def test_one_pipeline_serves_many_epochs(waves, monkeypatch):
     built = []
-    build = decoding.build_clip_pipeline
+    build = decoders.build_clip_pipeline
     monkeypatch.setattr(
-        decoding, "build_clip_pipeline", lambda *args, **options: built.append(1) or build(*args, **options)
+        decoders, "build_clip_pipeline", lambda *args, **options: built.append(1) or build(*args, **options)
     )
     loader = train_loader(waves)
     for epoch in range(3):

@@ -1,13 +1,19 @@
+import io
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
 from scipy.io import loadmat, savemat
 
-from scenebias.annotators import JhmdbMasks, NumpyMasks, SceneFile, open_mask_source
+from scenebias.annotators import JhmdbMasks, MaskFolder, NumpyMasks, PngMasks, open_mask_source
 from shards.errors import UserError
-from shards.sample import SCENE_COUNT
 from shards.sources import ClipEntry
 
 FPS = 25.0
@@ -25,9 +31,27 @@ def write_masks(path: Path, kind: str) -> None:
         np.savez_compressed(path, masks=MASK_NHW)
     elif kind == "npy 0 and 255":
         np.save(path, MASK_NHW.astype(np.uint8) * 255)
+    elif kind == "png":
+        write_pictures(path, MASK_NHW)
 
 
-KINDS = [("mat", ".mat"), ("npz packed", ".npz"), ("npz bool", ".npz"), ("npy 0 and 255", ".npy")]
+def write_pictures(folder: Path, mask_NHW: np.ndarray, *, mode: str = "1", first: int = 8) -> None:
+    """Pictures without leading zeros, so that their names sort otherwise than their numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, mask_HW in enumerate(mask_NHW, start=first):
+        if mode == "1":
+            image = Image.fromarray(mask_HW)
+        else:
+            image = Image.fromarray(mask_HW.astype(np.uint8) * 3)
+            if mode == "P":
+                image.putpalette([0, 0, 0, 9, 9, 9, 0, 255, 0, 0, 0, 0])
+            elif mode == "I;16":
+                image = Image.fromarray(mask_HW.astype(np.uint16) * 256)
+        assert image.mode == mode
+        image.save(folder / f"frame_{number}.png")
+
+
+KINDS = [("mat", ".mat"), ("npz packed", ".npz"), ("npz bool", ".npz"), ("npy 0 and 255", ".npy"), ("png", "")]
 
 
 @pytest.mark.parametrize(("kind", "suffix"), KINDS)
@@ -44,7 +68,7 @@ def test_every_format_gives_the_same_masks(tmp_path, kind, suffix):
 @pytest.mark.parametrize(("kind", "suffix"), KINDS)
 def test_masks_that_do_not_fit_the_video_are_refused(tmp_path, kind, suffix, size):
     write_masks(tmp_path / f"wave/a{suffix}", kind)
-    with pytest.raises(UserError, match=rf"a\{suffix}: masks of shape .* for wave/a.mp4"):
+    with pytest.raises(UserError, match=rf"wave/a{re.escape(suffix)}: masks of shape .* for wave/a.mp4"):
         open_mask_source(tmp_path, (ENTRY,)).load(ENTRY, *size, FPS)
 
 
@@ -63,7 +87,8 @@ def test_a_clip_without_a_mask_file_has_no_masks(tmp_path):
     write_masks(tmp_path / "wave" / "a.npz", "npz bool")
     other = ClipEntry("wave/b", Path("wave/b.mp4"), "wave")
     source = open_mask_source(tmp_path, (other, ENTRY))
-    assert source.path(other) is None
+    assert source.files(other) == ()
+    assert source.files(ENTRY) == (tmp_path / "wave" / "a.npz",)
     assert source.load(other, 5, 12, 21, FPS) is None
 
 
@@ -71,7 +96,7 @@ def test_folders_that_hold_no_mask_of_the_clips_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         open_mask_source(tmp_path / "nowhere", (ENTRY,))
     write_masks(tmp_path / "clap" / "z.npz", "npz bool")
-    with pytest.raises(UserError, match="no mask file for any of the 1 clips"):
+    with pytest.raises(UserError, match="no masks for any of the 1 clips, such as wave/a"):
         open_mask_source(tmp_path, (ENTRY,))
 
 
@@ -92,10 +117,47 @@ def test_unreadable_mask_files_are_named(tmp_path, source, content):
         source(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
-def test_masks_are_never_unpickled(tmp_path):
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_masks_are_never_unpickled(tmp_path, suffix):
     (tmp_path / "wave").mkdir()
-    np.savez(tmp_path / "wave" / "a.npz", masks=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(UserError, match="allow_pickle"):
+    objects = np.array([{"a": 1}], dtype=object)
+    if suffix == ".npz":
+        np.savez(tmp_path / "wave" / "a.npz", masks=objects)
+    else:
+        np.save(tmp_path / "wave" / "a.npy", objects)
+    with pytest.raises(UserError, match=rf"wave/a\{suffix}: its array holds pickled objects, which are never loaded"):
+        NumpyMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """The start of a .npy file that promises an array."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|b1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def test_masks_of_an_absurd_size_are_refused_unread(tmp_path):
+    (tmp_path / "wave").mkdir()
+    (tmp_path / "wave" / "a.npy").write_bytes(npy_header((10**6, 10**5, 10**5)))
+    with pytest.raises(UserError, match="masks of shape 1000000x100000x100000 for"):
+        NumpyMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
+    with zipfile.ZipFile(tmp_path / "wave" / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("masks.npy", npy_header((10**9, 12, 21)))
+    with pytest.raises(UserError, match="masks of shape 1000000000x12x21 for"):
+        NumpyMasks(tmp_path).load(ClipEntry("wave/b", Path("b.mp4"), "wave"), 5, 12, 21, FPS)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_arrays_that_end_early_are_refused(tmp_path, suffix):
+    (tmp_path / "wave").mkdir()
+    cut = npy_header((5, 12, 21)) + bytes(700)
+    path = tmp_path / "wave" / f"a{suffix}"
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("masks.npy", cut)
+    else:
+        path.write_bytes(cut)
+    with pytest.raises(UserError, match=rf"wave/a\{suffix}: no NumPy file with an array 'masks'"):
         NumpyMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
@@ -103,7 +165,7 @@ def test_masks_are_never_unpickled(tmp_path):
 def test_masks_of_another_type_are_refused(tmp_path, array):
     (tmp_path / "wave").mkdir()
     np.save(tmp_path / "wave" / "a.npy", array)
-    with pytest.raises(UserError, match="must be bool or uint8"):
+    with pytest.raises(UserError, match=rf"wave/a.npy: masks must be bool or uint8, found {array.dtype}"):
         NumpyMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
@@ -111,14 +173,14 @@ def test_masks_of_another_type_are_refused(tmp_path, array):
 def test_masks_of_another_number_of_axes_are_refused(tmp_path, shape):
     (tmp_path / "wave").mkdir()
     np.savez(tmp_path / "wave" / "a.npz", masks=np.ones(shape, np.uint8))
-    with pytest.raises(UserError, match=r"a\.npz: masks must be bool or uint8 and have 3 axes"):
+    with pytest.raises(UserError, match=r"a\.npz: masks of shape"):
         NumpyMasks(tmp_path, 25.0).load(ENTRY, 5, 12, 21, FPS)
 
 
 def test_matlab_masks_of_four_axes_are_refused(tmp_path):
     (tmp_path / "wave").mkdir()
     savemat(tmp_path / "wave" / "a.mat", {"part_mask": np.ones((12, 21, 5, 2), np.uint8)})
-    with pytest.raises(UserError, match=r"a\.mat: masks must be bool or uint8 and have 3 axes"):
+    with pytest.raises(UserError, match=r"a\.mat: masks of shape"):
         JhmdbMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
@@ -131,6 +193,13 @@ def test_masks_of_jhmdb_are_read_as_scipy_reads_them(real_data):
         assert mask_NHW.any()
         for frame, mask_HW in enumerate(mask_NHW):
             assert np.array_equal(mask_HW, part_mask[:, :, frame] == 1)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), KINDS)
+def test_masks_of_every_format_are_matched_by_time(tmp_path, kind, suffix):
+    write_masks(tmp_path / f"wave/a{suffix}", kind)
+    matched_NHW = open_mask_source(tmp_path, (ENTRY,), mask_fps=25.0).load(ENTRY, 6, 12, 21, 30.0)
+    assert np.array_equal(matched_NHW, MASK_NHW[[0, 1, 2, 3, 3, 4]])
 
 
 def test_masks_drawn_at_a_lower_rate_are_matched_by_time_only_if_asked(tmp_path):
@@ -147,52 +216,77 @@ def test_masks_drawn_at_a_lower_rate_are_matched_by_time_only_if_asked(tmp_path)
             source.load(ENTRY, frame_count, 12, 21, 30.0)
 
 
-def test_scene_vectors_are_found_by_name(tmp_path):
-    probability_NS = np.random.default_rng(0).dirichlet(np.ones(SCENE_COUNT), size=3).astype(np.float16)
-    np.savez(tmp_path / "s.npz", clips=np.array(["clap/z", "wave/a", "wave/b"]), probs=probability_NS)
-    assert np.array_equal(SceneFile(tmp_path / "s.npz").vector(ENTRY), probability_NS[1])
-    with pytest.raises(UserError, match="no scene vector for run/q, but 3 for other clips"):
-        SceneFile(tmp_path / "s.npz").vector(ClipEntry("run/q", Path("q.mp4"), "run"))
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])
+@settings(max_examples=40)
+@given(mask_NHW=arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 9), st.integers(1, 17))))
+def test_pictures_of_every_kind_give_back_their_masks(tmp_path_factory, mode, mask_NHW):
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder / "wave" / "a", mask_NHW, mode=mode)
+    found_NHW = PngMasks(folder).load(ENTRY, *mask_NHW.shape, FPS)
+    assert found_NHW.dtype == bool
+    assert np.array_equal(found_NHW, mask_NHW)
 
 
-def test_scene_vectors_of_jhmdb_cover_all_its_clips(real_data):
-    source = SceneFile(real_data / "jhmdb" / "scene_probs.npz")
-    paths = list((real_data / "jhmdb" / "videos").glob("*/*.mp4"))
-    for path in paths:
-        vector = source.vector(ClipEntry(f"{path.parent.name}/{path.stem}", path, path.parent.name))
-        assert vector.shape == (SCENE_COUNT,)
+def test_pictures_stand_in_the_order_of_their_numbers(tmp_path):
+    folder = tmp_path / "wave" / "a"
+    folder.mkdir(parents=True)
+    names = ["clip2_9_x.PNG", "clip2_010_x.png", "clip2_11_x.png", "clip10_1_x.png"]
+    for name in reversed(names):
+        (folder / name).touch()
+    for other in ("._clip2_9_x.png", "notes.txt"):
+        (folder / other).touch()
+    assert [path.name for path in PngMasks(tmp_path).files(ENTRY)] == names
 
 
-UNIFORM = np.full((1, SCENE_COUNT), 1 / SCENE_COUNT)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_pictures_in_colour_are_refused(tmp_path, mode):
+    (tmp_path / "wave" / "a").mkdir(parents=True)
+    Image.new(mode, (21, 12)).save(tmp_path / "wave" / "a" / "1.png")
+    with pytest.raises(UserError, match=rf"wave/a/1.png: a picture in {mode}, .*; save masks as grey or palette"):
+        open_mask_source(tmp_path, (ENTRY,)).load(ENTRY, 1, 12, 21, FPS)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "sentence"),
-    [
-        ({"clips": np.array(["a/b"])}, "cannot be read"),
-        ({"clips": np.array(["a/b"], dtype=object), "probs": UNIFORM}, "allow_pickle"),
-        ({"clips": np.array(["a/b"]), "probs": UNIFORM[:, :-1]}, "must be n strings"),
-        ({"clips": np.array(["a/b", "a/c"]), "probs": UNIFORM}, "must be n strings"),
-        ({"clips": np.array([7]), "probs": UNIFORM}, "must be n strings"),
-        ({"clips": np.array("a/b"), "probs": UNIFORM[0]}, "must be n strings"),
-        ({"clips": np.array(["a/b"]), "probs": UNIFORM.astype(complex)}, "must be n strings"),
-        ({"clips": np.array(["a/b"]), "probs": np.eye(1, SCENE_COUNT, dtype=int)}, "'probs' float"),
-        ({"clips": np.array(["a/b", "a/b"]), "probs": UNIFORM.repeat(2, axis=0)}, "a/b is listed 2 times"),
-        ({"clips": np.array(["a/b"]), "probs": UNIFORM * 2}, "row of a/b is no probability vector"),
-        ({"clips": np.array(["a/b"]), "probs": UNIFORM * np.nan}, "row of a/b is no probability vector"),
-    ],
-)
-def test_mistakes_in_a_scene_file_are_named(tmp_path, arrays, sentence):
-    path = tmp_path / "scenes.npz"
-    np.savez(path, **arrays)
-    with pytest.raises(UserError, match=rf"--scenes .*scenes\.npz: .*{sentence}"):
-        SceneFile(path)
+def test_a_picture_of_another_size_among_the_masks_is_named(tmp_path):
+    write_pictures(tmp_path / "wave" / "a", MASK_NHW)
+    Image.new("1", (21, 13)).save(tmp_path / "wave" / "a" / "frame_10.png")
+    with pytest.raises(UserError, match=r"frame_10.png: 21x13 pixels, but frame_8.png has 21x12"):
+        PngMasks(tmp_path).load(ENTRY, 5, 12, 21, FPS)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut", b"x" * 99])
-def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
-    path = tmp_path / "scenes.npz"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read"):
-        SceneFile(path)
+@given(place=st.integers(0, 10_000), value=st.integers(1, 255), cut=st.integers(0, 200))
+def test_a_damaged_picture_is_named_or_read(tmp_path_factory, place, value, cut):
+    folder = tmp_path_factory.mktemp("damaged")
+    write_pictures(folder / "wave" / "a", MASK_NHW[:1])
+    path = folder / "wave" / "a" / "frame_8.png"
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= value
+    path.write_bytes(content[: len(content) - cut])
+    try:
+        mask_NHW = PngMasks(folder).load(ENTRY, 1, 12, 21, FPS)
+        result = f"{folder}: {mask_NHW.shape}"
+    except UserError as error:
+        result = str(error)
+    assert result.startswith(str(folder))
+
+
+def test_masks_of_kinetics_may_be_called_by_the_video_alone(tmp_path):
+    entry = ClipEntry("wave/_-3456789ab_000012_000022", Path("x.mp4"), "wave")
+    write_masks(tmp_path / "wave" / "_-3456789ab.npz", "npz bool")
+    assert np.array_equal(open_mask_source(tmp_path, (entry,)).load(entry, 5, 12, 21, FPS), MASK_NHW)
+    write_masks(tmp_path / "wave" / "-3456789ab.npz", "npz bool")
+    write_masks(tmp_path / "wave" / "x_-3456789ab.npz", "npz bool")
+    write_masks(tmp_path / f"{entry.name}.npz", "npz packed")
+    source = NumpyMasks(tmp_path)
+    assert source.files(entry) == (tmp_path / f"{entry.name}.npz",)
+    for name in (
+        "wave/_-3456789ab_12_22",
+        "wave/x_-3456789ab_000012_000022",
+        "wave/-3456789ab_000012_000022",
+        "clap/_-3456789ab_000012_000022",
+    ):
+        assert source.files(ClipEntry(name, Path("x.mp4"), "wave")) == ()
+
+
+def test_settings_tell_readers_and_rates_apart(tmp_path):
+    sources: list[MaskFolder] = [JhmdbMasks(tmp_path), JhmdbMasks(tmp_path, 25.0), PngMasks(tmp_path)]
+    assert len({str(source.settings()) for source in sources}) == 3

@@ -18,8 +18,10 @@ from scenebias.pretrain import main as pretrain
 from scenebias.trainer import ScheduleConfig
 from scenebias.transfer import TransferConfig
 from scenebias.transfer import main as transfer
+from shards.clip_preparation import PackConfig
 from shards.errors import UserError
-from shards.packing import PackConfig, pack
+from shards.pack_request import Annotators
+from shards.packing import pack
 from shards.sources import FolderSource
 
 CLIP = ClipConfig(frames=8, size=32, scales=(1.0,))
@@ -33,8 +35,10 @@ def pack_world(world: Path, shards: Path) -> None:
             listing,
             shards / split,
             PackConfig(height=32, workers=1),
-            mask_source=open_mask_source(world / split / "masks", listing.clips),
-            scene_source=SceneFile(world / split / "scene_probs.npz"),
+            annotators=Annotators(
+                mask_source=open_mask_source(world / split / "masks", listing.clips),
+                scene_source=SceneFile(world / split / "scene_probs.npz"),
+            ),
         )
 
 

@@ -1,9 +1,11 @@
 import gc
+import json
 import multiprocessing
 import os
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import dataset as dataset_module
+from shards.codecs import clip_encoder
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.filmstrip import decode_strip
+from shards.index import rebuild_index
+from shards.manifest import Manifest
+from shards.writer import ShardWriter
+
+CLASSES = ("clap", "jump", "wave")
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +58,7 @@ def test_any_frames_of_any_clip_are_those_of_the_written_sample(dataset, synthet
     frame_count = dataset.frame_counts[i].item()
     indices = np.array(data.draw(st.lists(st.integers(0, frame_count - 1), min_size=1, max_size=32)))
     sample = synthetic_sample(i, frame_count, width=(71, 64, 85)[i % 3], masks=i != 5)
-    whole = np.concatenate([decode_strip(strip, 48) for strip in sample.strips])
+    whole = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
 
     clip = dataset.read_clip(i, indices)
     assert np.array_equal(decode_strip(clip.strip, 48), whole[indices])
@@ -77,6 +85,113 @@ def test_only_wanted_bytes_are_read(dataset, monkeypatch):
 def test_frames_outside_are_refused(dataset):
     with pytest.raises(ValueError, match=r"range\(9\)"):
         dataset.read_clip(3, np.array([9]))
+
+
+CODECS = ("h264", "hevc", "vp9")
+
+
+@pytest.fixture(scope="module")
+def video_directories(tmp_path_factory, synthetic_sample):
+    """By codec, a data set of four clips of 5 to 44 frames in segments of 8."""
+    directories = {codec: tmp_path_factory.mktemp("video") / codec for codec in CODECS}
+    for codec, directory in directories.items():
+        with ShardWriter(directory, samples_per_shard=3) as writer:
+            for number in range(4):
+                writer.write(as_video(synthetic_sample(number, 5 + 13 * number, width=64), codec))
+            writer.close(
+                Manifest(
+                    dataset="d", split="1", subset="all", classes=CLASSES, frame_height=48, quality=85, codec=codec
+                )
+            )
+    return directories
+
+
+def as_video(sample, codec):
+    frames = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
+    encoder = clip_encoder(codec, quality=85, crf=30, segment_frames=8, height=48)
+    parts = tuple(encoder.encode(frames[start : start + 8], 25.0) for start in range(0, len(frames), 8))
+    return replace(sample, parts=parts, info=replace(sample.info, codec=codec))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_any_frames_of_a_clip_of_video_are_those_of_its_segments(video_directories, codec):
+    dataset = ShardDataset.open(video_directories[codec])
+    assert dataset.codec == codec
+    assert list(dataset.verify()) == []
+    random = np.random.default_rng(0)
+    for i, count in enumerate(dataset.frame_counts.tolist()):
+        whole = dataset.decode(i, dataset.read_clip(i, np.arange(count)))
+        all_masks = dataset.read_clip(i, np.arange(count)).masks
+        assert whole.shape == (count, 48, 64, 3)
+        for _ in range(5):
+            indices = random.integers(0, count, random.integers(1, 20))
+            clip = dataset.read_clip(i, indices)
+            assert np.array_equal(dataset.decode(i, clip), whole[indices])
+            assert np.array_equal(clip.masks, all_masks[indices])
+
+
+def test_only_the_segments_of_a_window_are_read(video_directories, monkeypatch):
+    dataset = ShardDataset.open(video_directories["h264"])
+    sizes = []
+    pread = os.pread
+    monkeypatch.setattr(
+        dataset_module.os,
+        "pread",
+        lambda descriptor, size, offset: sizes.append(size) or pread(descriptor, size, offset),
+    )
+    clip = dataset.read_clip(3, np.arange(14, 20))
+    assert [part.frames.tolist() for part in clip.parts] == [[6, 7], [0, 1, 2, 3]]
+    assert sizes == [*(len(part.data) for part in clip.parts), clip.masks.nbytes]
+
+
+def test_the_index_of_a_data_set_of_video_is_rebuilt_to_the_byte(video_directories, tmp_path):
+    copied = shutil.copytree(video_directories["vp9"], tmp_path / "copy")
+    for path in [*copied.glob("*.np*"), *copied.glob("*.idx")]:
+        path.unlink()
+    rebuild_index(copied)
+    for path in copied.iterdir():
+        assert path.read_bytes() == (video_directories["vp9"] / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_one_flipped_bit_of_a_segment_is_named_when_it_is_verified_and_when_it_is_read(
+    video_directories, tmp_path, codec
+):
+    copied = shutil.copytree(video_directories[codec], tmp_path / "copy")
+    part = np.load(copied / "strips.npy")[int(np.load(copied / "samples.npy")["first_strip"][2]) + 1]
+    shard = copied / "shard-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[int(part["offset"]) + int(part["bytes"]) // 2] ^= 1
+    shard.write_bytes(data)
+    dataset = ShardDataset.open(copied)
+    _, problem = dataset.verify()
+    assert "sample 2: the checksum of 001.video.mp4 is wrong" in problem
+    dataset.read_clip(2, np.arange(8))
+    with pytest.raises(UserError, match=r"sample 2: damaged video segment: its checksum is wrong.*--verify"):
+        dataset.read_clip(2, np.arange(9))
+
+
+def test_a_segment_that_was_damaged_before_it_was_packed_is_named(tmp_path, synthetic_sample):
+    """Its checksum is right."""
+    sample = as_video(synthetic_sample(0, 8, width=64), "h264")
+    (part,) = sample.parts
+    start = part.index(b"mdat") + 700
+    damaged = part[:start] + bytes(200) + part[start + 200 :]
+    with ShardWriter(tmp_path / "d") as writer:
+        writer.write(replace(sample, parts=(damaged,)))
+        writer.close(
+            Manifest(dataset="d", split="1", subset="all", classes=CLASSES, frame_height=48, quality=85, codec="h264")
+        )
+    (problem,) = ShardDataset.open(tmp_path / "d").verify()
+    assert "sample 0: " in problem
+    assert "damaged" in problem
+
+
+def test_an_unknown_codec_is_named(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"codec": "av1"}))
+    with pytest.raises(UserError, match=r"codec must be one of filmstrip.*got 'av1'.*make_shards"):
+        ShardDataset.open(copy)
 
 
 def read_everything(dataset):

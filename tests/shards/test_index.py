@@ -1,13 +1,18 @@
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.index import find_shards, read_shard, rebuild_index
+from shards.index import find_shards, merge_indexes, read_shard, rebuild_index
+from shards.masks import npy_bytes
+from shards.sample import SCENE_COUNT
 
 
 @pytest.fixture
@@ -23,6 +28,37 @@ def test_rebuilt_indexes_are_the_writers_to_the_byte(tiny_dataset, copy):
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
         path.name: path.read_bytes() for path in tiny_dataset.iterdir()
     }
+
+
+def test_the_merged_index_is_the_shards_indexes_one_after_another(tiny_dataset):
+    shards = find_shards(tiny_dataset)
+    indexes = [dict(np.load(shard.with_suffix(".index.npz"))) for shard in shards]
+    first_strip = 0
+    for number, index in enumerate(indexes):
+        index["samples"]["shard"] = number
+        index["samples"]["first_strip"] += first_strip
+        first_strip += len(index["strips"])
+    for field in ("samples", "strips", "scenes"):
+        whole = np.concatenate([index[field] for index in indexes])
+        assert (tiny_dataset / f"{field}.npy").read_bytes() == npy_bytes(whole)
+
+
+def test_merging_takes_no_more_memory_for_more_shards(tiny_dataset, tmp_path):
+    peaks = []
+    for count in (20, 100):
+        directory = tmp_path / str(count)
+        directory.mkdir()
+        for number in range(count):
+            for suffix in (".tar", ".index.npz"):
+                source = (tiny_dataset / "shard-000000").with_suffix(suffix)
+                (directory / f"shard-{number:06d}").with_suffix(suffix).hardlink_to(source)
+        tracemalloc.start()
+        merge_indexes(directory)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert np.load(directory / "scenes.npy", mmap_mode="r").shape == (5 * count, SCENE_COUNT)
+    scenes_bytes = 5 * (100 - 20) * SCENE_COUNT * 2
+    assert peaks[1] - peaks[0] < scenes_bytes / 2
 
 
 def test_dali_index_is_what_dalis_own_tool_writes(tiny_dataset, tmp_path):
@@ -94,3 +130,21 @@ def test_a_directory_without_shards_is_refused(tmp_path):
 def test_index_is_mapped_not_read(tiny_dataset):
     assert isinstance(ShardDataset.open(tiny_dataset).scenes.base, np.memmap)
     assert isinstance(np.load(tiny_dataset / "samples.npy", mmap_mode="r"), np.memmap)
+
+
+@pytest.mark.parametrize("kind", ["outside", "absolute", "link", "device", "folder"])
+def test_a_member_that_is_no_component_is_refused_and_nothing_is_written_outside(tiny_dataset, tmp_path, kind):
+    copy = tmp_path / "d"
+    shutil.copytree(tiny_dataset, copy)
+    (copy / "manifest.json").unlink()
+    shard = copy / "shard-000000.tar"
+    names = {"outside": "../../evil.cls", "absolute": "/tmp/evil.cls"}
+    types = {"link": tarfile.SYMTYPE, "device": tarfile.CHRTYPE, "folder": tarfile.DIRTYPE}
+    entry = tarfile.TarInfo(names.get(kind, "000000099.cls"))
+    entry.type = types.get(kind, tarfile.REGTYPE)
+    entry.linkname = "/etc/passwd" if kind == "link" else ""
+    with tarfile.open(shard, "a:") as tar:
+        tar.addfile(entry, io.BytesIO())
+    with pytest.raises(UserError, match=rf"shard-000000\.tar cannot be read \(its member '.*{entry.name[-8:]}' is no"):
+        rebuild_index(copy)
+    assert {path.name for path in tmp_path.iterdir()} == {"d"}

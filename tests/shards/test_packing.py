@@ -1,4 +1,13 @@
 import hashlib
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -6,16 +15,20 @@ import pytest
 from PIL import Image
 
 from scenebias.annotators import JhmdbMasks, SceneFile, open_mask_source
+from shards.clip_preparation import PackConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.filmstrip import decode_strip, encode_strips
 from shards.masks import unpack_masks
-from shards.packing import REPORT_NAME, PackConfig, pack
+from shards.pack_request import Annotators
+from shards.packing import REPORT_NAME, Share, pack
 from shards.sample import SCENE_COUNT
 from shards.sources import ClipEntry, FolderSource, JhmdbSource, Listing
+from shards.sources.listing import MissingClip
 from shards.video import open_video
 
 CONFIG = PackConfig(height=32, samples_per_shard=3, workers=1)
+CONFIG_16 = PackConfig(height=32, samples_per_shard=100, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,10 @@ def masks(videos, tmp_path) -> Path:
     return folder
 
 
+def mask_files(folder: Path, listing: Listing) -> Annotators:
+    return Annotators(mask_source=open_mask_source(folder, listing.clips))
+
+
 def content(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -56,12 +73,11 @@ def assert_nothing_left(tmp_path: Path) -> None:
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, videos, masks):
     listing = FolderSource(root=videos).listing()
-    source = open_mask_source(masks, listing.clips)
     folders = {}
     for workers in (1, 2):
         out = tmp_path / f"out{workers}"
         config = PackConfig(height=32, samples_per_shard=3, workers=workers)
-        pack(listing, out, config, mask_source=source)
+        pack(listing, out, config, annotators=mask_files(masks, listing))
         folders[workers] = content(out)
     assert folders[1] == folders[2]
     assert {"shard-000000.tar", "shard-000001.tar", "manifest.json", REPORT_NAME} <= folders[1].keys()
@@ -70,7 +86,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, videos, mask
 
 def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
     listing = FolderSource(root=videos).listing()
-    report = pack(listing, tmp_path / "out", CONFIG, mask_source=open_mask_source(masks, listing.clips))
+    report = pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
     assert report is not None
     assert list(report.broken) == ["jump/bad"]
     assert report.without_masks == ("jump/clip5",)
@@ -88,8 +104,8 @@ def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
         assert info.source_sha256 == hashlib.sha256(entry.path.read_bytes()).hexdigest()
         assert info.fps == 25
         clip = dataset.read_clip(i, np.arange(info.frame_count))
-        with open_video(entry.path, 32) as video:
-            original = np.stack(list(video.frames()))
+        with open_video(entry.path) as video:
+            original = np.stack([frame.rgb(32) for frame in video.frames()])
         (strip,) = encode_strips(original, CONFIG.quality)
         assert np.array_equal(decode_strip(clip.strip, 32), decode_strip(strip, 32))
         if info.name == "jump/clip5":
@@ -137,7 +153,6 @@ def test_a_failed_overwrite_keeps_the_old_data_set(tmp_path, videos):
     with pytest.raises(UserError, match="--strict"):
         pack(listing, tmp_path / "out", PackConfig(height=48, workers=1), overwrite=True, strict=True)
     assert content(tmp_path / "out") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_foreign_files_are_never_removed(tmp_path, videos):
@@ -150,23 +165,38 @@ def test_foreign_files_are_never_removed(tmp_path, videos):
 
 
 @pytest.mark.parametrize("shape", [(9, 48, 64), (3, 48, 64), (5, 64, 48), (5, 32, 42)])
-def test_masks_that_misfit_stop_the_pack_and_leave_nothing(tmp_path, videos, masks, shape):
+def test_a_clip_whose_masks_misfit_is_set_aside_and_named(tmp_path, videos, masks, shape):
     np.savez(masks / "jump" / "clip1.npz", masks=np.ones(shape, bool))
     listing = FolderSource(root=videos).listing()
-    with pytest.raises(UserError, match=r"clip1\.npz: masks of shape .* with 5 frames of 48x64"):
-        pack(listing, tmp_path / "deep" / "out", CONFIG, mask_source=open_mask_source(masks, listing.clips))
+    sentence = r"clip1\.npz: masks of shape .* with 5 frames of 48x64"
+    report = pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
+    assert report.broken.keys() == {"jump/bad", "jump/clip1"}
+    assert re.search(sentence, report.broken["jump/clip1"])
+    only = replace(listing, clips=tuple(entry for entry in listing.clips if entry.name == "jump/clip1"))
+    with pytest.raises(UserError, match=f"--strict: broken: .*{sentence}"):
+        pack(only, tmp_path / "strict", CONFIG, annotators=mask_files(masks, listing), strict=True)
+
+
+def test_a_mistake_that_breaks_every_clip_stops_the_pack_at_once(tmp_path, videos):
+    entry = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
+    clips = tuple(replace(entry, name=f"jump/bad{number}") for number in range(40))
+    calls = []
+    with pytest.raises(UserError, match=r"none of the first 16 clips could be packed: jump/bad\d+ \("):
+        pack(Listing("d", "1", "all", ("jump",), clips), tmp_path / "deep" / "out", CONFIG_16, progress=calls.append)
+    assert calls == [0]
     assert_nothing_left(tmp_path)
 
 
 def test_strict_makes_missing_and_broken_clips_errors(tmp_path, videos):
     listing = FolderSource(root=videos).listing()
     with pytest.raises(UserError, match="--strict: broken: jump/bad"):
-        pack(listing, tmp_path / "out", CONFIG, strict=True)
-    gone = ClipEntry("run/gone", videos / "run" / "gone.mp4", "run")
+        pack(listing, tmp_path / "broken", CONFIG, strict=True)
+    assert not (tmp_path / "broken").exists()
+    gone = MissingClip("run/gone", videos / "run" / "gone.mp4", "run")
     listing = Listing("d", "1", "all", ("run",), tuple(e for e in listing.clips if e.class_name == "run"), (gone,))
     with pytest.raises(UserError, match=r"--strict: missing: .*gone\.mp4"):
         pack(listing, tmp_path / "out", CONFIG, strict=True)
-    assert_nothing_left(tmp_path)
+    assert not list(tmp_path.glob("*out*"))
     report = pack(listing, tmp_path / "out", CONFIG)
     assert report is not None
     assert [clip.name for clip in ShardDataset.open(tmp_path / "out").manifest.missing] == ["run/gone"]
@@ -174,8 +204,8 @@ def test_strict_makes_missing_and_broken_clips_errors(tmp_path, videos):
 
 def test_strict_refuses_clips_without_masks(tmp_path, videos, masks):
     listing = FolderSource(root=videos).listing()
-    with pytest.raises(UserError, match=r"--strict: without a mask file: jump/clip5; .*--masks none"):
-        pack(listing, tmp_path / "out", CONFIG, mask_source=open_mask_source(masks, listing.clips), strict=True)
+    with pytest.raises(UserError, match=r"--strict: without masks: jump/clip5; .*--masks none"):
+        pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing), strict=True)
     assert_nothing_left(tmp_path)
 
 
@@ -184,15 +214,18 @@ def write_scenes(path: Path, names: list[str]) -> SceneFile:
     return SceneFile(path)
 
 
-def test_only_a_clip_that_can_be_decoded_needs_a_scene_vector(tmp_path, videos):
+def test_clips_without_a_scene_label_are_packed_and_reported(tmp_path, videos):
     listing = FolderSource(root=videos).listing()
-    names = [entry.name for entry in listing.clips if entry.name != "jump/bad"]
-    report = pack(listing, tmp_path / "out", CONFIG, scene_source=write_scenes(tmp_path / "all.npz", names))
+    names = [entry.name for entry in listing.clips if entry.name not in ("jump/bad", "run/clip2")]
+    annotators = Annotators(scene_source=write_scenes(tmp_path / "some.npz", names))
+    report = pack(listing, tmp_path / "out", CONFIG, annotators=annotators)
     assert list(report.broken) == ["jump/bad"]
-    assert ShardDataset.open(tmp_path / "out").scene_count == 6
-    fewer = write_scenes(tmp_path / "fewer.npz", names[1:])
-    with pytest.raises(UserError, match=rf"no scene vector for {names[0]}, but 5 for other clips"):
-        pack(listing, tmp_path / "other", CONFIG, scene_source=fewer)
+    assert report.without_scenes == ("run/clip2",)
+    assert ShardDataset.open(tmp_path / "out").scene_count == 5
+    assert json.loads((tmp_path / "out" / REPORT_NAME).read_bytes())["without_scenes"] == ["run/clip2"]
+    whole = replace(listing, clips=tuple(entry for entry in listing.clips if entry.name != "jump/bad"))
+    with pytest.raises(UserError, match=r"--strict: without a scene label: run/clip2; .*--scenes none"):
+        pack(whole, tmp_path / "strict", CONFIG, annotators=annotators, strict=True)
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
@@ -207,7 +240,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
 
 
 def test_places_that_cannot_be_replaced_are_refused_before_packing(tmp_path, videos, monkeypatch):
-    def not_reached() -> None:
+    def not_reached(clips: int) -> None:
         raise AssertionError("a clip was decoded")
 
     listing = FolderSource(root=videos).listing()
@@ -221,7 +254,7 @@ def test_places_that_cannot_be_replaced_are_refused_before_packing(tmp_path, vid
 
 def test_a_pack_without_any_whole_clip_is_an_error_and_leaves_nothing(tmp_path, videos):
     bad = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
-    with pytest.raises(UserError, match=r"no clip could be packed: jump/bad \("):
+    with pytest.raises(UserError, match=r"none of the first 1 clips could be packed: jump/bad \("):
         pack(Listing("d", "1", "all", ("jump",), (bad,)), tmp_path / "out", CONFIG)
     with pytest.raises(UserError, match=r"none of its videos is there, for example .*bad\.mp4; check --root"):
         pack(Listing("d", "1", "all", ("jump",), (), (bad,)), tmp_path / "out", CONFIG)
@@ -238,6 +271,157 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
     assert {dataset.info(i).name: dataset.info(i).frame_count for i in range(2)} == {"run/first": 3, "run/rest": 5}
 
 
+def pack_as_processes(world_size: int, *arguments, **options) -> list:
+    """Pack in ``world_size`` threads, which stand for processes; returns what each of them gave."""
+    barrier = threading.Barrier(world_size)
+    shares = [Share(rank=rank, world_size=world_size, wait_for_all=barrier.wait) for rank in range(world_size)]
+    with ThreadPoolExecutor(world_size) as threads:
+        return list(threads.map(lambda share: pack(*arguments, share=share, **options), shares))
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, videos, masks, world_size):
+    listing = FolderSource(root=videos).listing()
+    options = {"annotators": mask_files(masks, listing)}
+    (report,) = pack_as_processes(1, listing, tmp_path / "one", CONFIG, **options)
+    reports = pack_as_processes(world_size, listing, tmp_path / "several", CONFIG, **options)
+    assert content(tmp_path / "several") == content(tmp_path / "one")
+    assert reports == [report, *[None] * (world_size - 1)]
+    assert pack_as_processes(world_size, listing, tmp_path / "several", CONFIG, **options) == [None] * world_size
+
+
+def test_a_process_that_does_not_see_the_folder_says_so(tmp_path, videos):
+    share = Share(rank=1, world_size=2)
+    with pytest.raises(UserError, match=r"process 1 does not see .*\.out\.packing; give a shared folder"):
+        pack(FolderSource(root=videos).listing(), tmp_path / "out", CONFIG, share=share)
+
+
+class BatchMean:
+    """A network whose answers depend on all frames of a batch, as rounding makes them depend on it in real ones."""
+
+    every = 2
+
+    def settings(self) -> dict:
+        return {"network": "batch mean"}
+
+    def masks(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        frames = iter(frames)
+        while batch := list(islice(frames, 16)):
+            threshold = np.mean([frame.mean() for frame in batch])
+            yield from (frame[..., 0] > threshold for frame in batch)
+
+    def probabilities(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield np.eye(SCENE_COUNT, dtype=np.float32)[int(frame.mean())]
+
+
+@pytest.fixture(scope="module")
+def many_clips(videos) -> Listing:
+    """70 ranges of frames of six videos, and a broken one: five groups in one shard of 50 and one of 21."""
+    whole = [entry for entry in FolderSource(root=videos).listing().clips if entry.name != "jump/bad"]
+    clips = [replace(whole[k % 6], name=f"{whole[k % 6].name}_{k}", start_frame=k % 4) for k in range(70)]
+    bad = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
+    return Listing("d", "1", "all", ("jump", "run"), (*clips, bad))
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_pack_that_is_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, many_clips, world_size):
+    config = PackConfig(height=16, samples_per_shard=50, workers=1)
+    annotators = Annotators(mask_network=BatchMean(), scene_network=BatchMean())
+    pack(many_clips, tmp_path / "undisturbed", config, annotators=annotators)
+    seen = []
+
+    def stop_after_a_group(clips: int) -> None:
+        if seen and clips > seen[-1]:
+            seen.append(clips)
+            raise StopHereError
+        seen.append(clips)
+
+    for _ in range(5):
+        with pytest.raises(StopHereError):
+            pack(many_clips, tmp_path / "stopped", config, annotators=annotators, progress=stop_after_a_group)
+    assert seen == [0, 16, 16, 32, 32, 48, 48, 50, 50, 66]
+    pack_as_processes(world_size, many_clips, tmp_path / "stopped", config, annotators=annotators)
+    assert content(tmp_path / "stopped") == content(tmp_path / "undisturbed")
+    assert {path.name for path in tmp_path.iterdir()} == {"stopped", "undisturbed"}
+    dataset = ShardDataset.open(tmp_path / "stopped")
+    assert list(dataset.verify()) == []
+    assert [shard.samples for shard in dataset.manifest.shards] in ([49, 21], [50, 20])
+    assert dataset.mask_count == dataset.scene_count == 70
+
+
+def test_a_shard_whose_input_has_changed_is_made_again_and_no_other(tmp_path, videos, many_clips):
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    clips = tuple(replace(e, path=root / e.path.relative_to(videos)) for e in many_clips.clips)
+    listing = replace(many_clips, clips=clips)
+    config = PackConfig(height=16, samples_per_shard=10, workers=1)
+
+    def stop(clips: int) -> None:
+        if clips == 60:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        pack(listing, tmp_path / "out", config, progress=stop)
+    done = {path.name: path.stat().st_ino for path in (tmp_path / ".out.packing" / "dataset").glob("*.tar")}
+    assert len(done) == 5  # the sixth is whole, but not finished
+    (root / "jump" / "bad.mp4").write_bytes((root / "jump" / "clip1.mp4").read_bytes())
+    report = pack(listing, tmp_path / "out", config)
+    assert not report.broken
+    shards = {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("*.tar")}
+    assert sum(shards[name] != done[name] for name in done) <= 1
+    pack(listing, tmp_path / "fresh", config)
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+def test_masks_made_anew_are_noticed_even_where_their_size_is_the_same(tmp_path, videos, masks):
+    listing = FolderSource(root=videos).listing()
+    assert pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing)) is not None
+    assert pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing)) is None
+    np.savez(masks / "jump" / "clip1.npz", masks=np.zeros((5, 48, 64), bool))
+    with pytest.raises(UserError, match="holds another data set"):
+        pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 300 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_pack_in_one_sentence_and_loses_nothing(tmp_path, many_clips, small_disk):
+    config = PackConfig(height=64, samples_per_shard=20, workers=1)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); mend that"):
+        pack(many_clips, small_disk / "out", config)
+    done = list((small_disk / ".out.packing" / "journals").glob("*.journal"))
+    assert done
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    first = []
+    pack(many_clips, small_disk / "out", config, progress=first.append)
+    assert first[0] >= 16
+    pack(many_clips, tmp_path / "undisturbed", config)
+    assert content(small_disk / "out") == content(tmp_path / "undisturbed")
+    assert {path.name for path in small_disk.iterdir()} == {"out"}
+
+
+def test_a_read_only_place_is_refused_in_one_sentence(videos, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(UserError, match=r"--out .*cannot be written \(Read-only file system\)"):
+        pack(FolderSource(root=videos).listing(), small_disk / "out", CONFIG)
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -247,6 +431,11 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
         ({"mask_scale": 1.5}, "mask_scale"),
         ({"samples_per_shard": 0}, "samples_per_shard"),
         ({"workers": 0}, "workers"),
+        ({"codec": "av1"}, "codec"),
+        ({"codec": "h264", "crf": 52}, "crf"),
+        ({"codec": "vp9", "crf": 0}, "crf"),
+        ({"segment_frames": 0}, "segment_frames"),
+        ({"network_side": 0}, "network_side"),
     ],
 )
 def test_options_are_checked(options, field):
@@ -259,12 +448,14 @@ def test_real_clips_keep_their_frames_masks_and_scenes(tmp_path, real_data):
     root = real_data / "jhmdb"
     whole = JhmdbSource(root=root / "videos", labels=real_data / "labels" / "hmdb51", subset="test").listing()
     listing = Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::22])
-    with pytest.raises(UserError, match=r"masks of shape .*--mask-fps"):
-        pack(listing, tmp_path / "out", CONFIG, mask_source=JhmdbMasks(root / "masks"))
+    with pytest.raises(UserError, match=r"none of the first 12 clips .* masks of shape .*--mask-fps"):
+        pack(listing, tmp_path / "out", CONFIG_16, annotators=Annotators(mask_source=JhmdbMasks(root / "masks")))
     assert_nothing_left(tmp_path)
 
     masks, scenes = open_mask_source(root / "masks", listing.clips), SceneFile(root / "scene_probs.npz")
-    report = pack(listing, tmp_path / "out", PackConfig(workers=2), mask_source=masks, scene_source=scenes)
+    report = pack(
+        listing, tmp_path / "out", PackConfig(workers=2), annotators=Annotators(mask_source=masks, scene_source=scenes)
+    )
     assert report is not None
     assert report.packed_count == len(listing.clips) == 12
     dataset = ShardDataset.open(tmp_path / "out")

@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from shards.codecs import clip_encoder
 from shards.errors import UserError
-from shards.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.filmstrip import decode_strip
+from shards.sample import SCENE_COUNT, ClipInfo, Sample, find_parts, part_names
 
 
 def test_components_come_back_as_they_were(synthetic_sample):
@@ -20,10 +23,50 @@ def test_components_come_back_as_they_were(synthetic_sample):
         "json",
     ]
     again = Sample.from_components(components)
-    assert (again.label, again.info, again.strips) == (sample.label, sample.info, sample.strips)
+    assert (again.label, again.info, again.parts) == (sample.label, sample.info, sample.parts)
     assert np.array_equal(again.masks, sample.masks)
     assert np.array_equal(again.scene, sample.scene)
     assert again.components() == components
+
+
+@pytest.fixture(scope="module")
+def video_sample(synthetic_sample):
+    """The pixels of a synthetic sample of 20 frames as three segments."""
+    strip_sample = synthetic_sample(4, 20, width=64)
+    frames = np.concatenate([decode_strip(strip, 48) for strip in strip_sample.parts])
+    encoder = clip_encoder("vp9", quality=85, crf=30, segment_frames=8, height=48)
+    parts = tuple(encoder.encode(frames[start : start + 8], 25.0) for start in (0, 8, 16))
+    return replace(strip_sample, parts=parts, info=replace(strip_sample.info, codec="vp9"))
+
+
+def test_a_clip_of_video_segments_comes_back_as_it_was(video_sample):
+    components = video_sample.components()
+    assert list(components)[:4] == ["000.video.mp4", "001.video.mp4", "002.video.mp4", "masks.npy"]
+    again = Sample.from_components(components)
+    assert (again.info, again.parts) == (video_sample.info, video_sample.parts)
+    assert again.components() == components
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda s: {"parts": s.parts[:2]}, "hold 16 frames"),
+        (lambda s: {"info": replace(s.info, height=64)}, "frames of 64x48"),
+        (lambda s: {"parts": (b"no video",)}, "not a video segment"),
+        (lambda s: {"info": replace(s.info, codec="h264")}, "codec vp9, not h264"),
+        (lambda s: {"info": replace(s.info, codec="filmstrip")}, "not a film strip"),
+    ],
+)
+def test_segments_that_do_not_fit_their_information_are_refused(video_sample, change, complaint):
+    with pytest.raises(UserError, match=complaint):
+        replace(video_sample, **change(video_sample)).components()
+
+
+def test_parts_are_ordered_by_their_numbers():
+    names = part_names("h264", 1002)
+    assert find_parts([*reversed(names), "cls", "json"], "h264") == names
+    assert part_names("filmstrip", 1) == ["frames.jpg"]
+    assert part_names("vp9", 1) == ["000.video.mp4"]
 
 
 def test_absent_annotations_leave_no_component(synthetic_sample):
@@ -45,8 +88,8 @@ SCENE = np.full(SCENE_COUNT, 1 / SCENE_COUNT, dtype=np.float16)
         (lambda s: {"info": replace(s.info, fps=float("nan"))}, "fps"),
         (lambda s: {"info": replace(s.info, frame_count=23)}, "hold 24 frames"),
         (lambda s: {"info": replace(s.info, width=72)}, "frames of 71x48"),
-        (lambda s: {"strips": (b"no jpeg",)}, "not a film strip"),
-        (lambda s: {"strips": ()}, "hold 0 frames"),
+        (lambda s: {"parts": (b"no jpeg",)}, "not a film strip"),
+        (lambda s: {"parts": ()}, "hold 0 frames"),
         (lambda s: {"masks": s.masks[:-1]}, "masks must be uint8"),
         (lambda s: {"masks": s.masks.astype(bool)}, "masks must be uint8"),
         (lambda s: {"masks": None}, "tells of masks"),
@@ -81,6 +124,9 @@ def test_missing_components_are_named(synthetic_sample):
 def test_information_survives_json_with_any_letters():
     info = ClipInfo(name="jöuer/日本 #1", class_name="jöuer", fps=29.97, frame_count=3, width=10, height=16)
     assert ClipInfo.from_json(info.to_json()) == info
+    older = json.loads(info.to_json())
+    del older["codec"]
+    assert ClipInfo.from_json(json.dumps(older).encode()) == info
     with pytest.raises(ValueError, match="lacks"):
         ClipInfo.from_json(b'{"name": "x"}')
     with pytest.raises(ValueError, match="lacks"):

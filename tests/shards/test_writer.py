@@ -122,7 +122,7 @@ def test_the_webdataset_package_reads_the_shards(tiny_dataset):
         stored = Sample.from_components({name: data for name, data in sample.items() if not name.startswith("__")})
         assert stored.info == dataset.info(i)
         assert stored.label == dataset.labels[i]
-        whole = np.concatenate([decode_strip(strip, 48) for strip in stored.strips])
+        whole = np.concatenate([decode_strip(strip, 48) for strip in stored.parts])
         clip = dataset.read_clip(i, np.arange(dataset.frame_counts[i]))
         assert np.array_equal(decode_strip(clip.strip, 48), whole)
         assert np.array_equal(clip.masks, stored.masks) if stored.masks is not None else clip.masks is None

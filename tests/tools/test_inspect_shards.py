@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from scenebias.inspection import render_page, summarize
+from shards.codecs import clip_encoder
 from shards.dataset import ShardDataset
+from shards.filmstrip import decode_strip
 from shards.manifest import Manifest
 from shards.sample import SCENE_COUNT
 from shards.writer import ShardWriter
@@ -98,6 +100,23 @@ def test_people_are_tinted(tmp_path, synthetic_sample):
             strips.append(np.asarray(strip).astype(int))
     changed = np.abs(strips[0] - strips[1]).max(axis=2) > 24
     assert 0.01 < changed.mean() < 0.3
+
+
+def test_clips_that_are_stored_as_video_are_shown(tmp_path, synthetic_sample):
+    sample = synthetic_sample(0, width=64)
+    frames = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
+    part = clip_encoder("h264", quality=85, crf=20, segment_frames=len(frames), height=48).encode(frames, 25.0)
+    images = []
+    for codec, parts in (("filmstrip", sample.parts), ("h264", (part,))):
+        manifest = Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85)
+        with ShardWriter(tmp_path / codec) as writer:
+            writer.write(replace(sample, parts=parts, info=replace(sample.info, codec=codec)))
+            writer.close(replace(manifest, codec=codec))
+        (image,) = Page(render_page(ShardDataset.open(tmp_path / codec), 1)).images
+        with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as strip:
+            images.append(np.asarray(strip).astype(int))
+    assert np.abs(images[0] - images[1]).mean() < 16  # other frames of this noise differ by 70
+    assert "no problems" in inspect_shards(tmp_path / "h264", "--verify").stdout
 
 
 def test_names_are_escaped(tmp_path, synthetic_sample):

@@ -1,27 +1,50 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
+from torchvision.models import resnet18
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
+from scenebias.commands import run_command
+from scenebias.make_shards import OPTIONS, main
 from shards.dataset import ShardDataset
 from shards.sample import SCENE_COUNT
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_shards(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
+COMMAND = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py")]
 
 
-def assert_refused(result: subprocess.CompletedProcess, sentence: str) -> None:
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def make_shards(*arguments) -> Result:
+    """What the command does with these arguments, without the seconds that a new process takes to import PyTorch."""
+    with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()) as stderr:
+        with pytest.raises(SystemExit) as leaving:
+            run_command(main, OPTIONS, [str(argument) for argument in arguments])
+    return Result(int(leaving.value.code), stdout.getvalue(), stderr.getvalue())
+
+
+def assert_refused(result: Result, sentence: str) -> None:
     assert result.returncode == 2
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
@@ -72,7 +95,8 @@ def test_a_folder_is_packed_and_a_second_run_says_that_it_is_there(folder):
     assert dataset.manifest.dataset == "mine"
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["classes"]["nobody"] == {"wanted": 0, "packed": 0, "missing": 0, "broken": 0}
-    result = make_shards("folder", *options(folder), "--dataset", "mine")
+    command = [*COMMAND, "folder", *map(str, options(folder)), "--dataset", "mine"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
     assert result.returncode == 0
     assert "already holds this data set" in result.stdout
 
@@ -91,7 +115,9 @@ def test_a_csv_file_is_packed(folder):
     result = make_shards("csv", *arguments)
     assert result.returncode == 0, result.stderr
     assert ShardDataset.open(folder / "out").frame_counts.tolist() == [3]
-    assert json.loads((folder / "out" / "report.json").read_text())["missing"] == ["hop/gone"]
+    assert json.loads((folder / "out" / "report.json").read_text())["missing"] == {
+        "hop/gone": "the video does not exist"
+    }
 
 
 @pytest.mark.parametrize(
@@ -100,7 +126,7 @@ def test_a_csv_file_is_packed(folder):
         ({"root": "nowhere"}, "--root nowhere: no such folder"),
         ({"masks": "nowhere"}, "--masks nowhere: no such folder"),
         ({"scenes": "nowhere.npz"}, "--scenes nowhere.npz: cannot be read"),
-        ({"classes": "nowhere.txt"}, "--classes nowhere.txt: cannot be read"),
+        ({"classes": "nowhere.txt"}, "--classes: nowhere.txt cannot be read"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(folder, changes, sentence):
@@ -109,16 +135,18 @@ def test_mistakes_are_one_sentence_and_leave_nothing(folder, changes, sentence):
     assert sorted(folder.iterdir()) == before
 
 
-def test_scene_vectors_of_other_clips_are_refused(folder):
+def test_scene_labels_of_other_clips_are_refused(folder):
     np.savez(folder / "scenes.npz", clips=np.array(["other/x"]), probs=np.full((1, SCENE_COUNT), 1 / SCENE_COUNT))
-    assert_refused(make_shards("folder", *options(folder)), "no scene vector for jump/a, but 1 for other clips")
-    assert not (folder / "out").exists()
+    assert_refused(make_shards("folder", *options(folder)), "no scene label for any of the 3 clips, such as jump/a")
+    assert not list(folder.glob("*out*"))
 
 
 def test_a_mask_that_misfits_is_named(folder):
     np.savez(folder / "masks" / "run" / "c.npz", masks=np.ones((4, 48, 64), bool))
-    assert_refused(make_shards("folder", *options(folder)), "c.npz: masks of shape 4x48x64")
-    assert {path.name for path in folder.iterdir()} == {"videos", "masks", "scenes.npz"}
+    result = make_shards("folder", *options(folder))
+    assert result.returncode == 0
+    assert "c.npz: masks of shape 4x48x64" in result.stdout
+    assert "2 of 3 classes without any clip: nobody, run" in result.stdout
 
 
 def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
@@ -130,14 +158,15 @@ def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     assert "broken: run/c: empty file" in result.stdout
 
 
-@pytest.mark.parametrize("source", ["jhmdb", "folder", "csv"])
+@pytest.mark.parametrize("source", ["jhmdb", "mini_kinetics", "diving48"])
 def test_help_is_complete(source):
     result = make_shards(source, "--help")
     assert result.returncode == 0
-    for option in ("--out", "--masks", "--mask-fps", "--scenes", "--height", "--workers", "--seed", "--strict"):
+    for option in ("--out", "--masks", "--mask-fps", "--mask-weights", "--mask-every", "--scenes", "--scene-weights"):
         assert option in result.stdout
-    if source == "jhmdb":
-        assert "--labels" in result.stdout
+    for option in ("--height", "--codec", "--workers", "--seed", "--strict", "--overwrite"):
+        assert option in result.stdout
+    assert "--root" in result.stdout
 
 
 def test_options_out_of_range_are_refused(folder):
@@ -157,8 +186,8 @@ def test_paths_in_brackets_are_printed_as_they_are(folder):
 def test_one_clip_without_masks_is_one_clip(folder):
     (folder / "masks" / "run" / "c.npz").unlink()
     result = make_shards("folder", *options(folder))
-    assert "1 clip has no mask file" in result.stdout
-    assert_refused(make_shards("folder", *options(folder, seed=1), "--strict"), "--strict: without a mask file: run/c;")
+    assert "1 clip has no masks" in result.stdout
+    assert_refused(make_shards("folder", *options(folder, seed=1), "--strict"), "--strict: without masks: run/c;")
 
 
 def test_a_file_name_that_is_not_utf8_is_set_aside(folder):
@@ -168,12 +197,11 @@ def test_a_file_name_that_is_not_utf8_is_set_aside(folder):
     assert r"broken: run/\xff: its name is not UTF-8: rename it" in result.stdout
 
 
-def test_interrupting_the_whole_group_ends_quickly_and_leaves_nothing(folder):
+def test_interrupting_the_whole_group_ends_quickly_and_keeps_what_is_done(folder):
     rows = "".join(f"videos/jump/a.mp4,hop{number},0,4\n" for number in range(20_000))
     (folder / "list.csv").write_text(f"path,label,start,end\n{rows}")
-    before = sorted(folder.iterdir())
     arguments = ["--file", folder / "list.csv", "--out", folder / "out", "--workers", 2, "--height", 32]
-    command = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py"), "csv", *map(str, arguments)]
+    command = [*COMMAND, "csv", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         cwd=PROJECT_ROOT,
@@ -184,7 +212,7 @@ def test_interrupting_the_whole_group_ends_quickly_and_leaves_nothing(folder):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline_s = time.monotonic() + 60
-    while not list(folder.glob(".out.*/shard-000000.tar")) and time.monotonic() < deadline_s:
+    while not list(folder.glob(".out.packing/journals/*.journal")) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     try:
@@ -194,4 +222,88 @@ def test_interrupting_the_whole_group_ends_quickly_and_leaves_nothing(folder):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
-    assert sorted(folder.iterdir()) == before
+    assert not (folder / "out").exists()
+    assert list(folder.glob(".out.packing/journals/*.journal"))
+
+
+def test_names_with_blanks_and_signs_are_packed(folder):
+    renamed = folder / "videos ü #1!" / "jümp & run!"
+    shutil.copytree(folder / "videos" / "jump", renamed)
+    (renamed / "a.mp4").rename(renamed / "100% #a!;(ß) 'q'.mp4")
+    (renamed / "loop").symlink_to(renamed)
+    (renamed / "notes.mp4").mkdir()
+    result = make_shards("folder", *options(folder, root=renamed.parent, masks="none", scenes="none"))
+    assert result.returncode == 0, result.stderr
+    dataset = ShardDataset.open(folder / "out")
+    names = {dataset.info(i).name for i in range(len(dataset))}
+    assert names == {"jümp & run!/100% #a!;(ß) 'q'", "jümp & run!/b"}
+
+
+def test_a_split_that_does_not_exist_is_refused(folder):
+    result = make_shards("jhmdb", "--root", folder, "--labels", folder, "--out", folder / "out", "--split", 4)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "invalid choice '4' for argument '--split'" in result.stderr
+
+
+def test_pickled_objects_in_masks_are_never_loaded(folder):
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (folder / "boom",)
+
+    (folder / "masks" / "run" / "c.npz").unlink()
+    np.save(folder / "masks" / "run" / "c.npy", np.array([Bomb()]), allow_pickle=True)
+    result = make_shards("folder", *options(folder))
+    assert result.returncode == 0
+    assert re.search(r"broken: run/c: .*c\.npy", result.stdout)
+    assert not (folder / "boom").exists()
+
+
+def test_weights_without_a_network_are_refused(folder):
+    for kind in ("mask", "scene"):
+        weights = ["--" + kind + "-weights", folder / "scenes.npz"]
+        assert_refused(make_shards("folder", *options(folder), *weights), f"--{kind}-weights goes with a network")
+
+
+def random_weights(path: Path, network: torch.nn.Module, seed: int) -> Path:
+    torch.manual_seed(seed)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_networks_annotate_and_processes_share_the_work(folder):
+    """Two processes under torchrun write the bytes that one writes."""
+    masks = random_weights(folder / "m.pth", lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), 0)
+    scenes = random_weights(folder / "s.pth", resnet18(num_classes=SCENE_COUNT), 1)
+    chosen = options(folder, masks="lraspp_mobilenet_v3_large", scenes="resnet18_places365", **{"samples-per-shard": 2})
+    chosen += ["--mask-weights", masks, "--scene-weights", scenes, "--mask-every", 2, "--scene-every", 3]
+    result = make_shards("folder", *chosen)
+    assert result.returncode == 0, result.stderr
+    dataset = ShardDataset.open(folder / "out")
+    assert list(dataset.verify()) == []
+    assert dataset.mask_count == dataset.scene_count == 3
+    provenance = dataset.manifest.provenance
+    assert (provenance["masks"]["every"], provenance["scenes"]["every"]) == (2, 3)
+    (folder / "out").rename(folder / "one")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "tools/make_shards.py", "folder"]
+    result = subprocess.run(
+        [sys.executable, *command, *map(str, chosen)], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("3 clips in") == 1
+    for path in (folder / "one").iterdir():
+        assert path.read_bytes() == (folder / "out" / path.name).read_bytes()
+    assert not list(folder.glob(".out*"))
+
+
+@pytest.mark.parametrize(
+    ("trial", "options"), [("kill_packing.py", ["--kills", "3"]), ("pack_memory.py", ["--clips", "2000"])]
+)
+def test_a_small_trial_passes(trial, options):
+    command = [sys.executable, f"tests/trials/{trial}", *options]
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=PROJECT_ROOT, env=os.environ | {"PYTHONPATH": "."}, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,195 @@
+"""The command tools/make_shards.py: who is in the data set, who annotates it, and what became of every clip."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from scenebias.annotators import BOX_SCORE, open_mask_source, open_scene_source
+from scenebias.annotators.person_networks import MASK_NETWORKS, MaskNetworkConfig, open_mask_network
+from scenebias.annotators.places365 import SCENE_NETWORKS, SceneNetworkConfig, open_scene_network
+from scenebias.distributed import distributed_session
+from scenebias.progress import ProgressDisplay
+from shards.clip_preparation import PackConfig
+from shards.errors import UserError
+from shards.pack_report import PackReport
+from shards.pack_request import Annotators
+from shards.packer import some
+from shards.packing import REPORT_NAME, Share, pack
+from shards.sources import (
+    CsvSource,
+    Diving48Source,
+    FolderSource,
+    Hmdb51Source,
+    JhmdbSource,
+    Kinetics400Source,
+    MiniKinetics200Source,
+    Ucf101Source,
+)
+from shards.sources.listing import ClipEntry
+
+NONE = "none"
+BROKEN_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeShards:
+    """Pack videos, human masks and scene labels into a data set of shards."""
+
+    source: (
+        Annotated[Ucf101Source, tyro.conf.subcommand("ucf101")]
+        | Annotated[Hmdb51Source, tyro.conf.subcommand("hmdb51")]
+        | Annotated[Diving48Source, tyro.conf.subcommand("diving48")]
+        | Annotated[Kinetics400Source, tyro.conf.subcommand("kinetics400")]
+        | Annotated[MiniKinetics200Source, tyro.conf.subcommand("mini_kinetics")]
+        | Annotated[JhmdbSource, tyro.conf.subcommand("jhmdb")]
+        | Annotated[FolderSource, tyro.conf.subcommand("folder")]
+        | Annotated[CsvSource, tyro.conf.subcommand("csv")]
+    )
+    out: Path
+    """Folder of the new data set. It appears when it is complete. The same command goes on after an interruption, and
+    returns at once where all is done."""
+    masks: str = NONE
+    """Human masks: a folder that has them, or a network that finds them. Folder: JHMDB's <class>/<clip>.mat;
+    <class>/<clip>.npz with an array 'masks' (frames, height, width), or <class>/<clip>.npy; <class>/<clip>/*.png;
+    <class>/<clip>.json with boxes. Network: maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2,
+    lraspp_mobilenet_v3_large, deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101. none: without."""
+    mask_fps: float | None = None
+    """Frame rate at which ready-made masks were drawn, for videos that repeat frames to reach a higher one. Masks are
+    then matched by time, right to one frame. By default a clip must have one mask a frame; JHMDB's .mat files: 25."""
+    box_score: float = BOX_SCORE
+    """Boxes with a lower score are no human."""
+    mask_network: MaskNetworkConfig = field(default_factory=MaskNetworkConfig)
+    scenes: str = NONE
+    """Scene labels: files that have them, or a network that gives them. Files: an .npz with 'clips' (<class>/<clip>)
+    and 'probs' (n, 365); a folder of one .npy dictionary a class; a .json of hard labels. Network:
+    resnet18_places365, resnet50_places365. none: without."""
+    scene_categories: Path | None = None
+    """categories_places365.txt of Places365: the order of ready-made labels is compared with it, and hard labels may be
+    names."""
+    scene_network: SceneNetworkConfig = field(default_factory=SceneNetworkConfig)
+    pack: PackConfig = field(default_factory=PackConfig)
+    strict: bool = False
+    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, instead of
+    reporting it."""
+    overwrite: bool = False
+    """Replace the data set that is in --out, or drop an unfinished one. Folders that hold anything else are never
+    touched."""
+
+    def __post_init__(self) -> None:
+        if self.mask_fps is not None and not self.mask_fps > 0:
+            raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
+        if not 0 <= self.box_score <= 1:
+            raise ValueError(f"box_score must be 0 to 1, got {self.box_score}")
+
+
+OPTIONS = Annotated[MakeShards, tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes]
+
+
+def main(config: MakeShards) -> None:
+    """Pack videos, human masks and scene labels into a data set of shards.
+
+    Under torchrun the processes share the work, on one machine or on several that share --out.
+    """
+    with distributed_session(long_waits=True) as place:
+        listing = config.source.listing()
+        share = Share(
+            rank=place.rank,
+            world_size=place.world_size,
+            local_world_size=place.local_world_size,
+            wait_for_all=place.wait_for_all,
+        )
+        annotators = open_annotators(config, listing.clips, place.device)
+        started_s = time.monotonic()
+        own_clips = -(-len(listing.clips) // place.world_size)
+        with ProgressDisplay("packing", own_clips, "clips", visible=place.is_main) as progress:
+            report = pack(
+                listing,
+                config.out,
+                config.pack,
+                annotators=annotators,
+                share=share,
+                strict=config.strict,
+                overwrite=config.overwrite,
+                progress=progress.update,
+            )
+    if not place.is_main:
+        return
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if report is None:
+        console.print(f"{config.out} already holds this data set, complete; nothing to do")
+        return
+    print_report(console, report)
+    console.print(
+        f"{report.packed_count} clips in {time.monotonic() - started_s:.0f} s -> {config.out}; "
+        f"details in {config.out / REPORT_NAME}",
+    )
+
+
+def open_annotators(config: MakeShards, entries: Sequence[ClipEntry], device: torch.device) -> Annotators:
+    """Find out who gives masks and scene labels, and get them ready."""
+    masks, scenes = config.masks, config.scenes
+    if not entries:
+        return Annotators()
+    named_mask_network = next((name for name in MASK_NETWORKS if name == masks), None)
+    named_scene_network = next((name for name in SCENE_NETWORKS if name == scenes), None)
+    if config.mask_network.mask_weights and not named_mask_network:
+        raise UserError(
+            f"--mask-weights goes with a network, but --masks is {masks!r}; leave it out, or name a network"
+        )
+    if config.scene_network.scene_weights and not named_scene_network:
+        raise UserError(
+            f"--scene-weights goes with a network, but --scenes is {scenes!r}; leave it out, or name a network"
+        )
+    mask_source = mask_network = scene_source = scene_network = None
+    if named_mask_network:
+        mask_network = open_mask_network(named_mask_network, config.mask_network, device)
+    elif masks != NONE:
+        mask_source = open_mask_source(Path(masks), entries, config.mask_fps, config.box_score)
+    if named_scene_network:
+        scene_network = open_scene_network(named_scene_network, config.scene_network, device)
+    elif scenes != NONE:
+        scene_source = open_scene_source(Path(scenes), entries, config.scene_categories)
+    return Annotators(
+        mask_source=mask_source, mask_network=mask_network, scene_source=scene_source, scene_network=scene_network
+    )
+
+
+def print_report(console: Console, report: PackReport) -> None:
+    """Print what became of the clips of every class; a class without any clip is red."""
+    listing = report.listing
+    table = Table("class", title=f"{listing.dataset}, split {listing.split}, {listing.subset}")
+    for column in ("wanted", "packed", "missing", "broken"):
+        table.add_column(column, justify="right")
+    for name, counts in report.counts().items():
+        table.add_row(
+            name or "(no list tells the class)",
+            *(str(count) for count in (counts.wanted, counts.packed, counts.missing, counts.broken)),
+            style=None if counts.packed else "red",
+        )
+    total = (len(listing.clips) + len(listing.missing), report.packed_count)
+    table.add_section()
+    table.add_row("all", *(str(n) for n in (*total, len(listing.missing), len(report.broken))))
+    console.print(table)
+    _print_some(console, [f"broken: {name}: {reason}" for name, reason in report.broken.items()])
+    _print_some(console, [f"not in any list: {path}" for path in listing.unlisted])
+    for names, what in ((report.without_masks, "masks"), (report.without_scenes, "scene label")):
+        if names:
+            console.print(f"{len(names)} clip{' has' if len(names) == 1 else 's have'} no {what}", style="yellow")
+    if empty := report.empty_classes:
+        console.print(
+            f"{len(empty)} of {len(listing.classes)} classes without any clip: {some(empty, 10)}", style="red"
+        )
+
+
+def _print_some(console: Console, lines: Sequence[str]) -> None:
+    for line in lines[:BROKEN_SHOWN]:
+        console.print(line, style="yellow")
+    if more := len(lines) - BROKEN_SHOWN if len(lines) > BROKEN_SHOWN else 0:
+        console.print(f"... and {more} more like this; {REPORT_NAME} has them all", style="yellow")

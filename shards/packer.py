@@ -1,0 +1,202 @@
+"""Complete the shards of one process: workers decode, scale and encode; the process adds what networks see, and writes.
+
+A shard is made from a run of the shuffled clips, in groups. Nothing in it depends on who wrote it, when, or how often
+that was interrupted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Self
+
+import numpy as np
+
+from shards.clip_preparation import PreparedClip, prepare_clip
+from shards.errors import UserError
+from shards.network_annotation import add_masks, add_scenes
+from shards.pack_request import PackRequest
+from shards.randomness import Permutation
+from shards.sample import Sample
+from shards.shard_file import ShardFile
+from shards.shard_journal import Commit, ShardJournal
+from shards.sources.listing import ClipEntry
+from shards.video import BrokenClipError
+from shards.work_folder import WorkFolder
+from shards.worker_pool import run_in_order
+
+GROUP_CLIPS = 16
+"""Clips that are annotated together and then made durable together: no more are lost with a killed process. Networks
+never see frames of two groups in one batch, so that what they answer does not depend on where a pack was continued."""
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """One shard of the plan: its number, the clips that it is made from, and what has been done of it."""
+
+    number: int
+    entries: Sequence[ClipEntry]
+    journal: ShardJournal
+
+    @classmethod
+    def plan(cls, request: PackRequest, work: WorkFolder, rank: int, world_size: int) -> list[Self]:
+        """The shards of one process: every ``world_size``-th."""
+        clips, size = request.listing.clips, request.config.samples_per_shard
+        order = Permutation(len(clips), request.config.seed)(np.arange(len(clips)))
+        shards = []
+        for number in range(rank, shard_count(request), world_size):
+            entries = [clips[i] for i in order[number * size : (number + 1) * size]]
+            checksum = request.shard_checksum(entries)
+            shards.append(cls(number, entries, ShardJournal.load(checksum, work.shard_files(number))))
+        return shards
+
+    def groups(self) -> Iterator[tuple[int, Sequence[ClipEntry]]]:
+        """The groups that are still to do, each with the position of its first clip in the shard."""
+        for start in range(self.journal.clips, len(self.entries), GROUP_CLIPS):
+            yield start, self.entries[start : start + GROUP_CLIPS]
+
+
+def shard_count(request: PackRequest) -> int:
+    """Shards in the plan."""
+    return -(-len(request.listing.clips) // request.config.samples_per_shard)
+
+
+class Packer:
+    """Packs shards of one request.
+
+    Args:
+        request: What is packed.
+        workers: Processes that decode.
+        strict: Whether a broken clip, or one without annotation where an annotator is given, is an error.
+        progress: Called with the number of clips that are done.
+    """
+
+    def __init__(self, request: PackRequest, workers: int, strict: bool, progress: Callable[[int], None]) -> None:
+        self._request = request
+        self._workers = workers
+        self._strict = strict
+        self._progress = progress
+        self._done_clips = 0
+        self._any_packed = False
+
+    def complete(self, shards: Sequence[PlannedShard]) -> None:
+        """Complete every shard.
+
+        Raises:
+            UserError: all clips of the first group are broken, or, with ``strict``, any clip is.
+        """
+        self._done_clips = sum(shard.journal.clips for shard in shards)
+        self._any_packed = self._done_clips > 0
+        self._progress(self._done_clips)
+        todo = [shard for shard in shards if not shard.journal.finished]
+        if not todo:
+            return
+        futures = run_in_order(self._tasks(todo), workers=self._workers, in_flight=4 * self._workers)
+        with closing(futures):
+            for shard in todo:
+                self._complete(shard, futures)
+
+    def _tasks(self, shards: Iterable[PlannedShard]) -> Iterator[Callable[[], PreparedClip]]:
+        labels = {name: label for label, name in enumerate(self._request.listing.classes)}
+        annotators = self._request.annotators
+        for shard in shards:
+            for entry in shard.entries[shard.journal.clips :]:
+                yield partial(
+                    prepare_clip,
+                    entry,
+                    labels[entry.class_name],
+                    self._request.config,
+                    annotators.mask_source,
+                    annotators.demand,
+                )
+
+    def _complete(self, shard: PlannedShard, futures: Iterator[Future[PreparedClip]]) -> None:
+        journal = shard.journal
+        with ShardFile(journal.files.growing, journal.bytes) as file:
+            for start, entries in shard.groups():
+                first_number = shard.number * self._request.config.samples_per_shard + start
+                journal.add(self._pack_group(file, first_number, entries, islice(futures, len(entries))))
+                self._done_clips += len(entries)
+                self._progress(self._done_clips)
+            if file.samples:
+                journal.finish(file.finish(journal.files.final))
+            else:
+                file.discard()
+                journal.finish(None)
+
+    def _pack_group(
+        self, file: ShardFile, first_number: int, entries: Sequence[ClipEntry], futures: Iterator[Future[PreparedClip]]
+    ) -> Commit:
+        """Append the clips of one group to a shard and make them durable."""
+        positions = {entry.name: k for k, entry in enumerate(entries)}
+        broken: dict[str, str] = {}
+        without_masks, without_scenes = [], []
+        for sample in self._annotate(_whole_clips(entries, futures, broken)):
+            position = positions[sample.info.name]
+            sample = self._add_source_scene(sample, entries[position])
+            file.append(first_number + position, sample.components())
+            self._any_packed = True
+            if sample.masks is None and self._request.annotators.mask_source:
+                without_masks.append(sample.info.name)
+            if sample.scene is None and self._request.annotators.scene_source:
+                without_scenes.append(sample.info.name)
+        self._refuse(broken)
+        size, crc32 = file.sync()
+        return Commit(
+            clips=len(entries),
+            bytes=size,
+            crc32=crc32,
+            broken=broken,
+            without_masks=tuple(without_masks),
+            without_scenes=tuple(without_scenes),
+        )
+
+    def _annotate(self, clips: Iterator[PreparedClip]) -> Iterator[Sample]:
+        annotators = self._request.annotators
+        if annotators.mask_network:
+            clips = add_masks(clips, annotators.mask_network, self._request.config.mask_scale)
+        if annotators.scene_network:
+            clips = add_scenes(clips, annotators.scene_network)
+        for clip in clips:
+            yield clip.sample
+
+    def _add_source_scene(self, sample: Sample, entry: ClipEntry) -> Sample:
+        source = self._request.annotators.scene_source
+        if source is None or entry not in source:
+            return sample
+        return replace(sample, scene=source.vector(entry).astype(np.float16))
+
+    def _refuse(self, broken: dict[str, str]) -> None:
+        if broken and self._strict:
+            raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+        if broken and not self._any_packed:
+            raise UserError(f"none of the first {len(broken)} clips could be packed: {some_broken(broken)}")
+
+
+def some_broken(broken: dict[str, str]) -> str:
+    """The first few broken clips, with their reasons, and how many there are."""
+    return some([f"{name} ({reason})" for name, reason in broken.items()])
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of ``names``, and how many there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _whole_clips(
+    entries: Sequence[ClipEntry], futures: Iterator[Future[PreparedClip]], broken: dict[str, str]
+) -> Iterator[PreparedClip]:
+    """Yield what the workers made; clips that they could not make are put into ``broken``, with the reason."""
+    for entry, future in zip(entries, futures, strict=True):
+        try:
+            clip = future.result()
+        except BrokenClipError as error:
+            broken[entry.name] = str(error)
+        except BrokenProcessPool:
+            broken[entry.name] = "decoding it kills the process: out of memory, or a fault in a decoder"
+        else:
+            yield clip
