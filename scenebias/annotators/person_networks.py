@@ -21,6 +21,7 @@ from torchvision.models import get_model, get_model_weights
 
 from scenebias.annotators.frame_network import Frame, FrameNetwork
 from scenebias.annotators.network_weights import PublishedWeights
+from shards.annotations import MaskNetwork
 
 MaskNetworkName = Literal[
     "maskrcnn_resnet50_fpn",
@@ -63,8 +64,8 @@ class MaskNetworkConfig:
             raise ValueError(f"mask_input_side must be at least 32, got {self.mask_input_side}")
 
 
-def open_mask_network(name: MaskNetworkName, config: MaskNetworkConfig, device: torch.device) -> "PersonNetwork":
-    """Build one of `MASK_NETWORKS` on ``device``, with its weights; it is a `shards.annotations.MaskNetwork`.
+def open_mask_network(name: MaskNetworkName, config: MaskNetworkConfig, device: torch.device) -> MaskNetwork:
+    """Build one of `MASK_NETWORKS` on ``device``, with its weights.
 
     Raises:
         UserError: there are no weights, or they do not fit.

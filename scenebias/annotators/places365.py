@@ -18,6 +18,7 @@ from torchvision.transforms.functional import normalize
 
 from scenebias.annotators.frame_network import Frame, FrameNetwork
 from scenebias.annotators.network_weights import PublishedWeights
+from shards.annotations import SceneNetwork
 from shards.sample import SCENE_COUNT
 
 SceneNetworkName = Literal["resnet18_places365", "resnet50_places365"]
@@ -48,8 +49,8 @@ class SceneNetworkConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def open_scene_network(name: SceneNetworkName, config: SceneNetworkConfig, device: torch.device) -> "PlacesNetwork":
-    """Build one of `SCENE_NETWORKS` on ``device``, with its weights; it is a `shards.annotations.SceneNetwork`.
+def open_scene_network(name: SceneNetworkName, config: SceneNetworkConfig, device: torch.device) -> SceneNetwork:
+    """Build one of `SCENE_NETWORKS` on ``device``, with its weights.
 
     Raises:
         UserError: there are no weights, or they do not fit.

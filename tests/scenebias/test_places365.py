@@ -11,7 +11,6 @@ from torchvision import models
 from torchvision import transforms as trn
 
 from scenebias.annotators.places365 import SceneNetworkConfig, open_scene_network
-from shards.annotations import SceneNetwork
 from shards.errors import UserError
 from shards.sample import SCENE_COUNT
 
@@ -187,11 +186,6 @@ def test_settings_tell_what_decides_the_labels(network, checkpoint):
     }
     assert len(network.settings()["weights_sha256"]) == 64
     assert open_resnet18(checkpoint, scene_every=4).settings()["every"] == 4
-
-
-def test_it_is_a_scene_network(network):
-    conforming: SceneNetwork = network
-    assert conforming.every == 16
 
 
 def test_weights_of_another_network_are_refused(tmp_path, checkpoint):
