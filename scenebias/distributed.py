@@ -52,6 +52,14 @@ class ProcessPlace:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
+    def from_main(self, value: int) -> int:
+        """The ``value`` with which rank 0 comes; every rank gets it."""
+        if self.world_size == 1:
+            return value
+        shared = torch.tensor(value)
+        torch.distributed.broadcast(shared, src=0, group=self.waiters)
+        return int(shared)
+
     def wait_for_all(self) -> None:
         """Return when every rank has come here."""
         if self.world_size > 1:

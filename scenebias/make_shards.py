@@ -104,11 +104,11 @@ def main(config: MakeShards) -> None:
             world_size=place.world_size,
             local_world_size=place.local_world_size,
             wait_for_all=place.wait_for_all,
+            from_main=place.from_main,
         )
         annotators = open_annotators(config, listing.clips, place.device)
         started_s = time.monotonic()
-        own_clips = -(-len(listing.clips) // place.world_size)
-        with ProgressDisplay("packing", own_clips, "clips", visible=place.is_main) as progress:
+        with ProgressDisplay("packing", len(listing.clips), "clips", visible=place.is_main) as progress:
             report = pack(
                 listing,
                 config.out,
@@ -117,7 +117,7 @@ def main(config: MakeShards) -> None:
                 share=share,
                 strict=config.strict,
                 overwrite=config.overwrite,
-                progress=progress.update,
+                progress=progress,
             )
     if not place.is_main:
         return

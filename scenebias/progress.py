@@ -33,6 +33,12 @@ class ProgressDisplay:
         )
         self._task = self._bar.add_task(title, total=total, completed=done, numbers="")
 
+    def begin(self, done: int, total: int) -> None:
+        """The work turns out to be ``total`` units, ``done`` of them done already; the rate counts from here."""
+        self._total, self._done, self._begun_at = total, done, done
+        self._begun_s = self._line_s = time.monotonic()
+        self._bar.update(self._task, completed=done, total=total)
+
     def advance(self) -> None:
         """One more unit is done."""
         self.update(self._done + 1)
@@ -46,10 +52,8 @@ class ProgressDisplay:
         self._bar.update(self._task, completed=done, numbers="  ".join(shown))
         if self._bar.disable and now_s - self._line_s >= LINE_INTERVAL_S:
             self._line_s = now_s
-            left_s = (self._total - done) / rate
-            self._console.print(
-                f"{self._title}: {done}/{self._total} {self._unit}, {', '.join(shown)}, {left_s:.0f} s left"
-            )
+            left = f", {(self._total - done) / rate:.0f} s left" if rate else ""
+            self._console.print(f"{self._title}: {done}/{self._total} {self._unit}, {', '.join(shown)}{left}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

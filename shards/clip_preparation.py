@@ -108,6 +108,15 @@ def prepare_clip(
     Raises:
         BrokenClipError: the video cannot be read or decoded, or its masks do not fit it.
     """
+    try:
+        return _prepare(entry, label, config, mask_source, demand)
+    except OSError as error:
+        raise BrokenClipError(f"cannot be read ({error.strerror or error})") from error
+
+
+def _prepare(
+    entry: ClipEntry, label: int, config: PackConfig, mask_source: MaskSource | None, demand: FrameDemand
+) -> PreparedClip:
     if entry.path.name != utf8_name(entry.path.name):
         raise BrokenClipError("its name is not UTF-8: rename it")
     with open_video(entry.path) as video:

@@ -24,6 +24,7 @@ from shards.filmstrip import (
 )
 from shards.parts import CodedFrames, PartHeader, StoredPart, locate_frames
 from shards.video_segments import (
+    LEAST_SIDE,
     DamagedSegmentError,
     VideoCodec,
     check_segment,
@@ -179,6 +180,8 @@ def clip_encoder(codec: Codec, *, quality: int, crf: int | None, segment_frames:
         return FilmStripEncoder(quality, height)
     part_format(codec)
     chosen_crf = choose_crf(codec, crf)
+    if height < LEAST_SIDE:
+        raise ValueError(f"height must be at least {LEAST_SIDE} for {codec}, got {height}")
     if segment_frames < 1:
         raise ValueError(f"segment_frames must be at least 1, got {segment_frames}")
     return VideoEncoder(codec, chosen_crf, segment_frames)

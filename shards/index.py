@@ -111,9 +111,8 @@ class ShardIndex:
             )
 
 
-def merge_indexes(directory: Path) -> None:
-    """Write the data set's index from the indexes of its shards, in order of their names, one shard at a time."""
-    shards = find_shards(directory)
+def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
+    """Write the data set's index from the indexes of its ``shards``, in their order, one shard at a time."""
     sample_counts, strip_counts, has_scenes = [], [], False
     for shard in shards:
         samples = _load(shard, "samples")
@@ -157,7 +156,7 @@ def rebuild_index(directory: Path) -> None:
         except (tarfile.TarError, ValueError) as error:
             raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
         index.save(shard)
-    merge_indexes(directory)
+    merge_indexes(directory, shards)
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:

@@ -58,6 +58,8 @@ def refuse_other_content(out: Path, overwrite: bool) -> None:
         raise UserError(f"--out {out}: the current folder cannot be replaced; choose another, or run from elsewhere")
     if not out.exists():
         return
+    if out.is_mount():
+        raise UserError(f"--out {out}: a disk is mounted there, and cannot be replaced; choose a folder in it")
     if not out.is_dir():
         raise UserError(f"--out {out}: is a file; choose a folder")
     if not any(out.iterdir()):
@@ -65,4 +67,7 @@ def refuse_other_content(out: Path, overwrite: bool) -> None:
     if not (out / MANIFEST_NAME).is_file():
         raise UserError(f"--out {out}: holds other files and no finished data set; choose an empty folder")
     if not overwrite:
-        raise UserError(f"--out {out}: holds another data set; choose another folder, or add --overwrite to replace it")
+        raise UserError(
+            f"--out {out}: holds another data set, or a damaged one, or its videos or annotations have changed "
+            "since; choose another folder, or add --overwrite to replace it"
+        )

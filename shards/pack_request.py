@@ -11,9 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+import PIL
+
 from shards.annotations import MaskNetwork, MaskSource, SceneNetwork, SceneSource
 from shards.clip_preparation import FrameDemand, PackConfig
 from shards.errors import UserError
+from shards.manifest import FORMAT_VERSION
 from shards.sources.listing import ClipEntry, Listing
 
 
@@ -53,7 +58,7 @@ class PackRequest:
 
     @cached_property
     def plan_checksum(self) -> str:
-        """SHA-256 of all that decides which clips lie in which shard, and how they are stored."""
+        """SHA-256 of what decides which clips lie in which shard, and how they are stored."""
         listing = self.listing
         digest = hashlib.sha256()
         _add(digest, [listing.dataset, listing.split, listing.subset, listing.classes])
@@ -63,6 +68,11 @@ class PackRequest:
         for absent in listing.missing:
             _add(digest, [absent.name, absent.class_name])
         return digest.hexdigest()
+
+    @property
+    def work_checksum(self) -> str:
+        """SHA-256 of the plan and of the programs that carry it out: what is half done, only the same may finish."""
+        return hashlib.sha256(json.dumps([self.plan_checksum, FORMAT_VERSION, versions()]).encode()).hexdigest()
 
     def content_checksum(self) -> tuple[str, int]:
         """SHA-256 of the plan and the sizes of all files, and when the latest of them was changed (ns).
@@ -97,14 +107,19 @@ class PackRequest:
         return [_state(path) for path in source.files()] if source else []
 
 
+def versions() -> dict[str, str]:
+    """The versions of the programs that decide the bytes."""
+    return {"av": av.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+
+
 def _add(digest: "hashlib._Hash", value: Any) -> None:
     digest.update(json.dumps(value).encode() + b"\n")
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns of a file."""
+    """Size in bytes of a file, and when it was last changed, moved or copied (ns)."""
     try:
         status = path.stat()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); do not change the videos while packing") from error
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)

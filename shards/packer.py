@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -23,14 +23,26 @@ from shards.randomness import Permutation
 from shards.sample import Sample
 from shards.shard_file import ShardFile
 from shards.shard_journal import Commit, ShardJournal
-from shards.sources.listing import ClipEntry
+from shards.sources.listing import ClipEntry, utf8_name
 from shards.video import BrokenClipError
-from shards.work_folder import WorkFolder
+from shards.work_folder import ShardLocks, WorkFolder
 from shards.worker_pool import run_in_order
 
 GROUP_CLIPS = 16
 """Clips that are annotated together and then made durable together: no more are lost with a killed process. Networks
 never see frames of two groups in one batch, so that what they answer does not depend on where a pack was continued."""
+
+
+class PackProgress(Protocol):
+    """Whoever shows how far a process is."""
+
+    def begin(self, done: int, total: int) -> None:
+        """Of ``total`` clips ``done`` are done already."""
+        ...
+
+    def update(self, done: int) -> None:
+        """So many clips are done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,14 @@ class PlannedShard:
     journal: ShardJournal
 
     @classmethod
-    def plan(cls, request: PackRequest, work: WorkFolder, rank: int, world_size: int) -> list[Self]:
+    def plan(cls, request: PackRequest, work: WorkFolder, locks: ShardLocks, rank: int, world_size: int) -> list[Self]:
         """The shards of one process: every ``world_size``-th."""
         clips, size = request.listing.clips, request.config.samples_per_shard
         order = Permutation(len(clips), request.config.seed)(np.arange(len(clips)))
         shards = []
         for number in range(rank, shard_count(request), world_size):
             entries = [clips[i] for i in order[number * size : (number + 1) * size]]
+            locks.take(number)
             checksum = request.shard_checksum(entries)
             shards.append(cls(number, entries, ShardJournal.load(checksum, work.shard_files(number))))
         return shards
@@ -71,30 +84,35 @@ class Packer:
         request: What is packed.
         workers: Processes that decode.
         strict: Whether a broken clip, or one without annotation where an annotator is given, is an error.
-        progress: Called with the number of clips that are done.
+        progress: Told of every group that is done; None: nobody.
     """
 
-    def __init__(self, request: PackRequest, workers: int, strict: bool, progress: Callable[[int], None]) -> None:
+    def __init__(self, request: PackRequest, workers: int, strict: bool, progress: PackProgress | None) -> None:
         self._request = request
         self._workers = workers
         self._strict = strict
         self._progress = progress
         self._done_clips = 0
         self._any_packed = False
+        self._broken_at_first: dict[str, str] = {}
 
     def complete(self, shards: Sequence[PlannedShard]) -> None:
         """Complete every shard.
 
         Raises:
-            UserError: all clips of the first group are broken, or, with ``strict``, any clip is.
+            UserError: as many clips as a group has are broken and none before them is packed, or, with ``strict``,
+                any clip is broken.
         """
         self._done_clips = sum(shard.journal.clips for shard in shards)
-        self._any_packed = self._done_clips > 0
-        self._progress(self._done_clips)
+        self._any_packed = self._done_clips > sum(len(shard.journal.broken) for shard in shards)
+        if self._progress:
+            self._progress.begin(self._done_clips, sum(len(shard.entries) for shard in shards))
         todo = [shard for shard in shards if not shard.journal.finished]
         if not todo:
             return
-        futures = run_in_order(self._tasks(todo), workers=self._workers, in_flight=4 * self._workers)
+        # A clip with frames for networks weighs tens of megabytes, and what is done waits here in memory.
+        in_flight = self._workers + 1 if self._request.annotators.demand.strides else 4 * self._workers
+        futures = run_in_order(self._tasks(todo), workers=self._workers, in_flight=in_flight)
         with closing(futures):
             for shard in todo:
                 self._complete(shard, futures)
@@ -120,7 +138,8 @@ class Packer:
                 first_number = shard.number * self._request.config.samples_per_shard + start
                 journal.add(self._pack_group(file, first_number, entries, islice(futures, len(entries))))
                 self._done_clips += len(entries)
-                self._progress(self._done_clips)
+                if self._progress:
+                    self._progress.update(self._done_clips)
             if file.samples:
                 journal.finish(file.finish(journal.files.final))
             else:
@@ -172,8 +191,13 @@ class Packer:
     def _refuse(self, broken: dict[str, str]) -> None:
         if broken and self._strict:
             raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
-        if broken and not self._any_packed:
-            raise UserError(f"none of the first {len(broken)} clips could be packed: {some_broken(broken)}")
+        if not self._any_packed:
+            self._broken_at_first |= broken
+            if len(self._broken_at_first) >= min(GROUP_CLIPS, len(self._request.listing.clips)):
+                raise UserError(
+                    f"none of the first {len(self._broken_at_first)} clips could be packed: "
+                    f"{some_broken(self._broken_at_first)}"
+                )
 
 
 def some_broken(broken: dict[str, str]) -> str:
@@ -195,7 +219,7 @@ def _whole_clips(
         try:
             clip = future.result()
         except BrokenClipError as error:
-            broken[entry.name] = str(error)
+            broken[entry.name] = utf8_name(str(error))
         except BrokenProcessPool:
             broken[entry.name] = "decoding it kills the process: out of memory, or a fault in a decoder"
         else:

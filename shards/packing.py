@@ -11,17 +11,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import PIL
-
 from shards.clip_preparation import PackConfig
 from shards.codecs import FILMSTRIP
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import merge_indexes
-from shards.manifest import MANIFEST_NAME, AbsentClip, Manifest
+from shards.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.pack_report import PackReport
-from shards.pack_request import Annotators, PackRequest
-from shards.packer import Packer, PlannedShard, shard_count, some, some_broken
+from shards.pack_request import Annotators, PackRequest, versions
+from shards.packer import Packer, PackProgress, PlannedShard, shard_count, some, some_broken
 from shards.shard_journal import ShardJournal
 from shards.sources.listing import Listing
 from shards.video_segments import choose_crf
@@ -40,6 +38,8 @@ class Share:
     """Processes on this machine, which share its cores."""
     wait_for_all: Callable[[], None] = lambda: None
     """Returns when every process has called it."""
+    from_main: Callable[[int], int] = lambda value: value
+    """Gives every process the value with which that of rank 0 comes."""
 
 
 NO_ANNOTATORS = Annotators()
@@ -55,7 +55,7 @@ def pack(
     share: Share = ALONE,
     strict: bool = False,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda clips: None,
+    progress: PackProgress | None = None,
 ) -> PackReport | None:
     """Pack every clip of ``listing`` into the folder ``out``, and a ``report.json`` beside the shards.
 
@@ -70,7 +70,7 @@ def pack(
         share: which part of it this process packs; all of them must be called alike.
         strict: make any missing or broken clip, and any without annotation where an annotator is given, an error.
         overwrite: replace the data set that is in ``out``, or an unfinished one of another request.
-        progress: called with the number of clips that are done, of those of this process.
+        progress: told of the clips that are done, of those of this process.
 
     Returns:
         The report on rank 0; None on the others, and where ``out`` already holds the result of the same input and
@@ -81,27 +81,42 @@ def pack(
     """
     request = PackRequest(listing, config, annotators)
     _check_listing(request, strict)
-    work = WorkFolder(out)
+    try:
+        return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: cannot be written ({error.strerror or error}); mend that and give the same command to go on"
+        ) from error
+
+
+def _pack(
+    request: PackRequest, work: WorkFolder, share: Share, strict: bool, overwrite: bool, progress: PackProgress | None
+) -> PackReport | None:
     is_main = share.rank == 0
-    content, changed_ns = request.content_checksum()
-    if _is_done(out, content, changed_ns):
+    content = request.content_checksum() if is_main else ("", 0)
+    # Rank 0 decides for all: they could disagree, and wait for each other for ever.
+    if share.from_main(is_main and _is_done(work.out, *content, strict)):
         if is_main:
             work.remove_leftovers()
         return None
-    workers = config.workers or max(1, len(os.sched_getaffinity(0)) // share.local_world_size)
-    try:
-        with work.prepared(request.plan_checksum, overwrite=overwrite) if is_main else nullcontext():
-            share.wait_for_all()
-            if not work.holds(request.plan_checksum):
-                raise UserError(f"--out {out}: process {share.rank} does not see {work.path}; give a shared folder")
-            shards = PlannedShard.plan(request, work, share.rank, share.world_size)
+    workers = request.config.workers or max(1, len(os.sched_getaffinity(0)) // share.local_world_size)
+    alone = share.world_size == 1
+    checksum = request.work_checksum
+    with work.prepared(checksum, overwrite=overwrite, alone=alone) if is_main else nullcontext():
+        share.wait_for_all()
+        if not work.path.is_dir():
+            raise UserError(f"--out {work.out}: process {share.rank} does not see {work.path}; give a shared folder")
+        if not work.holds(checksum):
+            raise UserError(f"process {share.rank} has other videos or options than process 0; give all the same")
+        with work.shard_locks() as locks:
+            shards = PlannedShard.plan(request, work, locks, share.rank, share.world_size)
             Packer(request, workers, strict, progress).complete(shards)
-            share.wait_for_all()
-            return _finish(request, work, content, strict) if is_main else None
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror}); mend that and give the same command to go on"
-        ) from error
+        share.wait_for_all()
+        if not is_main:
+            return None
+        report = _finish(request, work, content, strict)
+        work.move_into_place(overwrite=overwrite)
+    return report
 
 
 def _check_listing(request: PackRequest, strict: bool) -> None:
@@ -120,35 +135,48 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
         raise UserError(f"--strict: without a scene label: {some(bare)}; add the labels, or give --scenes none")
 
 
-def _is_done(out: Path, content: str, changed_ns: int) -> bool:
-    """Whether ``out`` is the data set of this request, made after the latest change of its input."""
+def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:
+    """Whether ``out`` is the whole data set of this request, made after the latest change of its input."""
     path = out / MANIFEST_NAME
     if not path.is_file() or path.stat().st_mtime_ns <= changed_ns:
         return False
-    return Manifest.load(out).provenance.get("request_sha256") == content
+    try:
+        manifest = Manifest.load(out)
+        is_done = manifest.provenance.get("request_sha256") == content and bool(ShardDataset.open(out))
+    except UserError:
+        return False  # damaged: the caller may replace it
+    if is_done and strict and manifest.broken:
+        broken = {clip.name: clip.reason for clip in manifest.broken}
+        raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+    return is_done
 
 
-def _finish(request: PackRequest, work: WorkFolder, content: str, strict: bool) -> PackReport:
-    """Merge what all processes have made, and move it into place."""
+def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], strict: bool) -> PackReport:
+    """Merge what all processes have made into a complete data set."""
     journals = [ShardJournal.finished_one(work.shard_files(number)) for number in range(shard_count(request))]
     commits = [commit for journal in journals for commit in journal.commits]
-    broken = {name: reason for commit in commits for name, reason in commit.broken.items()}
-    if strict and broken:
-        raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+    broken = {name: reason for journal in journals for name, reason in journal.broken.items()}
     report = PackReport(
         request.listing,
         broken,
         without_masks=tuple(name for commit in commits for name in commit.without_masks),
         without_scenes=tuple(name for commit in commits for name in commit.without_scenes),
     )
-    merge_indexes(work.dataset)
+    if strict and broken:
+        raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+    if not report.packed_count:
+        raise UserError(f"none of the {len(broken)} clips could be packed: {some_broken(broken)}")
+    records = [journal.record for journal in journals if journal.record]
+    assert sum(record.samples for record in records) == report.packed_count, "a clip is neither packed nor set aside"
+    if request.content_checksum() != content:
+        raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
+    merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     report.save(work.dataset / REPORT_NAME)
-    _manifest(request, report, journals, content).save(work.dataset)
-    work.move_into_place()
+    _manifest(request, report, records, content[0]).save(work.dataset)
     return report
 
 
-def _manifest(request: PackRequest, report: PackReport, journals: Sequence[ShardJournal], content: str) -> Manifest:
+def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardRecord], content: str) -> Manifest:
     listing, config, counts = request.listing, request.config, report.counts()
     return Manifest(
         dataset=listing.dataset,
@@ -163,7 +191,7 @@ def _manifest(request: PackRequest, report: PackReport, journals: Sequence[Shard
             "options": config.output_options(),
             **request.annotators.settings(),
             "request_sha256": content,
-            "versions": {"av": av.__version__, "pillow": PIL.__version__},
+            "versions": versions(),
         },
         missing=tuple(
             AbsentClip(name=entry.name, class_name=entry.class_name, reason=entry.reason) for entry in listing.missing
@@ -173,5 +201,5 @@ def _manifest(request: PackRequest, report: PackReport, journals: Sequence[Shard
             for entry in listing.clips
             if entry.name in report.broken
         ),
-        shards=tuple(journal.record for journal in journals if journal.record),
+        shards=tuple(records),
     )

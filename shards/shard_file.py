@@ -15,6 +15,7 @@ from shards.index import Member, ShardIndex, read_shard
 from shards.manifest import ShardRecord
 
 KEY_DIGITS = 9
+BLOCK_BYTES = 1 << 20
 
 
 def shard_name(number: int) -> str:
@@ -101,6 +102,9 @@ class ShardFile:
 
 def crc32_of_range(path: Path, start: int, end: int) -> int:
     """CRC-32 of bytes ``start <= n < end`` of a file, or of those of them that it has."""
+    checksum = 0
     with path.open("rb") as file:
         file.seek(start)
-        return zlib.crc32(file.read(end - start))
+        for position in range(start, end, BLOCK_BYTES):
+            checksum = zlib.crc32(file.read(min(BLOCK_BYTES, end - position)), checksum)
+    return checksum

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from shards.atomic import atomic_write
+from shards.errors import UserError
 from shards.manifest import ShardRecord
 from shards.shard_file import crc32_of_range
 
@@ -90,8 +91,11 @@ class ShardJournal:
 
     @classmethod
     def finished_one(cls, files: ShardFiles) -> Self:
-        """Read the journal of a shard that is complete."""
-        head, *commits, last = read_lines(files.journal)
+        """Read the journal of a shard that is complete; a UserError where it is not."""
+        lines = read_lines(files.journal)
+        if not lines or "finished" not in lines[-1]:
+            raise UserError(f"{files.journal}: its shard is not complete; give the same command again")
+        head, *commits, last = lines
         record = last["finished"]
         return cls(files, head["request"], list(map(_commit, commits)), True, record and ShardRecord(**record))
 
@@ -99,6 +103,11 @@ class ShardJournal:
     def clips(self) -> int:
         """Clips that are done."""
         return sum(commit.clips for commit in self.commits)
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Name of every clip that was set aside, and why."""
+        return {name: reason for commit in self.commits for name, reason in commit.broken.items()}
 
     @property
     def bytes(self) -> int:

@@ -4,7 +4,8 @@ It outlives the process, so that a pack that was stopped goes on where it was, a
 
     .NAME.packing/request.json   what is being packed
                   lock           held by the process of rank 0
-                  journals/      the journal and the unfinished file of every shard
+                  shard_locks    one byte for each shard, held by the process that makes it
+                  journals/      the journal of every shard, and its unfinished file
                   dataset/       complete shards; becomes NAME
                   replaced/      the data set that NAME was, for the moment between two renames
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from shards.atomic import sync_folder, write_json
 from shards.errors import UserError
@@ -51,14 +53,22 @@ class WorkFolder:
         return self._is_unfinished() and json.loads(self._request_file.read_bytes()) == request
 
     @contextmanager
-    def prepared(self, request: str, *, overwrite: bool) -> Iterator[None]:
+    def shard_locks(self) -> Iterator["ShardLocks"]:
+        """Locks that keep a process that an earlier call left behind from writing the same shards."""
+        with (self.path / "shard_locks").open("ab") as file:
+            yield ShardLocks(file)
+
+    @contextmanager
+    def prepared(self, request: str, *, overwrite: bool, alone: bool = True) -> Iterator[None]:
         """Make the folder, or take up the one that an earlier process left, and keep other processes out of it.
 
-        On an error before any clip is done, the folder is removed; later, it stays.
+        On an error before any clip is done, the folder is removed; later, it stays. At the end it is removed where the
+        data set has been moved into place.
 
         Args:
             request: Checksum of all that decides which clips lie in which shard, and how.
             overwrite: Replace the data set in ``out``, and drop an unfinished one of another request.
+            alone: Whether no process of other ranks may be at work in the folder; else an error never removes it.
 
         Raises:
             UserError: ``out`` must not be replaced, an unfinished pack of another request is there, or another
@@ -73,29 +83,41 @@ class WorkFolder:
             except BlockingIOError as error:
                 raise UserError(f"--out {self.out}: another process is packing into it; wait for its end") from error
             try:
+                refuse_other_content(self.out, overwrite)  # again, since the process before may have made it
                 self._take_up(request, overwrite)
                 yield
             except BaseException:
-                if not any(self._journals.glob("*.journal")):
-                    shutil.rmtree(self.path)
+                if alone and not any(self._journals.glob("*.journal")):
+                    lock.close()  # on NFS, a folder with an open file cannot be removed
+                    shutil.rmtree(self.path, ignore_errors=True)
                     for parent in new_parents:
                         with suppress(OSError):  # something else is in it by now
                             parent.rmdir()
                 raise
-
-    def move_into_place(self) -> None:
-        """Make the complete data set ``out``; the one that it replaces is lost only then."""
-        final = self.out.resolve()
-        if final.exists():
-            final.rename(self._replaced)
-        self.dataset.rename(final)
-        sync_folder(final.parent)
         self.remove_leftovers()
+
+    def move_into_place(self, *, overwrite: bool) -> None:
+        """Make the complete data set ``out``; the one that it replaces is lost only then.
+
+        Raises:
+            UserError: something that must not be replaced has come to ``out`` meanwhile.
+        """
+        refuse_other_content(self.out, overwrite)
+        final = self.out.resolve()
+        try:
+            if final.exists():
+                final.rename(self._replaced)
+            self.dataset.rename(final)
+        except BaseException:
+            if self._replaced.exists() and not final.exists():
+                self._replaced.rename(final)
+            raise
+        sync_folder(final.parent)
 
     def remove_leftovers(self) -> None:
         """Remove the folder if its data set has been moved into place."""
         if self.path.is_dir() and not self.dataset.exists():
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _take_up(self, request: str, overwrite: bool) -> None:
         final = self.out.resolve()
@@ -131,3 +153,20 @@ class WorkFolder:
     @property
     def _request_file(self) -> Path:
         return self.path / "request.json"
+
+
+@dataclass(frozen=True)
+class ShardLocks:
+    """The locks of the shards that this process makes; they end with it."""
+
+    file: BinaryIO
+
+    def take(self, number: int) -> None:
+        """Lock a shard; a UserError where another process has it."""
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"{self.file.name}: another process makes {shard_name(number)}, perhaps one left of an earlier call; "
+                "end it and give the same command again"
+            ) from error

@@ -75,7 +75,7 @@ class ShardWriter:
                 raise ValueError(f"label {label} is not class {class_name!r} in the manifest's classes")
         if self._open_shard is not None:
             self._finish_shard()
-        merge_indexes(self._directory)
+        merge_indexes(self._directory, [self._directory / shard.name for shard in self._shards])
         class_counts = tuple(self._class_counts[label, name] for label, name in enumerate(manifest.classes))
         manifest = replace(manifest, shards=tuple(self._shards), class_counts=class_counts)
         manifest.save(self._directory)

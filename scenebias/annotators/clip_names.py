@@ -1,7 +1,13 @@
 """Under which names the annotations of a clip are looked up."""
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from shards.errors import UserError
+from shards.sources.listing import ClipEntry
 
 _KINETICS_CLIP = re.compile(r"(?P<video>.{11})_\d{6}_\d{6}")
 
@@ -16,3 +22,16 @@ def lookup_names(name: str) -> Iterator[str]:
     class_name, _, clip = name.rpartition("/")
     if match := _KINETICS_CLIP.fullmatch(clip):
         yield f"{class_name}/{match['video']}"
+
+
+def refuse_ambiguous_names(option: str, entries: Iterable[ClipEntry], holds: Callable[[ClipEntry], bool]) -> None:
+    """Raise a UserError where annotations that are called like a video (``holds``) could be those of several clips."""
+    sharing: defaultdict[str, list[ClipEntry]] = defaultdict(list)
+    for entry in entries:
+        for name in islice(lookup_names(entry.name), 1, None):
+            sharing[name].append(entry)
+    for name, clips in sharing.items():
+        if len(clips) > 1 and holds(replace(clips[0], name=name)):
+            raise UserError(
+                f"{option}: {name} may be of {clips[0].name} or of {clips[1].name}; call it by the name of one of them"
+            )

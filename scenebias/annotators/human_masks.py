@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from scenebias.annotators.box_masks import BOX_SCORE, BoxMasks
-from scenebias.annotators.clip_names import lookup_names
+from scenebias.annotators.clip_names import lookup_names, refuse_ambiguous_names
 from scenebias.annotators.mask_folder import MaskFolder
 from scenebias.annotators.npy_header import read_npy_header
 from shards.annotations import MaskSource
@@ -86,8 +86,7 @@ class PngMasks(MaskFolder):
     Pictures are of 1-bit, grey or palette colours; a pixel whose value, or palette index, is not 0 is a person.
     """
 
-    def files(self, entry: ClipEntry) -> Sequence[Path]:
-        """The pictures of ``entry`` in order; empty where there are none."""
+    def find(self, entry: ClipEntry) -> Sequence[Path]:
         for name in lookup_names(entry.name):
             folder = self.folder / name
             if folder.is_dir():
@@ -140,7 +139,8 @@ def open_mask_source(
         BoxMasks(folder, mask_fps, box_score),
     )
     for source in sources:
-        if any(source.files(entry) for entry in entries):
+        if any(map(source.has_masks, entries)):
+            refuse_ambiguous_names(f"--masks {folder}", entries, source.has_masks)
             return source
     wanted = f", such as {entries[0].name}" if entries else ""
     raise UserError(

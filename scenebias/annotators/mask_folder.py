@@ -32,7 +32,18 @@ class MaskFolder(ABC):
         return {"format": type(self).__name__, "mask_fps": self.mask_fps}
 
     def files(self, entry: ClipEntry) -> Sequence[Path]:
-        """The files that hold the masks of ``entry``; empty where there are none."""
+        """The files that hold the masks of ``entry``; empty where there are none, a UserError where none may look."""
+        try:
+            return self.find(entry)
+        except OSError as error:
+            raise UserError(f"--masks {error.filename}: cannot be read ({error.strerror}); allow it") from error
+
+    def has_masks(self, entry: ClipEntry) -> bool:
+        """Whether there are masks of ``entry``."""
+        return bool(self.files(entry))
+
+    def find(self, entry: ClipEntry) -> Sequence[Path]:
+        """Look for the files that hold the masks of ``entry``."""
         for name in lookup_names(entry.name):
             for suffix in self.suffixes:
                 path = self.folder / f"{name}{suffix}"
@@ -56,7 +67,7 @@ class MaskFolder(ABC):
         if shape != (mask_of_frame[-1] + 1, height, width):
             found = "x".join(map(str, shape))
             raise UserError(
-                f"{name_of(paths)}: masks of shape {found} for {entry.path} with {frame_count} frames of "
+                f"{name_of(paths).relative_to(self.folder)}: masks of shape {found} for {frame_count} frames of "
                 f"{height}x{width}; make the masks from this very video, remove them to pack the clip without masks, "
                 "or, where the video repeats frames to reach a higher rate, give the rate of the masks as --mask-fps"
             )

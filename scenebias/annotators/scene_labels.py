@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenebias.annotators.clip_names import refuse_ambiguous_names
 from scenebias.annotators.scene_categories import read_scene_categories
 from scenebias.annotators.scene_dictionaries import SceneDictionaries
 from scenebias.annotators.scene_file import SceneFile
@@ -35,4 +36,5 @@ def open_scene_source(path: Path, entries: Sequence[ClipEntry], categories_path:
             f"--scenes {path}: no scene label for any of the {len(entries)} clips{wanted}; "
             "label the scenes of these very videos, or give 'none'"
         )
+    refuse_ambiguous_names(f"--scenes {path}", entries, lambda entry: entry in source)
     return source

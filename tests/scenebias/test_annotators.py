@@ -68,7 +68,7 @@ def test_every_format_gives_the_same_masks(tmp_path, kind, suffix):
 @pytest.mark.parametrize(("kind", "suffix"), KINDS)
 def test_masks_that_do_not_fit_the_video_are_refused(tmp_path, kind, suffix, size):
     write_masks(tmp_path / f"wave/a{suffix}", kind)
-    with pytest.raises(UserError, match=rf"wave/a{re.escape(suffix)}: masks of shape .* for wave/a.mp4"):
+    with pytest.raises(UserError, match=rf"wave/a{re.escape(suffix)}: masks of shape .* for \d+ frames of"):
         open_mask_source(tmp_path, (ENTRY,)).load(ENTRY, *size, FPS)
 
 

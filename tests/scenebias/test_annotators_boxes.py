@@ -85,7 +85,7 @@ def test_a_clip_without_boxes_has_masks_without_people(tmp_path):
 
 def test_boxes_of_other_frames_are_refused_or_matched_by_time(tmp_path):
     write_boxes(tmp_path, frame_count=5, frames=[3])
-    with pytest.raises(UserError, match=r"a.json: masks of shape 5x12x20 for wave/a.mp4 with 6 frames of 12x20"):
+    with pytest.raises(UserError, match=r"a.json: masks of shape 5x12x20 for 6 frames of 12x20"):
         BoxMasks(tmp_path).load(ENTRY, 6, 12, 20, 30.0)
     mask_NHW = open_mask_source(tmp_path, (ENTRY,), mask_fps=25.0).load(ENTRY, 6, 12, 20, 30.0)
     assert mask_NHW.any(axis=(1, 2)).tolist() == [False, False, False, True, True, False]

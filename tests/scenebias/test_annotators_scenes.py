@@ -363,3 +363,13 @@ def test_every_reader_tells_its_format(tmp_path):
     write_labels(tmp_path / "l.json", {"clap/z": 1})
     sources = [open_scene_source(tmp_path / name, (OTHER,)) for name in ("s.npz", "d.npy", "l.json")]
     assert len({json.dumps(source.settings()) for source in sources}) == 3
+
+
+def test_a_label_called_like_the_video_of_two_clips_is_refused(tmp_path):
+    clips = ["x/abcdefghijk", "x/abcdefghijk_000001_000011"]
+    np.savez(tmp_path / "s.npz", clips=clips, probs=np.full((2, SCENE_COUNT), 1 / SCENE_COUNT))
+    names = ["x/abcdefghijk_000001_000011", "x/abcdefghijk_000050_000060"]
+    entries = [ClipEntry(name, Path("v.mp4"), "x") for name in names]
+    assert entries[1] in open_scene_source(tmp_path / "s.npz", entries[1:])
+    with pytest.raises(UserError, match=r"--scenes .*: x/abcdefghijk may be of .*_000011 or of .*_000060; call it"):
+        open_scene_source(tmp_path / "s.npz", entries)

@@ -53,7 +53,7 @@ def test_merging_takes_no_more_memory_for_more_shards(tiny_dataset, tmp_path):
                 source = (tiny_dataset / "shard-000000").with_suffix(suffix)
                 (directory / f"shard-{number:06d}").with_suffix(suffix).hardlink_to(source)
         tracemalloc.start()
-        merge_indexes(directory)
+        merge_indexes(directory, find_shards(directory))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert np.load(directory / "scenes.npy", mmap_mode="r").shape == (5 * count, SCENE_COUNT)

@@ -63,6 +63,27 @@ def mask_files(folder: Path, listing: Listing) -> Annotators:
     return Annotators(mask_source=open_mask_source(folder, listing.clips))
 
 
+class StopHereError(Exception):
+    pass
+
+
+class Progress:
+    """Notes how many clips were done, and stops the pack after so many groups of it."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.calls: list[int] = []
+        self._stop_after = stop_after
+
+    def begin(self, done: int, total: int) -> None:
+        assert done <= total
+        self.calls.append(done)
+
+    def update(self, done: int) -> None:
+        self.calls.append(done)
+        if len(self.calls) - 1 == self._stop_after:
+            raise StopHereError
+
+
 def content(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -138,7 +159,7 @@ def test_a_second_run_returns_at_once_and_other_content_is_kept(tmp_path, videos
     assert pack(listing, out, CONFIG) is not None
     before = content(out)
     assert pack(listing, out, PackConfig(height=32, samples_per_shard=3, workers=2)) is None
-    with pytest.raises(UserError, match=r"holds another data set; .*--overwrite"):
+    with pytest.raises(UserError, match=r"holds another data set, .*--overwrite"):
         pack(listing, out, PackConfig(height=48, workers=1))
     assert content(out) == before
     assert pack(listing, out, PackConfig(height=48, workers=1), overwrite=True) is not None
@@ -168,7 +189,7 @@ def test_foreign_files_are_never_removed(tmp_path, videos):
 def test_a_clip_whose_masks_misfit_is_set_aside_and_named(tmp_path, videos, masks, shape):
     np.savez(masks / "jump" / "clip1.npz", masks=np.ones(shape, bool))
     listing = FolderSource(root=videos).listing()
-    sentence = r"clip1\.npz: masks of shape .* with 5 frames of 48x64"
+    sentence = r"clip1\.npz: masks of shape .* for 5 frames of 48x64"
     report = pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
     assert report.broken.keys() == {"jump/bad", "jump/clip1"}
     assert re.search(sentence, report.broken["jump/clip1"])
@@ -180,10 +201,10 @@ def test_a_clip_whose_masks_misfit_is_set_aside_and_named(tmp_path, videos, mask
 def test_a_mistake_that_breaks_every_clip_stops_the_pack_at_once(tmp_path, videos):
     entry = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
     clips = tuple(replace(entry, name=f"jump/bad{number}") for number in range(40))
-    calls = []
+    seen = Progress()
     with pytest.raises(UserError, match=r"none of the first 16 clips could be packed: jump/bad\d+ \("):
-        pack(Listing("d", "1", "all", ("jump",), clips), tmp_path / "deep" / "out", CONFIG_16, progress=calls.append)
-    assert calls == [0]
+        pack(Listing("d", "1", "all", ("jump",), clips), tmp_path / "deep" / "out", CONFIG_16, progress=seen)
+    assert seen.calls == [0]
     assert_nothing_left(tmp_path)
 
 
@@ -240,15 +261,12 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
 
 
 def test_places_that_cannot_be_replaced_are_refused_before_packing(tmp_path, videos, monkeypatch):
-    def not_reached(clips: int) -> None:
-        raise AssertionError("a clip was decoded")
-
     listing = FolderSource(root=videos).listing()
     monkeypatch.chdir(tmp_path)
     Path("out").symlink_to("nowhere")
     for out, sentence in ((Path("out"), "a link to nothing; make nowhere"), (Path(), "the current folder")):
         with pytest.raises(UserError, match=sentence):
-            pack(listing, out, CONFIG, progress=not_reached)
+            pack(listing, out, CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -274,7 +292,17 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
 def pack_as_processes(world_size: int, *arguments, **options) -> list:
     """Pack in ``world_size`` threads, which stand for processes; returns what each of them gave."""
     barrier = threading.Barrier(world_size)
-    shares = [Share(rank=rank, world_size=world_size, wait_for_all=barrier.wait) for rank in range(world_size)]
+    values: list[int] = []
+
+    def from_main(value: int) -> int:
+        values.append(value)
+        barrier.wait()
+        return any(values)
+
+    shares = [
+        Share(rank=rank, world_size=world_size, wait_for_all=barrier.wait, from_main=from_main)
+        for rank in range(world_size)
+    ]
     with ThreadPoolExecutor(world_size) as threads:
         return list(threads.map(lambda share: pack(*arguments, share=share, **options), shares))
 
@@ -288,6 +316,62 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, videos, ma
     assert content(tmp_path / "several") == content(tmp_path / "one")
     assert reports == [report, *[None] * (world_size - 1)]
     assert pack_as_processes(world_size, listing, tmp_path / "several", CONFIG, **options) == [None] * world_size
+
+
+@pytest.mark.parametrize("samples_per_shard", [1, 3])
+def test_a_process_may_have_broken_clips_only(tmp_path, videos, samples_per_shard):
+    listing = FolderSource(root=videos).listing()
+    config = replace(CONFIG, samples_per_shard=samples_per_shard)
+    pack_as_processes(7, listing, tmp_path / "several", config)
+    pack(listing, tmp_path / "one", config)
+    assert content(tmp_path / "several") == content(tmp_path / "one")
+    assert len(ShardDataset.open(tmp_path / "one")) == 6
+
+
+def test_a_data_set_that_lacks_a_shard_or_is_damaged_is_not_called_complete(tmp_path, videos):
+    listing, out = FolderSource(root=videos).listing(), tmp_path / "out"
+    for damage in ("shard-000001.tar", "samples.npy", "manifest.json"):
+        pack(listing, out, CONFIG, overwrite=True)
+        whole = content(out)
+        assert pack(listing, out, CONFIG) is None
+        (out / damage).write_bytes(b"{")
+        with pytest.raises(UserError, match="or a damaged one"):
+            pack(listing, out, CONFIG)
+        assert pack(listing, out, CONFIG, overwrite=True) is not None
+        assert content(out) == whole
+
+
+def test_strict_refuses_a_data_set_that_was_packed_without(tmp_path, videos):
+    listing = FolderSource(root=videos).listing()
+    pack(listing, tmp_path / "out", CONFIG)
+    with pytest.raises(UserError, match="--strict: broken: jump/bad"):
+        pack(listing, tmp_path / "out", CONFIG, strict=True)
+
+
+def test_masks_that_are_exchanged_are_noticed(tmp_path, videos, masks):
+    listing = FolderSource(root=videos).listing()
+    pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
+    one, other = masks / "jump" / "clip1.npz", masks / "jump" / "clip3.npz"
+    one.rename(masks / "aside")
+    other.rename(one)
+    (masks / "aside").rename(other)
+    with pytest.raises(UserError, match="annotations have changed since"):
+        pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
+
+
+def test_input_that_changes_while_packing_is_noticed_and_taken_up(tmp_path, videos, masks):
+    listing = FolderSource(root=videos).listing()
+
+    class Change(Progress):
+        def update(self, done: int) -> None:
+            np.savez(masks / "jump" / "clip1.npz", masks=np.zeros((5, 48, 64), bool))
+
+    annotators = mask_files(masks, listing)
+    with pytest.raises(UserError, match="have changed meanwhile; give the same command again"):
+        pack(listing, tmp_path / "out", CONFIG, annotators=annotators, progress=Change())
+    pack(listing, tmp_path / "out", CONFIG, annotators=annotators)
+    pack(listing, tmp_path / "fresh", CONFIG, annotators=annotators)
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
 def test_a_process_that_does_not_see_the_folder_says_so(tmp_path, videos):
@@ -324,26 +408,17 @@ def many_clips(videos) -> Listing:
     return Listing("d", "1", "all", ("jump", "run"), (*clips, bad))
 
 
-class StopHereError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_a_pack_that_is_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, many_clips, world_size):
     config = PackConfig(height=16, samples_per_shard=50, workers=1)
     annotators = Annotators(mask_network=BatchMean(), scene_network=BatchMean())
     pack(many_clips, tmp_path / "undisturbed", config, annotators=annotators)
     seen = []
-
-    def stop_after_a_group(clips: int) -> None:
-        if seen and clips > seen[-1]:
-            seen.append(clips)
-            raise StopHereError
-        seen.append(clips)
-
     for _ in range(5):
+        progress = Progress(stop_after=1)
         with pytest.raises(StopHereError):
-            pack(many_clips, tmp_path / "stopped", config, annotators=annotators, progress=stop_after_a_group)
+            pack(many_clips, tmp_path / "stopped", config, annotators=annotators, progress=progress)
+        seen += progress.calls
     assert seen == [0, 16, 16, 32, 32, 48, 48, 50, 50, 66]
     pack_as_processes(world_size, many_clips, tmp_path / "stopped", config, annotators=annotators)
     assert content(tmp_path / "stopped") == content(tmp_path / "undisturbed")
@@ -360,13 +435,8 @@ def test_a_shard_whose_input_has_changed_is_made_again_and_no_other(tmp_path, vi
     clips = tuple(replace(e, path=root / e.path.relative_to(videos)) for e in many_clips.clips)
     listing = replace(many_clips, clips=clips)
     config = PackConfig(height=16, samples_per_shard=10, workers=1)
-
-    def stop(clips: int) -> None:
-        if clips == 60:
-            raise StopHereError
-
     with pytest.raises(StopHereError):
-        pack(listing, tmp_path / "out", config, progress=stop)
+        pack(listing, tmp_path / "out", config, progress=Progress(stop_after=6))
     done = {path.name: path.stat().st_ino for path in (tmp_path / ".out.packing" / "dataset").glob("*.tar")}
     assert len(done) == 5  # the sixth is whole, but not finished
     (root / "jump" / "bad.mp4").write_bytes((root / "jump" / "clip1.mp4").read_bytes())
@@ -408,12 +478,17 @@ def test_a_full_disk_stops_the_pack_in_one_sentence_and_loses_nothing(tmp_path, 
     done = list((small_disk / ".out.packing" / "journals").glob("*.journal"))
     assert done
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
-    first = []
-    pack(many_clips, small_disk / "out", config, progress=first.append)
-    assert first[0] >= 16
+    progress = Progress()
+    pack(many_clips, small_disk / "out", config, progress=progress)
+    assert progress.calls[0] >= 16
     pack(many_clips, tmp_path / "undisturbed", config)
     assert content(small_disk / "out") == content(tmp_path / "undisturbed")
     assert {path.name for path in small_disk.iterdir()} == {"out"}
+
+
+def test_a_mounted_disk_is_refused_before_packing(videos, small_disk):
+    with pytest.raises(UserError, match="a disk is mounted there, and cannot be replaced; choose a folder in it"):
+        pack(FolderSource(root=videos).listing(), small_disk, CONFIG)
 
 
 def test_a_read_only_place_is_refused_in_one_sentence(videos, small_disk):

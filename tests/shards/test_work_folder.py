@@ -15,7 +15,7 @@ def fill(out: Path, request: str = "request", *, overwrite: bool = False, conten
         work.shard_files(0).journal.write_text("done")
         work.shard_files(0).final.write_text(content)
         (work.dataset / MANIFEST_NAME).write_text("{}")
-        work.move_into_place()
+        work.move_into_place(overwrite=overwrite)
 
 
 def leave_unfinished(out: Path, request: str) -> None:
@@ -94,7 +94,7 @@ def test_a_kill_amid_the_renames_loses_neither_data_set(tmp_path, moved):
         with work.prepared("request", overwrite=True):
             assert (out / "shard-000000.tar").read_text() == "old"
             assert work.shard_files(0).journal.read_text() == "half"
-            work.move_into_place()
+            work.move_into_place(overwrite=True)
     assert names(tmp_path) == {"out"}
     assert (out / "shard-000000.tar").read_text() == "new"
 
@@ -115,3 +115,32 @@ def test_the_work_lies_beside_the_target_of_a_link(tmp_path):
     fill(tmp_path / "out")
     assert (tmp_path / "out").is_symlink()
     assert MANIFEST_NAME in names(tmp_path / "disk" / "target")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_comes_to_the_place_meanwhile_is_not_removed(tmp_path, overwrite):
+    out = tmp_path / "out"
+    work = WorkFolder(out)
+    with work.prepared("request", overwrite=overwrite):
+        work.shard_files(0).journal.write_text("done")
+        out.mkdir()
+        (out / "thesis.tex").write_text("precious")
+        with pytest.raises(UserError, match="holds other files"):
+            work.move_into_place(overwrite=overwrite)
+    assert (out / "thesis.tex").read_text() == "precious"
+    assert work.holds("request")
+
+
+def take_lock(out: Path, number: int) -> None:
+    with WorkFolder(out).shard_locks() as locks:
+        locks.take(number)
+
+
+def test_a_shard_is_made_by_one_process_at_a_time(tmp_path):
+    out = tmp_path / "out"
+    with WorkFolder(out).prepared("request", overwrite=False), WorkFolder(out).shard_locks() as locks:
+        locks.take(3)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(take_lock, (out, 4))
+            with pytest.raises(UserError, match=r"another process makes shard-000003\.tar"):
+                pool.apply(take_lock, (out, 3))

@@ -24,7 +24,7 @@ import numpy as np
 from shards.shard_journal import read_lines
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CLIP_COUNT = 150
+CLIP_COUNT = 480
 LONGEST_RUN_S = 120
 
 
@@ -40,27 +40,33 @@ def main() -> int:
         write_videos(folder / "videos")
         start(folder, "undisturbed", 1).wait(LONGEST_RUN_S)
         expected = content(folder / "undisturbed")
-        started_s = time.monotonic()
-        start(folder, "timed", options.processes).wait(LONGEST_RUN_S)
-        undisturbed_s = time.monotonic() - started_s
-        print(f"undisturbed: {undisturbed_s:.1f} s, {len(expected)} files", flush=True)
+        process = start(folder, "timed", options.processes)
+        wait_for_begin(process, folder, "timed")
+        begun_s = time.monotonic()
+        process.wait(LONGEST_RUN_S)
+        packing_s = time.monotonic() - begun_s
+        print(f"undisturbed: {packing_s:.1f} s of packing, {len(expected)} files", flush=True)
         kills = problems = round_number = 0
         while kills < options.kills:
             name = f"killed{round_number}"
             round_number += 1
-            kills += kill_until_done(folder, name, options.processes, undisturbed_s, generator)
+            kills += kill_until_done(folder, name, options.processes, packing_s, generator)
             problems += report_differences(folder, name, expected)
         print(f"{kills} kills in {round_number} rounds, {problems} problems")
         return 1 if problems else 0
 
 
-def kill_until_done(folder: Path, name: str, processes: int, undisturbed_s: float, generator: random.Random) -> int:
-    """Kill the command again and again until it is done before it is killed; returns how often it was killed."""
+def kill_until_done(folder: Path, name: str, processes: int, packing_s: float, generator: random.Random) -> int:
+    """Kill the command again and again until it is done before it is killed; returns how often it was killed.
+
+    The moments lie between the begin of packing and a little after its end, were it not disturbed.
+    """
     kills = 0
     complete: dict[str, tuple[int, int]] = {}
     while True:
         process = start(folder, name, processes)
-        if kill_after(process, generator.uniform(0.3, 1.1 + 0.2 * kills) * undisturbed_s, folder):
+        wait_for_begin(process, folder, name)
+        if kill_after(process, generator.uniform(0, 1.1) * packing_s, folder):
             kills += 1
             work = folder / f".{name}.packing"
             now = identities([folder / name, work / "dataset"])
@@ -68,11 +74,20 @@ def kill_until_done(folder: Path, name: str, processes: int, undisturbed_s: floa
                 raise SystemExit(f"complete shards were written again: {', '.join(redone)}")
             finished = {path.name.removesuffix(".journal") for path in work.glob("journals/*.journal") if is_done(path)}
             complete = {shard: identity for shard, identity in now.items() if shard in finished}
-            print(f"{name}: killed, {len(complete)} shards complete", flush=True)
+            clips = sum(line.get("clips", 0) for path in work.glob("journals/*.journal") for line in read_lines(path))
+            print(f"{name}: killed, {clips} clips done, {len(complete)} shards complete", flush=True)
         elif process.returncode:
             raise SystemExit(f"{name}: exit status {process.returncode}")
         else:
             return kills
+
+
+def wait_for_begin(process: subprocess.Popen, folder: Path, name: str) -> None:
+    """Return when the process has begun to pack, or has ended."""
+    lock = folder / f".{name}.packing" / "lock"
+    before_ns = lock.stat().st_mtime_ns if lock.exists() else 0
+    while process.poll() is None and (not lock.exists() or lock.stat().st_mtime_ns == before_ns):
+        time.sleep(0.01)  # it is opened anew by every start
 
 
 def kill_after(process: subprocess.Popen, seconds: float, folder: Path) -> bool:
@@ -122,7 +137,7 @@ def start(folder: Path, name: str, processes: int) -> subprocess.Popen:
     command = [
         *(sys.executable, *(torchrun if processes > 1 else []), str(PROJECT_ROOT / "tools" / "make_shards.py")),
         *("folder", "--root", str(folder / "videos"), "--out", str(folder / name)),
-        *("--height", "32", "--samples-per-shard", "40", "--workers", "2"),
+        *("--height", "160", "--samples-per-shard", "40", "--workers", "2"),
     ]
     return subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
 
