@@ -1,26 +1,30 @@
 """The command tools/make_shards.py: who is in the data set, who annotates it, and what became of every clip."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from scenebias.annotators import BOX_SCORE, open_mask_source, open_scene_source
-from scenebias.annotators.person_networks import MASK_NETWORKS, MaskNetworkConfig, open_mask_network
-from scenebias.annotators.places365 import SCENE_NETWORKS, SceneNetworkConfig, open_scene_network
-from scenebias.distributed import distributed_session
+from scenebias.annotators.network_options import (
+    MASK_NETWORKS,
+    SCENE_NETWORKS,
+    MaskNetworkConfig,
+    MaskNetworkName,
+    SceneNetworkConfig,
+    SceneNetworkName,
+)
 from scenebias.progress import ProgressDisplay
 from shards.clip_preparation import PackConfig
-from shards.errors import UserError
-from shards.pack_report import PackReport
+from shards.pack_report import PackReport, some
 from shards.pack_request import Annotators
-from shards.packer import some
 from shards.packing import REPORT_NAME, Share, pack
 from shards.sources import (
     CsvSource,
@@ -87,6 +91,20 @@ class MakeShards:
             raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
         if not 0 <= self.box_score <= 1:
             raise ValueError(f"box_score must be 0 to 1, got {self.box_score}")
+        if self.mask_network.mask_weights and not self.mask_network_name:
+            raise ValueError(f"mask_weights goes with a network, but masks is {self.masks!r}")
+        if self.scene_network.scene_weights and not self.scene_network_name:
+            raise ValueError(f"scene_weights goes with a network, but scenes is {self.scenes!r}")
+
+    @property
+    def mask_network_name(self) -> MaskNetworkName | None:
+        """The network that ``masks`` names, if it is one."""
+        return next((name for name in MASK_NETWORKS if name == self.masks), None)
+
+    @property
+    def scene_network_name(self) -> SceneNetworkName | None:
+        """The network that ``scenes`` names, if it is one."""
+        return next((name for name in SCENE_NETWORKS if name == self.scenes), None)
 
 
 OPTIONS = Annotated[MakeShards, tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes]
@@ -97,18 +115,12 @@ def main(config: MakeShards) -> None:
 
     Under torchrun the processes share the work, on one machine or on several that share --out.
     """
-    with distributed_session(long_waits=True) as place:
+    with _session(config) as (share, device):
+        is_main = share.rank == 0
         listing = config.source.listing()
-        share = Share(
-            rank=place.rank,
-            world_size=place.world_size,
-            local_world_size=place.local_world_size,
-            wait_for_all=place.wait_for_all,
-            from_main=place.from_main,
-        )
-        annotators = open_annotators(config, listing.clips, place.device)
+        annotators = open_annotators(config, listing.clips, device)
         started_s = time.monotonic()
-        with ProgressDisplay("packing", len(listing.clips), "clips", visible=place.is_main) as progress:
+        with ProgressDisplay("packing", len(listing.clips), "clips", visible=is_main) as progress:
             report = pack(
                 listing,
                 config.out,
@@ -119,7 +131,7 @@ def main(config: MakeShards) -> None:
                 overwrite=config.overwrite,
                 progress=progress,
             )
-    if not place.is_main:
+    if not is_main:
         return
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if report is None:
@@ -132,30 +144,42 @@ def main(config: MakeShards) -> None:
     )
 
 
-def open_annotators(config: MakeShards, entries: Sequence[ClipEntry], device: torch.device) -> Annotators:
-    """Find out who gives masks and scene labels, and get them ready."""
-    masks, scenes = config.masks, config.scenes
+@contextmanager
+def _session(config: MakeShards) -> Iterator[tuple[Share, str]]:
+    """The share of this process, and the device of its networks."""
+    if "RANK" not in os.environ and not config.mask_network_name and not config.scene_network_name:
+        yield Share(), "cpu"
+        return
+    from scenebias.distributed import distributed_session  # PyTorch, which nothing else here needs
+
+    with distributed_session(long_waits=True) as place:
+        share = Share(
+            rank=place.rank,
+            world_size=place.world_size,
+            local_world_size=place.local_world_size,
+            wait_for_all=place.wait_for_all,
+            from_main=place.from_main,
+        )
+        yield share, str(place.device)
+
+
+def open_annotators(config: MakeShards, entries: Sequence[ClipEntry], device: str) -> Annotators:
+    """Find out who gives masks and scene labels, and get them ready; networks go to ``device``."""
     if not entries:
         return Annotators()
-    named_mask_network = next((name for name in MASK_NETWORKS if name == masks), None)
-    named_scene_network = next((name for name in SCENE_NETWORKS if name == scenes), None)
-    if config.mask_network.mask_weights and not named_mask_network:
-        raise UserError(
-            f"--mask-weights goes with a network, but --masks is {masks!r}; leave it out, or name a network"
-        )
-    if config.scene_network.scene_weights and not named_scene_network:
-        raise UserError(
-            f"--scene-weights goes with a network, but --scenes is {scenes!r}; leave it out, or name a network"
-        )
     mask_source = mask_network = scene_source = scene_network = None
-    if named_mask_network:
-        mask_network = open_mask_network(named_mask_network, config.mask_network, device)
-    elif masks != NONE:
-        mask_source = open_mask_source(Path(masks), entries, config.mask_fps, config.box_score)
-    if named_scene_network:
-        scene_network = open_scene_network(named_scene_network, config.scene_network, device)
-    elif scenes != NONE:
-        scene_source = open_scene_source(Path(scenes), entries, config.scene_categories)
+    if config.mask_network_name:
+        from scenebias.annotators.person_networks import open_mask_network
+
+        mask_network = open_mask_network(config.mask_network_name, config.mask_network, device)
+    elif config.masks != NONE:
+        mask_source = open_mask_source(Path(config.masks), entries, config.mask_fps, config.box_score)
+    if config.scene_network_name:
+        from scenebias.annotators.places365 import open_scene_network
+
+        scene_network = open_scene_network(config.scene_network_name, config.scene_network, device)
+    elif config.scenes != NONE:
+        scene_source = open_scene_source(Path(config.scenes), entries, config.scene_categories)
     return Annotators(
         mask_source=mask_source, mask_network=mask_network, scene_source=scene_source, scene_network=scene_network
     )

@@ -1,7 +1,7 @@
 """What became of every clip that a data set should hold."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,3 +68,14 @@ class PackReport:
             "unlisted": list(self.listing.unlisted),
         }
         write_json(path, value)
+
+
+def some_broken(broken: Mapping[str, str]) -> str:
+    """The first few broken clips, with their reasons, and how many there are."""
+    return some([f"{name} ({reason})" for name, reason in broken.items()])
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of ``names``, and how many there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -18,6 +18,7 @@ import numpy as np
 from shards.clip_preparation import PreparedClip, prepare_clip
 from shards.errors import UserError
 from shards.network_annotation import add_masks, add_scenes
+from shards.pack_report import some_broken
 from shards.pack_request import PackRequest
 from shards.randomness import Permutation
 from shards.sample import Sample
@@ -198,17 +199,6 @@ class Packer:
                     f"none of the first {len(self._broken_at_first)} clips could be packed: "
                     f"{some_broken(self._broken_at_first)}"
                 )
-
-
-def some_broken(broken: dict[str, str]) -> str:
-    """The first few broken clips, with their reasons, and how many there are."""
-    return some([f"{name} ({reason})" for name, reason in broken.items()])
-
-
-def some(names: Sequence[str], limit: int = 3) -> str:
-    """The first few of ``names``, and how many there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _whole_clips(

@@ -17,9 +17,9 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import merge_indexes
 from shards.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
-from shards.pack_report import PackReport
+from shards.pack_report import PackReport, some, some_broken
 from shards.pack_request import Annotators, PackRequest, versions
-from shards.packer import Packer, PackProgress, PlannedShard, shard_count, some, some_broken
+from shards.packer import Packer, PackProgress, PlannedShard, shard_count
 from shards.shard_journal import ShardJournal
 from shards.sources.listing import Listing
 from shards.video_segments import choose_crf

@@ -64,7 +64,7 @@ class _Pool(Generic[Result]):
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
-    # Forked from a clean server: imports are paid once, and no thread or lock of ours is copied.
+    # Forked from a clean server: no thread or lock of ours is copied.
     return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_follow_parent)
 
 

@@ -8,9 +8,7 @@ Shape suffixes: N frames, C colours, K classes, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from numpy import bool_
@@ -20,58 +18,19 @@ from torch.nn.functional import interpolate
 from torchvision.models import get_model, get_model_weights
 
 from scenebias.annotators.frame_network import Frame, FrameNetwork
+from scenebias.annotators.network_options import MaskNetworkConfig, MaskNetworkName
 from scenebias.annotators.network_weights import PublishedWeights
 from shards.annotations import MaskNetwork
 
-MaskNetworkName = Literal[
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
-    "lraspp_mobilenet_v3_large",
-    "deeplabv3_mobilenet_v3_large",
-    "deeplabv3_resnet50",
-    "deeplabv3_resnet101",
-]
-MASK_NETWORKS: tuple[MaskNetworkName, ...] = get_args(MaskNetworkName)
 
-
-@dataclass(frozen=True, kw_only=True)
-class MaskNetworkConfig:
-    """How a network makes human masks."""
-
-    mask_weights: Path | None = None
-    """Weights of the mask network: the file that torchvision publishes, or the same as .safetensors. By default
-    torchvision downloads it."""
-    mask_score: float = 0.5
-    """Mask R-CNN: people are the detections with a score above this."""
-    mask_threshold: float = 0.5
-    """Mask R-CNN: a person covers the pixels where the mask is above this."""
-    mask_every: int = 1
-    """Look for people in every k-th frame; the frames between keep the mask before them."""
-    mask_batch: int = 8
-    """Frames that the mask network gets at once on a GPU. On a CPU each core works on one frame."""
-    mask_input_side: int | None = None
-    """Shorter side in pixels to which frames are scaled for the mask network: smaller is faster and coarser. By default
-    what the network was made for: 800 for Mask R-CNN, 520 for the others."""
-
-    def __post_init__(self) -> None:
-        for name in ("mask_score", "mask_threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        for name in ("mask_every", "mask_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.mask_input_side is not None and self.mask_input_side < 32:
-            raise ValueError(f"mask_input_side must be at least 32, got {self.mask_input_side}")
-
-
-def open_mask_network(name: MaskNetworkName, config: MaskNetworkConfig, device: torch.device) -> MaskNetwork:
-    """Build one of `MASK_NETWORKS` on ``device``, with its weights.
+def open_mask_network(name: MaskNetworkName, config: MaskNetworkConfig, device: torch.device | str) -> MaskNetwork:
+    """Build one of `MaskNetworkName` on ``device``, with its weights.
 
     Raises:
         UserError: there are no weights, or they do not fit.
     """
     kind = InstanceSegmentation if name.startswith("maskrcnn") else SemanticSegmentation
-    return kind(name, config, device)
+    return kind(name, config, torch.device(device))
 
 
 class PersonNetwork(FrameNetwork, ABC):

@@ -4,9 +4,6 @@ Shape suffixes: N frames, C colours, H height, W width, S scene categories.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,12 +14,10 @@ from torchvision.models import get_model
 from torchvision.transforms.functional import normalize
 
 from scenebias.annotators.frame_network import Frame, FrameNetwork
+from scenebias.annotators.network_options import SceneNetworkConfig, SceneNetworkName
 from scenebias.annotators.network_weights import PublishedWeights
 from shards.annotations import SceneNetwork
 from shards.sample import SCENE_COUNT
-
-SceneNetworkName = Literal["resnet18_places365", "resnet50_places365"]
-SCENE_NETWORKS: tuple[SceneNetworkName, ...] = get_args(SceneNetworkName)
 
 _URL = "http://places2.csail.mit.edu/models_places365"
 
@@ -31,31 +26,13 @@ _RESIZED_SIDE, _CROP_SIDE = 256, 224
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SceneNetworkConfig:
-    """How a network makes scene labels."""
-
-    scene_weights: Path | None = None
-    """Weights of the scene network: the published resnet18_places365.pth.tar or resnet50_places365.pth.tar, its bare
-    state dict, or the same as .safetensors. By default it is downloaded, without a check: no hash is published."""
-    scene_every: int = 16
-    """Label every k-th frame; the label of a clip is their mean."""
-    scene_batch: int = 64
-    """Frames that the scene network gets at once on a GPU. On a CPU each core works on one frame."""
-
-    def __post_init__(self) -> None:
-        for name in ("scene_every", "scene_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-def open_scene_network(name: SceneNetworkName, config: SceneNetworkConfig, device: torch.device) -> SceneNetwork:
-    """Build one of `SCENE_NETWORKS` on ``device``, with its weights.
+def open_scene_network(name: SceneNetworkName, config: SceneNetworkConfig, device: torch.device | str) -> SceneNetwork:
+    """Build one of `SceneNetworkName` on ``device``, with its weights.
 
     Raises:
         UserError: there are no weights, or they do not fit.
     """
-    return PlacesNetwork(name, config, device)
+    return PlacesNetwork(name, config, torch.device(device))
 
 
 class PlacesNetwork(FrameNetwork):

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.models import _api, get_model, get_model_weights
 
-from scenebias.annotators.person_networks import MASK_NETWORKS, MaskNetworkConfig, open_mask_network
+from scenebias.annotators.network_options import MASK_NETWORKS, MaskNetworkConfig
+from scenebias.annotators.person_networks import open_mask_network
 from shards.errors import UserError
 
 CPU = torch.device("cpu")

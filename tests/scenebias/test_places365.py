@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torchvision import models
 from torchvision import transforms as trn
 
-from scenebias.annotators.places365 import SceneNetworkConfig, open_scene_network
+from scenebias.annotators.network_options import SceneNetworkConfig
+from scenebias.annotators.places365 import open_scene_network
 from shards.errors import UserError
 from shards.sample import SCENE_COUNT
 
