@@ -36,7 +36,7 @@ from shards.sources import (
     MiniKinetics200Source,
     Ucf101Source,
 )
-from shards.sources.listing import ClipEntry
+from shards.sources.listing import ClipEntry, utf8_name
 
 NONE = "none"
 BROKEN_SHOWN = 20
@@ -201,7 +201,13 @@ def print_report(console: Console, report: PackReport) -> None:
     table.add_section()
     table.add_row("all", *(str(n) for n in (*total, len(listing.missing), len(report.broken))))
     console.print(table)
-    _print_some(console, [f"broken: {name}: {reason}" for name, reason in report.broken.items()])
+    _print_some(
+        console,
+        [
+            f"broken: {entry.name}: {report.broken[entry.name]} ({utf8_name(str(entry.path))})"
+            for entry in report.broken_clips
+        ],
+    )
     _print_some(console, [f"not in any list: {path}" for path in listing.unlisted])
     for names, what in ((report.without_masks, "masks"), (report.without_scenes, "scene label")):
         if names:

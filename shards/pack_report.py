@@ -1,5 +1,6 @@
 """What became of every clip that a data set should hold."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic import write_json
-from shards.sources.listing import UNKNOWN_CLASS, Listing
+from shards.sources.listing import UNKNOWN_CLASS, ClipEntry, Listing, utf8_name
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class PackReport:
     """Packed clips for which the scene source, where one was given, has no label."""
 
     @property
+    def broken_clips(self) -> list[ClipEntry]:
+        """The clips that were set aside."""
+        return [entry for entry in self.listing.clips if entry.name in self.broken]
+
+    @property
     def packed_count(self) -> int:
         return len(self.listing.clips) - len(self.broken)
 
@@ -53,7 +59,8 @@ class PackReport:
         }
 
     def save(self, path: Path) -> None:
-        """Write the report as JSON."""
+        """Write the report as JSON; files are named from the folder that all clips have in common."""
+        root = os.path.commonpath([entry.path.parent for entry in self.listing.clips])
         value: dict[str, Any] = {
             "dataset": self.listing.dataset,
             "split": self.listing.split,
@@ -62,7 +69,10 @@ class PackReport:
             "classes": {name: asdict(counts) for name, counts in self.counts().items()},
             "empty_classes": self.empty_classes,
             "missing": {entry.name: entry.reason for entry in self.listing.missing},
-            "broken": dict(self.broken),
+            "broken": {
+                entry.name: {"file": utf8_name(str(entry.path.relative_to(root))), "reason": self.broken[entry.name]}
+                for entry in self.broken_clips
+            },
             "without_masks": sorted(self.without_masks),
             "without_scenes": sorted(self.without_scenes),
             "unlisted": list(self.listing.unlisted),

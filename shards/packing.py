@@ -198,8 +198,7 @@ def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardR
         ),
         broken=tuple(
             AbsentClip(name=entry.name, class_name=entry.class_name, reason=report.broken[entry.name])
-            for entry in listing.clips
-            if entry.name in report.broken
+            for entry in report.broken_clips
         ),
         shards=tuple(records),
     )

@@ -155,7 +155,10 @@ def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     assert not (folder / "out").exists()
     result = make_shards("folder", *options(folder))
     assert result.returncode == 0
-    assert "broken: run/c: empty file" in result.stdout
+    path = folder / "videos" / "run" / "c.mp4"
+    assert f"broken: run/c: empty file ({path})" in result.stdout
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert report["broken"] == {"run/c": {"file": "run/c.mp4", "reason": "empty file"}}
 
 
 @pytest.mark.parametrize("source", ["jhmdb", "mini_kinetics", "diving48"])
