@@ -23,6 +23,7 @@ from scenebias.annotators.network_options import (
 )
 from scenebias.progress import ProgressDisplay
 from shards.clip_preparation import PackConfig
+from shards.errors import UserError
 from shards.pack_report import PackReport, some
 from shards.pack_request import Annotators
 from shards.packing import REPORT_NAME, Share, pack
@@ -80,8 +81,8 @@ class MakeShards:
     scene_network: SceneNetworkConfig = field(default_factory=SceneNetworkConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     strict: bool = False
-    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, instead of
-    reporting it."""
+    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or a class has no
+    clip, instead of reporting it. Videos that no list names are only told."""
     overwrite: bool = False
     """Replace the data set that is in --out, or drop an unfinished one. Folders that hold anything else are never
     touched."""
@@ -117,6 +118,10 @@ def main(config: MakeShards) -> None:
     """
     with _session(config) as (share, device):
         is_main = share.rank == 0
+        if isinstance(config.source, FolderSource) and config.out.resolve().is_relative_to(
+            config.source.root.resolve()
+        ):
+            raise UserError(f"--out {config.out}: lies in --root, and would become a class of it; choose another place")
         listing = config.source.listing()
         annotators = open_annotators(config, listing.clips, device)
         started_s = time.monotonic()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Self, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from shards.codecs import Codec, part_format
 from shards.errors import UserError
-from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME
+from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
 from shards.manifest import Manifest
 from shards.masks import packed_width
 from shards.parts import CodedFrames, DamagedPartError, StoredPart
@@ -167,9 +168,18 @@ class ShardDataset:
 
     def verify(self) -> Iterator[str]:
         """Read every byte of every shard and every sample and yield a sentence for each problem found."""
+        damaged = False
         for record in self.manifest.shards:
             if not record.matches(self.directory):
                 yield f"{self.directory / record.name}: its SHA-256 is not the manifest's"
+                damaged = True
+        if not damaged:
+            problems = list(
+                index_problems(self.directory, [self.directory / record.name for record in self.manifest.shards])
+            )
+            yield from problems
+            if problems:
+                return  # the samples cannot be found by damaged indexes
         for i in range(len(self)):
             try:
                 yield from (f"{self._describe(i)}: {problem}" for problem in self._problems(i))
@@ -268,6 +278,6 @@ def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
         mapped = np.lib.format.open_memmap(path, mode="r")
         if mapped.dtype != dtype or mapped.shape != shape:
             raise ValueError("it is no index of these shards")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, TokenError) as error:
         raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
     return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

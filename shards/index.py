@@ -6,12 +6,15 @@ tar files are the truth; `rebuild_index` makes every index from them. `strips` a
 film strips or video segments.
 """
 
+import filecmp
+import io
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,15 +103,21 @@ class ShardIndex:
 
     def save(self, shard: Path) -> None:
         """Write `x.idx` and `x.index.npz` beside `x.tar`."""
-        with atomic_write(shard.with_suffix(".idx")) as file:
-            file.write("\n".join([f"v1.2 {len(self.dali_lines)}", *self.dali_lines, ""]).encode())
-        with atomic_write(shard.with_suffix(".index.npz")) as file:
-            np.savez(
-                file,
-                samples=np.array(self.samples, dtype=SAMPLE_DTYPE),
-                strips=np.array(self.strips, dtype=STRIP_DTYPE),
-                scenes=np.array(self.scenes, dtype="<f2"),
-            )
+        for suffix, content in self.files().items():
+            with atomic_write(shard.with_suffix(suffix)) as file:
+                file.write(content)
+
+    def files(self) -> dict[str, bytes]:
+        """The content of both files by suffix."""
+        arrays = io.BytesIO()
+        np.savez(
+            arrays,
+            samples=np.array(self.samples, dtype=SAMPLE_DTYPE),
+            strips=np.array(self.strips, dtype=STRIP_DTYPE),
+            scenes=np.array(self.scenes, dtype="<f2"),
+        )
+        lines = "\n".join([f"v1.2 {len(self.dali_lines)}", *self.dali_lines, ""])
+        return {".idx": lines.encode(), ".index.npz": arrays.getvalue()}
 
 
 def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
@@ -147,16 +156,39 @@ def rebuild_index(directory: Path) -> None:
     if (directory / MANIFEST_NAME).exists():
         _check_against_manifest(directory, shards)
     for shard in shards:
-        index = ShardIndex()
-        try:
-            for key, members in read_shard(shard):
-                index.add(key, members)
-            if not index.samples:
-                raise ValueError("it holds no sample")
-        except (tarfile.TarError, ValueError) as error:
-            raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
-        index.save(shard)
+        _index_of(shard).save(shard)
     merge_indexes(directory, shards)
+
+
+def index_problems(directory: Path, shards: Sequence[Path]) -> Iterator[str]:
+    """Make every index anew in memory, or in a temporary folder, and yield a sentence for each that differs."""
+    remedy = "is not the index of these shards; run tools/inspect_shards.py --rebuild-index"
+    sound = True
+    for shard in shards:
+        for suffix, content in _index_of(shard).files().items():
+            path = shard.with_suffix(suffix)
+            if not path.is_file() or path.read_bytes() != content:
+                sound = False
+                yield f"{path} {remedy}"
+    if not sound:
+        return  # the others are made from these
+    with TemporaryDirectory() as temporary:
+        merge_indexes(Path(temporary), shards)
+        for path in sorted(Path(temporary).iterdir()):
+            if not (directory / path.name).is_file() or not filecmp.cmp(path, directory / path.name, shallow=False):
+                yield f"{directory / path.name} {remedy}"
+
+
+def _index_of(shard: Path) -> ShardIndex:
+    index = ShardIndex()
+    try:
+        for key, members in read_shard(shard):
+            index.add(key, members)
+        if not index.samples:
+            raise ValueError("it holds no sample")
+    except (tarfile.TarError, ValueError) as error:
+        raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
+    return index
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:

@@ -21,7 +21,7 @@ def add_masks(clips: Iterable[PreparedClip], network: MaskNetwork, mask_scale: f
     """Give every clip the network's masks; frames that it did not see keep the mask before them."""
     for clip, mask_MHW in _run(clips, network.every, network.masks):
         frame_count = clip.sample.info.frame_count
-        mask_NHW = np.repeat(mask_MHW, network.every, axis=0)[:frame_count]
+        mask_NHW = mask_MHW[np.arange(frame_count) // network.every]
         yield replace(clip, sample=with_masks(clip.sample, mask_NHW, mask_scale))
 
 

@@ -133,6 +133,9 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
         raise UserError(f"--strict: without masks: {some(bare)}; add the masks, or give --masks none")
     if scenes and (bare := [entry.name for entry in listing.clips if entry not in scenes]):
         raise UserError(f"--strict: without a scene label: {some(bare)}; add the labels, or give --scenes none")
+    wanted = {entry.class_name for entry in listing.clips} | {entry.class_name for entry in listing.missing}
+    if not listing.may_lack_classes and (bare := [name for name in listing.classes if name not in wanted]):
+        raise UserError(f"--strict: classes without any clip: {some(bare)}; add videos, or leave the classes out")
 
 
 def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:

@@ -45,9 +45,18 @@ class ShardFiles:
     """The shard in the making."""
     journal: Path
 
+    @property
+    def indexes(self) -> tuple[Path, Path]:
+        """The indexes beside the complete shard."""
+        return self.final.with_suffix(".idx"), self.final.with_suffix(".index.npz")
+
+    def are_complete(self, size: int) -> bool:
+        """Whether the shard has this many bytes, and its indexes are there."""
+        return _size(self.final) == size and all(map(_size, self.indexes))
+
     def remove(self) -> None:
         """Remove them all, indexes included."""
-        for path in (self.journal, self.growing, self.final, *map(self.final.with_suffix, (".idx", ".index.npz"))):
+        for path in (self.journal, self.growing, self.final, *self.indexes):
             path.unlink(missing_ok=True)
 
 
@@ -76,7 +85,7 @@ class ShardJournal:
             return journal
         if "finished" in lines[-1]:
             record = lines[-1]["finished"]
-            if record is None or (files.final.is_file() and files.final.stat().st_size == record["bytes"]):
+            if record is None or files.are_complete(record["bytes"]):
                 return cls.finished_one(files)
             lines.pop()
         if files.final.is_file() and not files.growing.is_file():  # killed just before the last line
@@ -139,6 +148,11 @@ class ShardJournal:
             os.fsync(file.fileno())
 
 
+def _size(path: Path) -> int:
+    """The size of a file; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
@@ -154,6 +168,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     whole = path.read_bytes().rpartition(b"\n")[0]
     try:
-        return [json.loads(line) for line in whole.split(b"\n")]
+        lines = [json.loads(line) for line in whole.split(b"\n")]
     except ValueError:  # zeros, where the machine itself went down
         return []
+    return lines if all(isinstance(line, dict) for line in lines) else []

@@ -50,7 +50,10 @@ class WorkFolder:
 
     def holds(self, request: str) -> bool:
         """Whether the folder holds the unfinished data set of ``request``."""
-        return self._is_unfinished() and json.loads(self._request_file.read_bytes()) == request
+        try:
+            return self._is_unfinished() and json.loads(self._request_file.read_bytes()) == request
+        except ValueError:  # damaged
+            return False
 
     @contextmanager
     def shard_locks(self) -> Iterator["ShardLocks"]:

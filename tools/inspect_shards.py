@@ -12,6 +12,7 @@ from scenebias.commands import run_command, write_output
 from scenebias.inspection import Summary, render_page, scene_name, summarize
 from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
+from shards.errors import UserError
 from shards.index import rebuild_index
 from shards.manifest import Manifest
 
@@ -46,7 +47,10 @@ def main(config: InspectShards) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     scene_names = read_scene_categories(config.scene_names, "--scene-names") if config.scene_names else None
     if config.rebuild_index:
-        rebuild_index(config.directory)
+        try:
+            rebuild_index(config.directory)
+        except OSError as error:
+            raise UserError(f"{config.directory}: cannot be written ({error.strerror}); mend that") from error
     dataset = ShardDataset.open(config.directory)
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary

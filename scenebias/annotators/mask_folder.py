@@ -3,6 +3,7 @@
 A mask array is bool (N, H, W): one mask a frame of the clip, at the size of the decoded video, True on people.
 """
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class MaskFolder(ABC):
         try:
             return self.find(entry)
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return ()
             raise UserError(f"--masks {error.filename}: cannot be read ({error.strerror}); allow it") from error
 
     def has_masks(self, entry: ClipEntry) -> bool:

@@ -26,6 +26,9 @@ class _Row(NamedTuple):
     split: str = ""
 
 
+MOST_DIGITS = 12  # of a frame number
+
+
 @dataclass(frozen=True, kw_only=True)
 class CsvSource:
     """Videos listed in a CSV file with a header: path,label[,start,end,split].
@@ -109,6 +112,6 @@ def _frame_number(row: _Row, column: Literal["start", "end"]) -> int | None:
     text: str = getattr(row, column)
     if not text:
         return None
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise UserError(f"{row.where}: {column} must be a frame number from 0, found {text!r}")
     return int(text)

@@ -35,7 +35,7 @@ class Diving48Source:
         classes = self._read_vocabulary()
         listed = (clip for subset in ("train", "test") for clip in self._read_list(subset, classes))
         located = locate_clips(self.root, listed, self.subset)
-        return Listing("diving48", "1", self.subset, classes, *located)
+        return Listing("diving48", "1", self.subset, classes, *located, may_lack_classes=True)
 
     def _read_vocabulary(self) -> tuple[str, ...]:
         path = self.labels / "Diving48_vocab.json"

@@ -57,6 +57,8 @@ class Listing:
     missing: tuple[MissingClip, ...] = ()
     unlisted: tuple[str, ...] = ()
     """Videos, or whole folders of them, that lie among the others though no list names them."""
+    may_lack_classes: bool = False
+    """Whether the data set's own lists have no clip of some class."""
 
     def __post_init__(self) -> None:
         name, count = max(Counter(self.classes).items(), key=lambda item: item[1], default=("", 0))

@@ -326,7 +326,7 @@ def test_scene_labels_in_the_index_are_compared_with_the_shards(copy):
     scenes[4] = scenes[5]
     np.save(copy / "scenes.npy", scenes)
     (problem,) = ShardDataset.open(copy).verify()
-    assert "sample 4: its scene label is not that of scenes.npy" in problem
+    assert f"{copy / 'scenes.npy'} is not the index of these shards" in problem
 
 
 def test_information_that_cannot_be_read_is_named(copy):

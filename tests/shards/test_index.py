@@ -148,3 +148,15 @@ def test_a_member_that_is_no_component_is_refused_and_nothing_is_written_outside
     with pytest.raises(UserError, match=rf"shard-000000\.tar cannot be read \(its member '.*{entry.name[-8:]}' is no"):
         rebuild_index(copy)
     assert {path.name for path in tmp_path.iterdir()} == {"d"}
+
+
+@pytest.mark.parametrize("name", ["samples.npy", "strips.npy", "shard-000001.idx", "shard-000001.index.npz"])
+def test_verify_notices_any_index_that_is_not_of_its_shards(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[-20] ^= 1
+    (copy / name).write_bytes(data)
+    problems = list(ShardDataset.open(copy).verify())
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{copy / name} is not the index of these shards; run ")
+    rebuild_index(copy)
+    assert list(ShardDataset.open(copy).verify()) == []

@@ -49,7 +49,7 @@ def videos(tmp_path_factory, write_video) -> Path:
 def masks(videos, tmp_path) -> Path:
     """Masks of all clips but one: the left half, and nobody in the first frame."""
     folder = tmp_path / "masks"
-    for entry in FolderSource(root=videos).listing().clips:
+    for entry in listing_of(videos).clips:
         number = int(entry.path.stem.removeprefix("clip").replace("bad", "0"))
         mask_NHW = np.zeros((4 + number, 48, 64), bool)
         mask_NHW[1:, :, :32] = True
@@ -57,6 +57,11 @@ def masks(videos, tmp_path) -> Path:
             (folder / entry.class_name).mkdir(parents=True, exist_ok=True)
             np.savez(folder / f"{entry.name}.npz", masks=mask_NHW)
     return folder
+
+
+def listing_of(videos: Path) -> Listing:
+    """Its class without any clip is no mistake."""
+    return replace(FolderSource(root=videos).listing(), may_lack_classes=True)
 
 
 def mask_files(folder: Path, listing: Listing) -> Annotators:
@@ -93,7 +98,7 @@ def assert_nothing_left(tmp_path: Path) -> None:
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     folders = {}
     for workers in (1, 2):
         out = tmp_path / f"out{workers}"
@@ -106,7 +111,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, videos, mask
 
 
 def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     report = pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
     assert report is not None
     assert list(report.broken) == ["jump/bad"]
@@ -142,7 +147,7 @@ def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
 
 
 def test_the_seed_decides_the_order(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     names = []
     for seed in (0, 1):
         pack(listing, tmp_path / f"{seed}", PackConfig(height=32, workers=1, seed=seed))
@@ -154,7 +159,7 @@ def test_the_seed_decides_the_order(tmp_path, videos):
 
 
 def test_a_second_run_returns_at_once_and_other_content_is_kept(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     out = tmp_path / "out"
     assert pack(listing, out, CONFIG) is not None
     before = content(out)
@@ -168,7 +173,7 @@ def test_a_second_run_returns_at_once_and_other_content_is_kept(tmp_path, videos
 
 
 def test_a_failed_overwrite_keeps_the_old_data_set(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     pack(listing, tmp_path / "out", CONFIG)
     before = content(tmp_path / "out")
     with pytest.raises(UserError, match="--strict"):
@@ -181,14 +186,14 @@ def test_foreign_files_are_never_removed(tmp_path, videos):
     out.mkdir()
     (out / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="holds other files"):
-        pack(FolderSource(root=videos).listing(), out, CONFIG, overwrite=True)
+        pack(listing_of(videos), out, CONFIG, overwrite=True)
     assert content(out).keys() == {"thesis.tex"}
 
 
 @pytest.mark.parametrize("shape", [(9, 48, 64), (3, 48, 64), (5, 64, 48), (5, 32, 42)])
 def test_a_clip_whose_masks_misfit_is_set_aside_and_named(tmp_path, videos, masks, shape):
     np.savez(masks / "jump" / "clip1.npz", masks=np.ones(shape, bool))
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     sentence = r"clip1\.npz: masks of shape .* for 5 frames of 48x64"
     report = pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
     assert report.broken.keys() == {"jump/bad", "jump/clip1"}
@@ -209,7 +214,7 @@ def test_a_mistake_that_breaks_every_clip_stops_the_pack_at_once(tmp_path, video
 
 
 def test_strict_makes_missing_and_broken_clips_errors(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     with pytest.raises(UserError, match="--strict: broken: jump/bad"):
         pack(listing, tmp_path / "broken", CONFIG, strict=True)
     assert not (tmp_path / "broken").exists()
@@ -224,7 +229,7 @@ def test_strict_makes_missing_and_broken_clips_errors(tmp_path, videos):
 
 
 def test_strict_refuses_clips_without_masks(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     with pytest.raises(UserError, match=r"--strict: without masks: jump/clip5; .*--masks none"):
         pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing), strict=True)
     assert_nothing_left(tmp_path)
@@ -236,7 +241,7 @@ def write_scenes(path: Path, names: list[str]) -> SceneFile:
 
 
 def test_clips_without_a_scene_label_are_packed_and_reported(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     names = [entry.name for entry in listing.clips if entry.name not in ("jump/bad", "run/clip2")]
     annotators = Annotators(scene_source=write_scenes(tmp_path / "some.npz", names))
     report = pack(listing, tmp_path / "out", CONFIG, annotators=annotators)
@@ -250,7 +255,7 @@ def test_clips_without_a_scene_label_are_packed_and_reported(tmp_path, videos):
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to("disk")
     for height in (32, 48):
@@ -261,7 +266,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path, videos):
 
 
 def test_places_that_cannot_be_replaced_are_refused_before_packing(tmp_path, videos, monkeypatch):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     monkeypatch.chdir(tmp_path)
     Path("out").symlink_to("nowhere")
     for out, sentence in ((Path("out"), "a link to nothing; make nowhere"), (Path(), "the current folder")):
@@ -309,7 +314,7 @@ def pack_as_processes(world_size: int, *arguments, **options) -> list:
 
 @pytest.mark.parametrize("world_size", [2, 5])
 def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, videos, masks, world_size):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     options = {"annotators": mask_files(masks, listing)}
     (report,) = pack_as_processes(1, listing, tmp_path / "one", CONFIG, **options)
     reports = pack_as_processes(world_size, listing, tmp_path / "several", CONFIG, **options)
@@ -320,7 +325,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, videos, ma
 
 @pytest.mark.parametrize("samples_per_shard", [1, 3])
 def test_a_process_may_have_broken_clips_only(tmp_path, videos, samples_per_shard):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     config = replace(CONFIG, samples_per_shard=samples_per_shard)
     pack_as_processes(7, listing, tmp_path / "several", config)
     pack(listing, tmp_path / "one", config)
@@ -329,7 +334,7 @@ def test_a_process_may_have_broken_clips_only(tmp_path, videos, samples_per_shar
 
 
 def test_a_data_set_that_lacks_a_shard_or_is_damaged_is_not_called_complete(tmp_path, videos):
-    listing, out = FolderSource(root=videos).listing(), tmp_path / "out"
+    listing, out = listing_of(videos), tmp_path / "out"
     for damage in ("shard-000001.tar", "samples.npy", "manifest.json"):
         pack(listing, out, CONFIG, overwrite=True)
         whole = content(out)
@@ -341,15 +346,46 @@ def test_a_data_set_that_lacks_a_shard_or_is_damaged_is_not_called_complete(tmp_
         assert content(out) == whole
 
 
+def test_strict_refuses_an_empty_class_unless_the_lists_have_none_of_it(tmp_path, videos):
+    clips = tuple(entry for entry in listing_of(videos).clips if entry.name != "jump/bad")
+    listing = replace(listing_of(videos), clips=clips)
+    with pytest.raises(UserError, match="--strict: classes without any clip: none; "):
+        pack(replace(listing, may_lack_classes=False), tmp_path / "out", CONFIG, strict=True)
+    assert pack(listing, tmp_path / "out", CONFIG, strict=True) is not None
+
+
+def test_a_damaged_work_folder_is_refused_or_dropped(tmp_path, many_clips):
+    config = PackConfig(height=16, samples_per_shard=30, workers=1)
+    pack(many_clips, tmp_path / "fresh", config)
+    work = tmp_path / ".out.packing"
+    for name, data in (
+        ("request.json", b""),
+        ("request.json", b"\xff\xfe"),
+        ("journals/shard-000000.tar.journal", b"null\n"),
+        ("dataset/shard-000000.idx", b""),
+        ("dataset/shard-000000.index.npz", b""),
+    ):
+        with pytest.raises(StopHereError):
+            pack(many_clips, tmp_path / "out", config, progress=Progress(stop_after=4), overwrite=True)
+        assert (work / name).is_file()
+        (work / name).write_bytes(data)
+        if name == "request.json":
+            with pytest.raises(UserError, match=r"holds an unfinished pack .*--overwrite"):
+                pack(many_clips, tmp_path / "out", config)
+        pack(many_clips, tmp_path / "out", config, overwrite=True)
+        assert content(tmp_path / "out") == content(tmp_path / "fresh")
+        shutil.rmtree(tmp_path / "out")
+
+
 def test_strict_refuses_a_data_set_that_was_packed_without(tmp_path, videos):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     pack(listing, tmp_path / "out", CONFIG)
     with pytest.raises(UserError, match="--strict: broken: jump/bad"):
         pack(listing, tmp_path / "out", CONFIG, strict=True)
 
 
 def test_masks_that_are_exchanged_are_noticed(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
     one, other = masks / "jump" / "clip1.npz", masks / "jump" / "clip3.npz"
     one.rename(masks / "aside")
@@ -360,7 +396,7 @@ def test_masks_that_are_exchanged_are_noticed(tmp_path, videos, masks):
 
 
 def test_input_that_changes_while_packing_is_noticed_and_taken_up(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
 
     class Change(Progress):
         def update(self, done: int) -> None:
@@ -377,7 +413,7 @@ def test_input_that_changes_while_packing_is_noticed_and_taken_up(tmp_path, vide
 def test_a_process_that_does_not_see_the_folder_says_so(tmp_path, videos):
     share = Share(rank=1, world_size=2)
     with pytest.raises(UserError, match=r"process 1 does not see .*\.out\.packing; give a shared folder"):
-        pack(FolderSource(root=videos).listing(), tmp_path / "out", CONFIG, share=share)
+        pack(listing_of(videos), tmp_path / "out", CONFIG, share=share)
 
 
 class BatchMean:
@@ -402,7 +438,7 @@ class BatchMean:
 @pytest.fixture(scope="module")
 def many_clips(videos) -> Listing:
     """70 ranges of frames of six videos, and a broken one: five groups in one shard of 50 and one of 21."""
-    whole = [entry for entry in FolderSource(root=videos).listing().clips if entry.name != "jump/bad"]
+    whole = [entry for entry in listing_of(videos).clips if entry.name != "jump/bad"]
     clips = [replace(whole[k % 6], name=f"{whole[k % 6].name}_{k}", start_frame=k % 4) for k in range(70)]
     bad = ClipEntry("jump/bad", videos / "jump" / "bad.mp4", "jump")
     return Listing("d", "1", "all", ("jump", "run"), (*clips, bad))
@@ -449,7 +485,7 @@ def test_a_shard_whose_input_has_changed_is_made_again_and_no_other(tmp_path, vi
 
 
 def test_masks_made_anew_are_noticed_even_where_their_size_is_the_same(tmp_path, videos, masks):
-    listing = FolderSource(root=videos).listing()
+    listing = listing_of(videos)
     assert pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing)) is not None
     assert pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing)) is None
     np.savez(masks / "jump" / "clip1.npz", masks=np.zeros((5, 48, 64), bool))
@@ -488,13 +524,13 @@ def test_a_full_disk_stops_the_pack_in_one_sentence_and_loses_nothing(tmp_path, 
 
 def test_a_mounted_disk_is_refused_before_packing(videos, small_disk):
     with pytest.raises(UserError, match="a disk is mounted there, and cannot be replaced; choose a folder in it"):
-        pack(FolderSource(root=videos).listing(), small_disk, CONFIG)
+        pack(listing_of(videos), small_disk, CONFIG)
 
 
 def test_a_read_only_place_is_refused_in_one_sentence(videos, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(UserError, match=r"--out .*cannot be written \(Read-only file system\)"):
-        pack(FolderSource(root=videos).listing(), small_disk / "out", CONFIG)
+        pack(listing_of(videos), small_disk / "out", CONFIG)
 
 
 @pytest.mark.parametrize(
