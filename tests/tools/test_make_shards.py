@@ -151,6 +151,8 @@ def test_a_mask_that_misfits_is_named(folder):
 
 def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     (folder / "videos" / "run" / "c.mp4").write_bytes(b"")
+    assert_refused(make_shards("folder", *options(folder), "--strict"), "--strict: classes without any clip: nobody")
+    (folder / "videos" / "nobody").rmdir()
     assert_refused(make_shards("folder", *options(folder), "--strict"), "--strict: broken: run/c")
     assert not (folder / "out").exists()
     result = make_shards("folder", *options(folder))
@@ -260,6 +262,12 @@ def test_pickled_objects_in_masks_are_never_loaded(folder):
     assert result.returncode == 0
     assert re.search(r"broken: run/c: .*c\.npy", result.stdout)
     assert not (folder / "boom").exists()
+
+
+def test_a_data_set_inside_the_folder_of_videos_is_refused(folder):
+    out = folder / "videos" / "packed"
+    assert_refused(make_shards("folder", *options(folder, out=out)), f"--out {out}: lies in --root")
+    assert not out.exists()
 
 
 def test_weights_without_a_network_are_refused(folder):
