@@ -226,5 +226,5 @@ def print_report(console: Console, report: PackReport) -> None:
 def _print_some(console: Console, lines: Sequence[str]) -> None:
     for line in lines[:BROKEN_SHOWN]:
         console.print(line, style="yellow")
-    if more := len(lines) - BROKEN_SHOWN if len(lines) > BROKEN_SHOWN else 0:
-        console.print(f"... and {more} more like this; {REPORT_NAME} has them all", style="yellow")
+    if len(lines) > BROKEN_SHOWN:
+        console.print(f"... and {len(lines) - BROKEN_SHOWN} more like this; {REPORT_NAME} has them all", style="yellow")

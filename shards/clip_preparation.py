@@ -3,15 +3,14 @@
 Array suffixes: N frames, H height, W width, C colours.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.annotations import MaskSource
+from shards.checksums import sha256_of
 from shards.codecs import ClipEncoder, Codec, clip_encoder
 from shards.errors import UserError
 from shards.filmstrip import MAX_STRIP_ROWS
@@ -120,7 +119,7 @@ def _prepare(
     if entry.path.name != utf8_name(entry.path.name):
         raise BrokenClipError("its name is not UTF-8: rename it")
     with open_video(entry.path) as video:
-        source_sha256 = _checksum(entry.path)
+        source_sha256 = sha256_of(entry.path)
         parts, frame_count, network_frames = _encode(video, entry, config, demand)
         info = video.info
     mask_NHW = None
@@ -157,11 +156,6 @@ def with_masks(sample: Sample, mask_NHW: NDArray[np.bool_], mask_scale: float) -
         info=replace(info, mask_width=width, mask_height=height, person_share=person_share),
         masks=pack_masks(resize_masks(mask_NHW, (height, width))),
     )
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _encode(

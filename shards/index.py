@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,19 @@ class ShardIndex:
     samples: list[tuple] = field(default_factory=list)
     strips: list[tuple] = field(default_factory=list)
     scenes: list[NDArray[np.float16]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, shard: Path) -> Self:
+        """Make the index of a shard from the shard itself.
+
+        Raises:
+            ValueError: a component is missing or cannot be read.
+            tarfile.TarError: as of `read_shard`.
+        """
+        index = cls()
+        for key, members in read_shard(shard):
+            index.add(key, members)
+        return index
 
     def add(self, key: str, members: Sequence[Member]) -> None:
         """Add one sample, whose components lie in the shard in this order.
@@ -180,10 +194,8 @@ def index_problems(directory: Path, shards: Sequence[Path]) -> Iterator[str]:
 
 
 def _index_of(shard: Path) -> ShardIndex:
-    index = ShardIndex()
     try:
-        for key, members in read_shard(shard):
-            index.add(key, members)
+        index = ShardIndex.read(shard)
         if not index.samples:
             raise ValueError("it holds no sample")
     except (tarfile.TarError, ValueError) as error:

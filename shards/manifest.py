@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from shards.atomic import write_json
+from shards.checksums import sha256_of
 from shards.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
@@ -26,8 +27,7 @@ class ShardRecord:
 
     def matches(self, directory: Path) -> bool:
         """Whether the file in ``directory`` still has the bytes that were written; reads all of it."""
-        with (directory / self.name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        return sha256_of(directory / self.name) == self.sha256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,27 +12,22 @@ from shards.manifest import MANIFEST_NAME
 
 
 @contextmanager
-def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Give an empty folder beside ``out`` to fill; on success it becomes ``out``, on failure nothing is left of it.
 
-    Where ``out`` is a link to a folder, that folder is the one replaced, and the link stays.
-    With ``overwrite`` a data set in ``out`` is replaced, and lost only once the new one is complete. Other content is
-    never removed.
+    Where ``out`` is a link to a folder, that folder is the one filled, and the link stays.
 
     Raises:
-        UserError: ``out`` is not empty and must not be replaced, or cannot be written.
+        UserError: ``out`` is not empty, or cannot be written.
     """
-    refuse_other_content(out, overwrite)
+    refuse_other_content(out, overwrite=False)
     final = out.resolve()
     created = [parent for parent in final.parents if not parent.exists()]
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    replaced = partial.with_suffix(".replaced")
     try:
         try:
             partial.mkdir(parents=True)
             yield partial
-            if final.exists():
-                final.rename(replaced)
             partial.rename(final)
             sync_folder(final.parent)
         except OSError as error:
@@ -41,13 +36,10 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
             ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if replaced.exists():
-            replaced.rename(final)
         for parent in created:
             if parent.exists():
                 parent.rmdir()
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def refuse_other_content(out: Path, overwrite: bool) -> None:

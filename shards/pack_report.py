@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic import write_json
+from shards.errors import UserError
 from shards.sources.listing import UNKNOWN_CLASS, ClipEntry, Listing, utf8_name
 
 
@@ -51,7 +52,7 @@ class PackReport:
         """The counts of every class, in the order of the labels; last, those of missing clips of `UNKNOWN_CLASS`."""
         found = Counter(entry.class_name for entry in self.listing.clips)
         missing = Counter(entry.class_name for entry in self.listing.missing)
-        broken = Counter(entry.class_name for entry in self.listing.clips if entry.name in self.broken)
+        broken = Counter(entry.class_name for entry in self.broken_clips)
         names = (*self.listing.classes, *([UNKNOWN_CLASS] if missing[UNKNOWN_CLASS] else []))
         return {
             name: ClassCounts(found[name] + missing[name], found[name] - broken[name], missing[name], broken[name])
@@ -78,6 +79,11 @@ class PackReport:
             "unlisted": list(self.listing.unlisted),
         }
         write_json(path, value)
+
+
+def strict_error(broken: Mapping[str, str]) -> UserError:
+    """What ``--strict`` says of broken clips."""
+    return UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
 
 
 def some_broken(broken: Mapping[str, str]) -> str:

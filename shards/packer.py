@@ -18,7 +18,7 @@ import numpy as np
 from shards.clip_preparation import PreparedClip, prepare_clip
 from shards.errors import UserError
 from shards.network_annotation import add_masks, add_scenes
-from shards.pack_report import some_broken
+from shards.pack_report import some_broken, strict_error
 from shards.pack_request import PackRequest
 from shards.randomness import Permutation
 from shards.sample import Sample
@@ -191,7 +191,7 @@ class Packer:
 
     def _refuse(self, broken: dict[str, str]) -> None:
         if broken and self._strict:
-            raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+            raise strict_error(broken)
         if not self._any_packed:
             self._broken_at_first |= broken
             if len(self._broken_at_first) >= min(GROUP_CLIPS, len(self._request.listing.clips)):

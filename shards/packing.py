@@ -17,7 +17,7 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import merge_indexes
 from shards.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
-from shards.pack_report import PackReport, some, some_broken
+from shards.pack_report import PackReport, some, some_broken, strict_error
 from shards.pack_request import Annotators, PackRequest, versions
 from shards.packer import Packer, PackProgress, PlannedShard, shard_count
 from shards.shard_journal import ShardJournal
@@ -150,7 +150,7 @@ def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:
         return False  # damaged: the caller may replace it
     if is_done and strict and manifest.broken:
         broken = {clip.name: clip.reason for clip in manifest.broken}
-        raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+        raise strict_error(broken)
     return is_done
 
 
@@ -166,7 +166,7 @@ def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], st
         without_scenes=tuple(name for commit in commits for name in commit.without_scenes),
     )
     if strict and broken:
-        raise UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+        raise strict_error(broken)
     if not report.packed_count:
         raise UserError(f"none of the {len(broken)} clips could be packed: {some_broken(broken)}")
     records = [journal.record for journal in journals if journal.record]

@@ -1,21 +1,19 @@
 """One shard in the making: a tar file that grows sample by sample, and may be continued after any whole sample."""
 
-import hashlib
 import io
 import os
 import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from shards.atomic import sync_folder
-from shards.index import Member, ShardIndex, read_shard
+from shards.checksums import crc32_of_range, sha256_of
+from shards.index import Member, ShardIndex
 from shards.manifest import ShardRecord
 
 KEY_DIGITS = 9
-BLOCK_BYTES = 1 << 20
 
 
 def shard_name(number: int) -> str:
@@ -35,12 +33,9 @@ class ShardFile:
 
     def __init__(self, path: Path, kept_bytes: int = 0) -> None:
         self.path = path
-        self._index = ShardIndex()
         self._file = path.open("r+b" if kept_bytes else "w+b")
         self._file.truncate(kept_bytes)
-        if kept_bytes:
-            for key, members in read_shard(path):
-                self._index.add(key, members)
+        self._index = ShardIndex.read(path) if kept_bytes else ShardIndex()
         self._file.seek(kept_bytes)
         self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         self._synced_bytes = kept_bytes
@@ -90,21 +85,9 @@ class ShardFile:
         sync_folder(final.parent)
         # The tar file comes first: without its indexes it is whole, and they can be rebuilt from it.
         self._index.save(final)
-        with final.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return ShardRecord(name=final.name, bytes=final.stat().st_size, samples=self.samples, sha256=digest)
+        return ShardRecord(name=final.name, bytes=final.stat().st_size, samples=self.samples, sha256=sha256_of(final))
 
     def discard(self) -> None:
         """Close the file and remove it."""
         self._file.close()
         self.path.unlink(missing_ok=True)
-
-
-def crc32_of_range(path: Path, start: int, end: int) -> int:
-    """CRC-32 of bytes ``start <= n < end`` of a file, or of those of them that it has."""
-    checksum = 0
-    with path.open("rb") as file:
-        file.seek(start)
-        for position in range(start, end, BLOCK_BYTES):
-            checksum = zlib.crc32(file.read(min(BLOCK_BYTES, end - position)), checksum)
-    return checksum

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from shards.atomic import atomic_write
+from shards.checksums import crc32_of_range
 from shards.errors import UserError
 from shards.manifest import ShardRecord
-from shards.shard_file import crc32_of_range
 
 
 @dataclass(frozen=True, kw_only=True)

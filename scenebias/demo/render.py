@@ -28,7 +28,7 @@ from scenebias.demo.world import SPLITS, ClipPlan, WorldConfig, plan_clip, rende
 from scenebias.progress import ProgressDisplay
 from shards.atomic import write_json
 from shards.errors import UserError
-from shards.output_folder import replace_folder
+from shards.output_folder import new_folder
 
 _CLIPS_PER_TASK = 16
 
@@ -132,7 +132,7 @@ def render_world(config: RenderConfig) -> None:
     every_plan = [plan for clips in plans.values() for plan in clips]
     begun_s = time.monotonic()
     with (
-        replace_folder(config.out, overwrite=False) as folder,
+        new_folder(config.out) as folder,
         ProgressDisplay("rendering", len(every_plan), "clips") as progress,
     ):
         for split, clips in plans.items():

@@ -1,0 +1,23 @@
+"""Checksums of files, which are never read as a whole."""
+
+import hashlib
+import zlib
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crc32_of_range(path: Path, start: int, end: int) -> int:
+    """CRC-32 of bytes ``start <= n < end`` of a file, or of those of them that it has."""
+    checksum = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        for position in range(start, end, BLOCK_BYTES):
+            checksum = zlib.crc32(file.read(min(BLOCK_BYTES, end - position)), checksum)
+    return checksum
