@@ -2,6 +2,7 @@
 
 from dali_pipelines.augmentation import ClipConfig
 from dali_pipelines.decoding import ClipBatch
+from dali_pipelines.faults import FaultConfig
 from dali_pipelines.loader import EvalLoader, TrainLoader
 
-__all__ = ["ClipBatch", "ClipConfig", "EvalLoader", "TrainLoader"]
+__all__ = ["ClipBatch", "ClipConfig", "EvalLoader", "FaultConfig", "TrainLoader"]

@@ -70,6 +70,13 @@ class Windows:
     def __getitem__(self, index: slice | Int64Array) -> "Windows":
         return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    def with_window(self, index: int, other: "Windows") -> "Windows":
+        """The same windows with the only one of ``other`` at ``index``."""
+        values = {field.name: getattr(self, field.name).copy() for field in fields(self)}
+        for name, value_B in values.items():
+            value_B[index] = getattr(other, name)[0]
+        return Windows(**values)
+
     def rois(self) -> Int64Array:
         """Start and end corner (vertical, horizontal) of every square, (B, 2, 2); a mirrored one runs right to left."""
         right_B = self.left_B + self.side_B
@@ -111,27 +118,40 @@ def draw_training_windows(
     )
 
 
-def plan_evaluation_windows(config: ClipConfig, frame_counts: Int64Array, frame_sizes: Int64Array) -> Windows:
-    """List all non-overlapping windows of every clip, in order: centre crop of the shorter side, not mirrored.
+class EvaluationWindows:
+    """All non-overlapping windows of every clip, in order: centre crop of the shorter side, not mirrored.
 
-    Every clip has at least one window; one that is shorter than a window loops.
+    Every clip has at least one window; one that is shorter than a window loops. ``frame_counts`` (N,) and
+    ``frame_sizes`` (N, 2) (height, width) describe the stored clips. Holds one number a clip: a slice of the windows
+    is made as it is taken.
     """
-    windows_per_clip = np.maximum(frame_counts - config.span, 0) // (config.frames * config.stride) + 1
-    sample_B = np.repeat(np.arange(len(frame_counts), dtype=np.int64), windows_per_clip)
-    first_window = np.cumsum(windows_per_clip) - windows_per_clip
-    window_B = np.arange(len(sample_B), dtype=np.int64) - first_window[sample_B]
-    frame_size_B2 = frame_sizes[sample_B]
-    side_B = frame_size_B2.min(axis=1)
-    corner_B2 = _corners(frame_size_B2, side_B, np.full_like(frame_size_B2, 0.5, dtype=np.float64))
-    return Windows(
-        sample_B=sample_B,
-        window_B=window_B,
-        start_frame_B=window_B * config.frames * config.stride,
-        top_B=corner_B2[:, 0],
-        left_B=corner_B2[:, 1],
-        side_B=side_B,
-        flip_B=np.zeros(len(sample_B), dtype=bool),
-    )
+
+    def __init__(self, config: ClipConfig, frame_counts: Int64Array, frame_sizes: Int64Array) -> None:
+        self._stride = config.frames * config.stride
+        self._frame_sizes = frame_sizes
+        self._first_windows = np.zeros(len(frame_counts) + 1, dtype=np.int64)  # of every clip, then their number
+        np.cumsum(np.maximum(frame_counts - config.span, 0) // self._stride + 1, out=self._first_windows[1:])
+
+    def __len__(self) -> int:
+        return int(self._first_windows[-1])
+
+    def __getitem__(self, places: slice) -> Windows:
+        taken = range(len(self))[places]
+        place_B = np.arange(taken.start, taken.stop, taken.step)
+        sample_B = np.searchsorted(self._first_windows, place_B, side="right") - 1
+        window_B = place_B - self._first_windows[sample_B]
+        frame_size_B2 = self._frame_sizes[sample_B]
+        side_B = frame_size_B2.min(axis=1)
+        corner_B2 = _corners(frame_size_B2, side_B, np.full_like(frame_size_B2, 0.5, dtype=np.float64))
+        return Windows(
+            sample_B=sample_B,
+            window_B=window_B,
+            start_frame_B=window_B * self._stride,
+            top_B=corner_B2[:, 0],
+            left_B=corner_B2[:, 1],
+            side_B=side_B,
+            flip_B=np.zeros(len(sample_B), dtype=bool),
+        )
 
 
 def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:

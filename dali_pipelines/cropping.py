@@ -1,21 +1,23 @@
 """Crop, resize and mirror on the CPU, with torch and numpy.
 
 DALI's CPU resize is 11 times slower than torch's for channels-last uint8, so on a CPU the DALI graph ends with the
-decoded frames and this takes over. It agrees with the graph's own resize to one level of 255, but for the rim: there
-DALI's filter reaches half a stored pixel past the crop, where torch's repeats the crop's edge.
+decoded frames and this takes over. It agrees with the graph's own resize to one level of 255.
 
-Shape suffixes: T frames of a window, H and W of the stored frame, h and w of the stored mask, S side of the output,
-C colours.
+Shape suffixes: T frames of a window, H and W of what is decoded of a frame, h and w of the stored mask, S side of the
+output, C colours.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+
+# F.interpolate, but into the given memory: a clip's 600 KB are not written twice.
+_resize_into = torch.ops.aten._upsample_bilinear2d_aa.out
 
 
-def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], size: int) -> Tensor:
-    """Cut ``roi_22`` out of every uint8 frame and resize it, bilinear with antialiasing: uint8 (T, S, S, C).
+def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], clip_TSSC: Tensor) -> None:
+    """Cut ``roi_22`` out of every uint8 frame and resize it into ``clip_TSSC``, bilinear with antialiasing.
 
     ``roi_22``: start and end corner (vertical, horizontal) in pixels; a reversed horizontal range mirrors.
     """
@@ -23,15 +25,20 @@ def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], size: int) -> Tens
     crop_THWC = frames_THWC[:, top:bottom, min(left, right) : max(left, right)]
     if right < left:
         crop_THWC = crop_THWC.flip(2)
-    resized = F.interpolate(crop_THWC.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True)
-    return resized.permute(0, 2, 3, 1)
+    if crop_THWC.shape == clip_TSSC.shape:
+        clip_TSSC.copy_(crop_THWC)
+    else:
+        size = list(clip_TSSC.shape[1:3])
+        _resize_into(crop_THWC.permute(0, 3, 1, 2), size, False, None, None, out=clip_TSSC.permute(0, 3, 1, 2))
 
 
-def crop_mask(packed_Thw8: NDArray[np.uint8], roi_22: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """Cut ``roi_22``, in pixels of the mask, out of every bit-packed mask and resize it, nearest: 0 or 1, (T, S, S)."""
-    mask_Thw = np.unpackbits(packed_Thw8, axis=-1)
-    rows, columns = _nearest(roi_22, size).T
-    return mask_Thw.take(columns, axis=2).take(rows, axis=1)
+def crop_mask(packed_Thw8: NDArray[np.uint8], roi_22: NDArray[np.float64], mask_TSS: NDArray[np.uint8]) -> None:
+    """Cut ``roi_22``, in pixels of the mask, out of every bit-packed mask and resize it, nearest: 0 or 1."""
+    rows, columns = _nearest(roi_22, mask_TSS.shape[1]).T
+    first_row = rows[0]
+    mask_Thw = np.unpackbits(packed_Thw8[:, first_row : rows[-1] + 1], axis=-1)
+    # mode="clip" lets NumPy write into ``out`` without a buffer; no index is outside.
+    np.take(mask_Thw.take(columns, axis=2), rows - first_row, axis=1, out=mask_TSS, mode="clip")
 
 
 def _nearest(roi_22: NDArray[np.float64], size: int) -> NDArray[np.int64]:

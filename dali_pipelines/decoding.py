@@ -1,7 +1,7 @@
 """From windows to batches of clips: read the bytes, decode them, crop.
 
-Three generators in a row: ``read_requests`` -> ``Decoder.decode`` -> ``_crop`` (CPU) or ``_collect`` (GPU). On a CPU
-all of them run in a background thread; on a GPU the reading does, and the rest is queued on the consumer's CUDA stream.
+Three stages in a row: ``RequestReader.read`` -> ``Decoder.decode`` -> ``_crop`` (CPU) or ``_collect`` (GPU). The first
+runs in a background thread. On a CPU so does the rest, in another; on a GPU it is queued on the consumer's CUDA stream.
 
 Shape suffixes: B clips of a batch, T frames of a window, H W C rows, columns and colours, S scenes.
 """
@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,11 @@ from torch import Tensor
 from dali_pipelines.augmentation import ClipConfig, Windows
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.decoders import Decoded, Decoder, GraphDecoder, PyAvDecoder
-from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES
+from dali_pipelines.faults import FaultConfig, Faults
+from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES, front_end
 from dali_pipelines.prefetch import BackgroundIterator
-from dali_pipelines.requests import Request, read_requests
+from dali_pipelines.requests import Redraw, Request, RequestReader
+from dali_pipelines.reused_memory import ReusedMemory
 from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -53,6 +57,8 @@ class ClipBatch:
 class ClipDecoder:
     """Decodes windows of a data set's clips, of any codec; one DALI pipeline serves all iterations.
 
+    ``threads`` of DALI decode, on a CPU as many others crop; ``prefetch`` batches are read ahead, and as many decoded.
+    ``faults`` says what comes of clips that cannot be read or decoded.
     ``crop_in_graph``: crop with DALI (the default on a GPU) or with torch (the default, and faster, on a CPU).
     """
 
@@ -65,6 +71,7 @@ class ClipDecoder:
         device: torch.device,
         threads: int,
         prefetch: int,
+        faults: FaultConfig | None = None,
         crop_in_graph: bool | None = None,
     ) -> None:
         for name, value in (("threads", threads), ("prefetch", prefetch)):
@@ -80,8 +87,21 @@ class ClipDecoder:
         self._prefetch = prefetch
         self._on_gpu = device.type == "cuda"
         self._crop_in_graph = self._on_gpu if crop_in_graph is None else crop_in_graph
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
+        # The batches ahead, the one in the making, the one in use, and the one that is just being let go of.
+        self._clip_memory, self._mask_memory = (ReusedMemory(prefetch + 3) for _ in range(2))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="crop")
         _check_sizes(dataset, config, self._on_gpu)
+        fault_config = faults or FaultConfig()
+        self.faults = Faults(fault_config, len(dataset))
+        self._reader = partial(
+            RequestReader,
+            dataset,
+            config,
+            self.faults,
+            cut_columns=front_end(dataset.codec, "gpu" if self._on_gpu else "cpu").cuts_columns,
+            check_crc=fault_config.check_crc,
+        )
         self._decoder: Decoder
         if self._on_gpu or self._crop_in_graph or dataset.codec in CPU_CODECS:
             self._decoder = GraphDecoder(
@@ -97,27 +117,32 @@ class ClipDecoder:
             self._decoder = PyAvDecoder(dataset, self._pool)
         self._current: weakref.ref[Generator[ClipBatch, None, None]] | None = None
 
-    def batches(self, windows: Iterable[Windows]) -> Generator[ClipBatch, None, None]:
+    def batches(self, windows: Iterable[Windows], redraw: Redraw | None = None) -> Generator[ClipBatch, None, None]:
         """Decode one batch for each item of ``windows``, ahead of the consumer.
 
         Ends the iteration that an earlier call began. Raises UserError, naming the clip, where one cannot be read or
-        decoded.
+        decoded and may not be passed over, or there is no ``redraw`` to give another.
         """
         if self._current is not None and (current := self._current()) is not None:
             current.close()
-        generator = self._run(windows)
+        generator = self._run(windows, self._reader(redraw))
         self._current = weakref.ref(generator)
         return generator
 
-    def _run(self, windows: Iterable[Windows]) -> Generator[ClipBatch, None, None]:
+    def _run(self, windows: Iterable[Windows], reader: RequestReader) -> Generator[ClipBatch, None, None]:
         finish = self._collect if self._crop_in_graph else self._crop
-        requests = read_requests(self._dataset, self._config, windows)
-        if self._on_gpu:
-            with closing(BackgroundIterator(requests, self._prefetch)) as read_ahead:
-                yield from finish(self._decoder.decode(read_ahead))
-        else:
-            with closing(BackgroundIterator(finish(self._decoder.decode(requests)), self._prefetch)) as batches:
+        with closing(BackgroundIterator(self._read(windows, reader), self._prefetch)) as requests:
+            batches = finish(self._decoder.decode(requests, reader.replace))
+            if self._on_gpu:
                 yield from batches
+            else:
+                with closing(BackgroundIterator(batches, self._prefetch)) as cropped:
+                    yield from cropped
+
+    def _read(self, windows: Iterable[Windows], reader: RequestReader) -> Generator[Request, None, None]:
+        with closing(self._dataset.reading_ahead(windows, attrgetter("sample_B"))) as batches:
+            for batch in batches:
+                yield reader.read(batch)
 
     def _crop(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, (frames,) in decoded:
@@ -126,19 +151,20 @@ class ClipDecoder:
     def _crop_batch(self, request: Request, frames: Sequence[Any]) -> ClipBatch:
         size = self._config.size
         shape = (len(request.windows), self._config.frames, size, size)
-        clip_BTHWC = torch.empty((*shape, 3), dtype=torch.uint8)
-        mask_BTHW = torch.empty(shape, dtype=torch.bool) if self._dataset.has_masks else None
+        clip_BTHWC = self._clip_memory.empty((*shape, 3))
+        mask_BTHW = self._mask_memory.empty(shape) if self._dataset.has_masks else None
 
-        def crop(index: int) -> None:
-            piece = request.pieces[index]
-            window, places = piece.window, piece.frames
-            clip_BTHWC[window, places] = crop_clip(torch.from_dlpack(frames[index]), request.roi_B22[window], size)
-            if mask_BTHW is not None:
-                mask = crop_mask(request.packed_masks[window][places], request.mask_roi_B22[window], size)
-                mask_BTHW[window, places] = torch.from_numpy(mask)
+        def crop(first: int) -> None:
+            for index in range(first, len(request.pieces), self._threads):
+                piece = request.pieces[index]
+                window, places = piece.window, piece.frames
+                crop_clip(torch.from_dlpack(frames[index]), request.roi_B22[window], clip_BTHWC[window, places])
+                if mask_BTHW is not None:
+                    packed_masks, roi_22 = request.packed_masks[window][places], request.mask_roi_B22[window]
+                    crop_mask(packed_masks, roi_22, mask_BTHW[window, places].numpy())
 
-        list(self._pool.map(crop, range(len(request.pieces))))  # list: raises what a thread raised
-        return self._batch(request, clip_BTHWC, mask_BTHW)
+        list(self._pool.map(crop, range(self._threads)))  # list: raises what a thread raised
+        return self._batch(request, clip_BTHWC, None if mask_BTHW is None else mask_BTHW.view(torch.bool))
 
     def _collect(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, outputs in decoded:
@@ -169,11 +195,13 @@ def _check_sizes(dataset: ShardDataset, config: ClipConfig, on_gpu: bool) -> Non
             f"--frames {config.frames} of {dataset.manifest.frame_height} rows exceed the {MAX_STRIP_ROWS} rows"
             " that one picture may have: take fewer frames, or pack with a smaller --height"
         )
+    if not on_gpu:
+        return
     least_height, least_width = GPU_LEAST_SIZES[dataset.codec]
-    height, width = dataset.frame_sizes.min(axis=0).tolist()
-    if on_gpu and (height < least_height or width < least_width):
+    height, width = dataset.frame_sizes.min(axis=0).tolist()  # reads the index of every clip
+    if height < least_height or width < least_width:
         raise UserError(
-            f"{dataset.directory}: GPUs decode {dataset.codec} from {least_width}x{least_height} pixels on, and it has"
+            f"{dataset.location}: GPUs decode {dataset.codec} from {least_width}x{least_height} pixels on, and it has"
             f" frames of {width}x{height}: pack with a greater --height or another --codec, or load it on the CPU"
         )
 

@@ -1,23 +1,25 @@
 """The DALI graph: coded bytes become frames, and on request the network's input.
 
-Shape suffixes: T frames of a window, or those of them that lie in one video segment; H and W of the stored frame, h and
-w of the stored mask, S side of the network's input. Inputs of a sample, from the ``source`` of the pipeline, in this
-order:
+Shape suffixes: P pieces of a batch, each the frames of a window that are decoded together; T frames of a piece; H and W
+of what is decoded of a frame, h and w of the stored mask, S side of the network's input. Inputs, from the ``source`` of
+the pipeline, in this order:
 
 - ``coded``: uint8, the bytes of one JPEG with T frames stacked top to bottom, or of a video segment;
-- ``selection``: int32, of the JPEG (4,), its T, H, W, 3; of a segment (T,), which of its frames are wanted;
+- of film strips ``shape``: int32 (P, 4), the T, H, W, 3 that come out, and on a CPU ``columns``: int32 (P, 2), where in
+  the stored frame they begin and how many they are; of video ``frames``: int32 (T,), which frames of the segment;
 
 and where the graph crops (``crop=True``):
 
-- ``roi``: float32 (2, 2), start and end corner (vertical, horizontal) in pixels; a reversed range mirrors;
+- ``roi``: float32 (P, 2, 2), start and end corner (vertical, horizontal) in pixels of what is decoded; a reversed range
+  mirrors;
 
 and where it carries masks too:
 
 - ``packed_mask``: uint8 (T, h, ceil(w / 8)), bits along x, the first pixel in the highest bit;
-- ``mask_roi``: float32 (2, 2), as ``roi``, in pixels of the mask.
+- ``mask_roi``: float32 (P, 2, 2), as ``roi``, in pixels of the mask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -27,8 +29,8 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 
 from dali_pipelines.augmentation import ClipConfig
+from dali_pipelines.requests import Request
 from shards.codecs import FILMSTRIP, Codec
-from shards.parts import CodedFrames
 
 CPU_CODECS: tuple[Codec, ...] = (FILMSTRIP, "vp9")
 """What DALI decodes on a CPU; on a GPU it decodes every codec."""
@@ -41,47 +43,84 @@ GPU_LEAST_SIZES: dict[Codec, tuple[int, int]] = {
 }
 """The smallest frames (H, W) that NVIDIA's decoder engines take, from the Video Codec SDK's table of capabilities."""
 
+_UINT8, _INT32, _FLOAT = types.DALIDataType.UINT8, types.DALIDataType.INT32, types.DALIDataType.FLOAT
+
 Device = Literal["cpu", "gpu"]
-Source = Callable[[], tuple[list[np.ndarray], ...]]
+Inputs = tuple[NDArray[Any] | list[NDArray[Any]], ...]
+"""Of a batch: for every input an array for each piece, or one array of them all."""
+Source = Callable[[], Inputs]
 
 
 class FrontEnd(Protocol):
     """How the parts of a codec become frames."""
 
-    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The graph's second input; ``frame_size_2`` is (H, W)."""
+    cuts_columns: bool
+    """Whether only the columns of the crop are decoded."""
+    dtypes_and_ndims: list[tuple[Any, int]]
+    """Of the inputs, sample by sample."""
+
+    def inputs(self, request: Request) -> Inputs:
+        """What the graph takes of a batch to decode it."""
         ...
 
-    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
+    def frames(self, inputs: Sequence[DataNode]) -> DataNode:
         """Decode to uint8 (T, H, W, 3), layout FHWC."""
         ...
 
 
 class FilmStripFrontEnd:
-    """A JPEG of all the frames."""
+    """JPEGs of all the frames of a window.
 
-    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
-        return np.array([len(coded.frames), *frame_size_2, 3], np.int32)
+    On a CPU libjpeg is spared the columns outside the crop; the pixels are the same. A GPU's decoder engines take no
+    ranges, so there whole rows are decoded.
+    """
 
-    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
-        image = fn.decoders.image(coded, device=backend, output_type=types.DALIImageType.RGB)
-        return fn.reshape(image, shape=selection, layout="FHWC")
+    def __init__(self, device: Device) -> None:
+        self.cuts_columns = device == "cpu"
+        self.dtypes_and_ndims = [(_UINT8, 1), (_INT32, 1)] + [(_INT32, 1)] * self.cuts_columns
+
+    def inputs(self, request: Request) -> Inputs:
+        coded = [np.frombuffer(piece.coded.data, np.uint8) for piece in request.pieces]
+        frame_counts = [len(piece.coded.frames) for piece in request.pieces]
+        begin_B2 = request.decoded_B22[:, 0]
+        size_B2 = request.decoded_B22[:, 1] - begin_B2
+        shape_B4 = np.column_stack([frame_counts, size_B2, np.full(len(coded), 3)]).astype(np.int32)
+        if not self.cuts_columns:
+            return coded, shape_B4
+        return coded, shape_B4, np.column_stack([begin_B2[:, 1], size_B2[:, 1]]).astype(np.int32)
+
+    def frames(self, inputs: Sequence[DataNode]) -> DataNode:
+        coded, shape, *columns = inputs
+        rgb = types.DALIImageType.RGB
+        if columns:
+            start, size = columns[0][0:1], columns[0][1:2]
+            image = fn.decoders.image_slice(coded, start=start, shape=size, axes=[1], output_type=rgb)
+        else:
+            image = fn.decoders.image(coded, device="mixed", output_type=rgb)
+        return fn.reshape(image, shape=shape, layout="FHWC")
 
 
 class VideoFrontEnd:
-    """A video segment, decoded from its first frame on; a frame beyond its end is an error, never a black frame."""
+    """Video segments, decoded from their first frame on; a frame beyond the end is an error, never a black frame."""
 
-    def selection(self, coded: CodedFrames, frame_size_2: NDArray[np.int64]) -> NDArray[np.int32]:
-        del frame_size_2  # the segment says it
-        return coded.frames.astype(np.int32)
+    cuts_columns = False
 
-    def frames(self, coded: DataNode, selection: DataNode, backend: Literal["cpu", "mixed"]) -> DataNode:
-        return fn.decoders.video(coded, frames=selection, pad_mode="none", device=backend)
+    def __init__(self, device: Device) -> None:
+        self._backend = "cpu" if device == "cpu" else "mixed"
+        self.dtypes_and_ndims = [(_UINT8, 1), (_INT32, 1)]
+
+    def inputs(self, request: Request) -> Inputs:
+        coded = [np.frombuffer(piece.coded.data, np.uint8) for piece in request.pieces]
+        return coded, [piece.coded.frames.astype(np.int32) for piece in request.pieces]
+
+    def frames(self, inputs: Sequence[DataNode]) -> DataNode:
+        coded, frames = inputs
+        return fn.decoders.video(coded, frames=frames, pad_mode="none", device=self._backend)
 
 
-def front_end(codec: Codec) -> FrontEnd:
+def front_end(codec: Codec, device: Device) -> FrontEnd:
     """The part of the graph that depends on the codec."""
-    return FilmStripFrontEnd() if codec == FILMSTRIP else VideoFrontEnd()
+    return FilmStripFrontEnd(device) if codec == FILMSTRIP else VideoFrontEnd(device)
 
 
 def build_clip_pipeline(
@@ -99,7 +138,7 @@ def build_clip_pipeline(
 ) -> Pipeline:
     """Define the pipeline: frames (T, H, W, 3) or, with ``crop``, clips (T, S, S, 3) and masks (T, S, S, 1), uint8.
 
-    ``source`` gives one batch a call, a tuple of lists of arrays, and ends an epoch with ``StopIteration``.
+    ``source`` gives the `graph_inputs` of one batch a call, and ends an epoch with ``StopIteration``.
     ``batch_size`` is the largest that will come. ``masks`` needs ``crop``. DALI allocates its resources at the
     first run, so a graph for a GPU can be made, and serialised, on a machine without one.
 
@@ -121,37 +160,48 @@ def build_clip_pipeline(
         num_threads=threads,
         device_id=device_id,
         prefetch_queue_depth=prefetch,
-        exec_dynamic=True,
+        # On a CPU the other executor is the faster one: it keeps the memory of its outputs.
+        exec_dynamic=device == "gpu",
     )
     return pipeline
+
+
+def graph_inputs(request: Request, codec: Codec, *, device: Device, crop: bool, masks: bool) -> Inputs:
+    """What ``source`` gives for a batch, to a pipeline of the same options."""
+    inputs = front_end(codec, device).inputs(request)
+    window_P = [piece.window for piece in request.pieces]
+    if crop:
+        inputs += (request.roi_B22[window_P].astype(np.float32),)
+    if masks:
+        packed_masks = [request.packed_masks[piece.window][piece.frames] for piece in request.pieces]
+        inputs += (packed_masks, request.mask_roi_B22[window_P].astype(np.float32))
+    return inputs
 
 
 @pipeline_def
 def _clip_graph(
     config: ClipConfig, source: Source, *, codec: Codec, device: Device, crop: bool, masks: bool
 ) -> DataNode | tuple[DataNode, DataNode]:
-    inputs = _inputs(source, crop=crop, masks=masks)
-    coded, selection = inputs[:2]
-    frames_THWC = front_end(codec).frames(coded, selection, "mixed" if device == "gpu" else "cpu")
+    decoding = front_end(codec, device)
+    dtypes_and_ndims = decoding.dtypes_and_ndims + _CROP_INPUTS * crop + _MASK_INPUTS * masks
+    dtypes, ndims = map(list, zip(*dtypes_and_ndims, strict=True))
+    # One operator for all inputs, so that a batch is fetched by one call of ``source``.
+    inputs = list(fn.external_source(source=source, num_outputs=len(dtypes), dtype=dtypes, ndim=ndims))
+    decoder_inputs = len(decoding.dtypes_and_ndims)
+    frames_THWC = decoding.frames(inputs[:decoder_inputs])
     if not crop:
         return frames_THWC
-    clip_TSSC = _crop(frames_THWC, inputs[2], config.size, types.DALIInterpType.INTERP_LINEAR)
+    roi, *mask_inputs = inputs[decoder_inputs:]
+    clip_TSSC = _crop(frames_THWC, roi, config.size, types.DALIInterpType.INTERP_LINEAR)
     if not masks:
         return clip_TSSC
-    packed_mask, mask_roi = inputs[3:]
+    packed_mask, mask_roi = mask_inputs
     mask_TSS1 = _crop(_unpack(packed_mask, device), mask_roi, config.size, types.DALIInterpType.INTERP_NN)
     return clip_TSSC, mask_TSS1
 
 
-def _inputs(source: Source, *, crop: bool, masks: bool) -> list[DataNode]:
-    """One operator for all inputs, so that a batch is fetched by one call of ``source``."""
-    dtypes_and_ndims: list[tuple[Any, int]] = [(types.DALIDataType.UINT8, 1), (types.DALIDataType.INT32, 1)]
-    if crop:
-        dtypes_and_ndims.append((types.DALIDataType.FLOAT, 2))
-    if masks:
-        dtypes_and_ndims.extend([(types.DALIDataType.UINT8, 3), (types.DALIDataType.FLOAT, 2)])
-    dtypes, ndims = map(list, zip(*dtypes_and_ndims, strict=True))
-    return list(fn.external_source(source=source, num_outputs=len(dtypes), dtype=dtypes, ndim=ndims))
+_CROP_INPUTS: list[tuple[Any, int]] = [(_FLOAT, 2)]
+_MASK_INPUTS: list[tuple[Any, int]] = [(_UINT8, 3), (_FLOAT, 2)]
 
 
 def _unpack(packed_Thw8: DataNode, device: Device) -> DataNode:

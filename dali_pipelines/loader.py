@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dali_pipelines.augmentation import ClipConfig, Windows, draw_training_windows, plan_evaluation_windows
+from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, Windows, draw_training_windows
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
+from dali_pipelines.faults import FaultConfig
 from shards.dataset import ShardDataset
-from shards.order import EpochOrder
+from shards.order import EpochOrder, rank_share
+from shards.randomness import randint
 
 
 class TrainLoader:
@@ -17,7 +21,9 @@ class TrainLoader:
     contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch.
 
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
-    keeps reads nearly sequential (see ``EpochOrder``). Raises ValueError where ranks would be left without a clip.
+    keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
+    decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone.
+    Raises ValueError where ranks would be left without a clip.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class TrainLoader:
         threads: int = 2,
         prefetch: int = 2,
         shuffle_window_shards: int | None = None,
+        faults: FaultConfig | None = None,
     ) -> None:
         _check_rank(rank, world_size)
         self.dataset = dataset
@@ -60,7 +67,18 @@ class TrainLoader:
             device=torch.device(device),
             threads=threads,
             prefetch=prefetch,
+            faults=faults,
         )
+
+    @property
+    def skipped_samples(self) -> frozenset[int]:
+        """The clips that this rank could not read or decode so far, and took others for."""
+        return frozenset(self._decoder.faults.samples)
+
+    @property
+    def skipped_count(self) -> int:
+        """How often this rank took another clip so far."""
+        return self._decoder.faults.count
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,8 +97,10 @@ class TrainLoader:
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
 
-        def windows_of_step(step: int) -> Windows:
-            sample_B = self._order.rank_batch(epoch, step, self._rank, self._world_size)
+        def samples_of_step(step: int) -> NDArray[np.int64]:
+            return self._order.rank_batch(epoch, step, self._rank, self._world_size)
+
+        def windows_of(sample_B: NDArray[np.int64]) -> Windows:
             return draw_training_windows(
                 self._clip,
                 seed=self._seed,
@@ -90,7 +110,11 @@ class TrainLoader:
                 frame_size_B2=self.dataset.frame_sizes[sample_B],
             )
 
-        return self._decoder.batches(map(windows_of_step, range(start_step, self.steps_per_epoch)))
+        def redraw(sample: int, attempt: int) -> Windows:
+            return windows_of(randint(len(self.dataset), self._seed, epoch, np.array([sample]), attempt))
+
+        samples = map(samples_of_step, range(start_step, self.steps_per_epoch))
+        return self._decoder.batches(map(windows_of, samples), redraw)
 
 
 class EvalLoader:
@@ -115,11 +139,10 @@ class EvalLoader:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.dataset = dataset
-        windows = plan_evaluation_windows(clip, dataset.frame_counts, dataset.frame_sizes)
-        self.window_count = len(windows)
+        self._windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes)
+        self.window_count = len(self._windows)
         """Windows of the whole data set, over all ranks."""
-        first, last = (self.window_count * share // world_size for share in (rank, rank + 1))
-        self._windows = windows[first:last]
+        self._share = rank_share(range(self.window_count), rank, world_size)
         self._batch_size = batch_size
         self._decoder = ClipDecoder(
             dataset, clip, batch_size=batch_size, device=torch.device(device), threads=threads, prefetch=prefetch
@@ -127,12 +150,13 @@ class EvalLoader:
 
     def __len__(self) -> int:
         """Batches of this rank."""
-        return -(-len(self._windows) // self._batch_size)
+        return -(-len(self._share) // self._batch_size)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Yield the rank's batches from the first; ends an iteration that is under way."""
-        starts = range(0, len(self._windows), self._batch_size)
-        return self._decoder.batches(self._windows[start : start + self._batch_size] for start in starts)
+        starts = range(0, len(self._share), self._batch_size)
+        batches = (self._share[start : start + self._batch_size] for start in starts)
+        return self._decoder.batches(self._windows[batch.start : batch.stop] for batch in batches)
 
 
 def _check_rank(rank: int, world_size: int) -> None:

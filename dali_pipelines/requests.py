@@ -3,15 +3,17 @@
 Shape suffixes: B windows of a batch, T frames of a window; 2 (vertical, horizontal), 22 (start, end) of each.
 """
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dali_pipelines.augmentation import ClipConfig, Windows, frame_indices
+from dali_pipelines.faults import Faults
 from shards.dataset import ShardDataset, StoredClip
-from shards.errors import UserError
+from shards.errors import DamagedClipError
 from shards.parts import CodedFrames
 
 
@@ -35,62 +37,132 @@ class Request:
 
     windows: Windows
     pieces: list[Piece]
-    frame_size_B2: NDArray[np.int64]
+    decoded_B22: NDArray[np.int64]
+    """The rectangle of the stored frames that is decoded: it holds the crop, and more where a codec cannot cut."""
     roi_B22: NDArray[np.int64]
+    """The crop, in pixels of what is decoded; a reversed range mirrors."""
     packed_masks: list[NDArray[np.uint8]]
     mask_roi_B22: NDArray[np.float64]
+    """The crop, in pixels of the stored masks."""
     has_mask_B: NDArray[np.bool_]
 
+    def alone(self, piece: Piece) -> "Request":
+        """A batch of one piece of this."""
+        window = slice(piece.window, piece.window + 1)
+        return Request(
+            windows=self.windows[window],
+            pieces=[replace(piece, window=0)],
+            decoded_B22=self.decoded_B22[window],
+            roi_B22=self.roi_B22[window],
+            packed_masks=self.packed_masks[window],
+            mask_roi_B22=self.mask_roi_B22[window],
+            has_mask_B=self.has_mask_B[window],
+        )
 
-def read_requests(
-    dataset: ShardDataset, config: ClipConfig, windows: Iterable[Windows]
-) -> Generator[Request, None, None]:
-    """Read one batch for each item of ``windows``.
 
-    Raises:
-        UserError: a clip cannot be read; the sentence names it.
+Redraw = Callable[[int, int], Windows]
+"""Draws one window from another clip in place of ``sample``; ``attempt`` counts the clips tried in its place."""
+
+MOST_ATTEMPTS = 10
+
+
+class RequestReader:
+    """Reads batch after batch, and other clips in place of those that cannot be read.
+
+    ``faults`` decides whether a clip may be passed over, ``redraw`` gives another; without it every fault is an error.
+    ``cut_columns``: whether the decoder passes over the columns outside the crop; bands outside it never reach it.
+    ``check_crc``: as of `ShardDataset.read_clip`.
     """
-    no_mask = np.zeros((config.frames, 1, 1), np.uint8)
-    for batch in windows:
-        frame_size_B2 = dataset.frame_sizes[batch.sample_B]
-        mask_size_B2 = np.array([dataset.mask_size(sample) for sample in batch.sample_B.tolist()])
-        roi_B22 = batch.rois()
-        stored = _read_clips(dataset, config, batch)
-        yield Request(
-            windows=batch,
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        config: ClipConfig,
+        faults: Faults,
+        redraw: Redraw | None = None,
+        *,
+        cut_columns: bool,
+        check_crc: bool,
+    ) -> None:
+        self._dataset = dataset
+        self._config = config
+        self._faults = faults
+        self._redraw = redraw
+        self._cut_columns = cut_columns
+        self._check_crc = check_crc
+        self._no_mask = np.zeros((config.frames, 1, 1), np.uint8)
+
+    def read(self, windows: Windows) -> Request:
+        """Read the clips of one batch.
+
+        Raises:
+            DamagedClipError: a clip cannot be read and may not be passed over; the sentence names it.
+            UserError: too many cannot be read, or a shard cannot be fetched.
+        """
+        stored = []
+        frames_BT = self._frames(windows)
+        for window in range(len(windows)):
+            try:
+                clip = self._read_clip(windows, window, frames_BT[window])
+            except DamagedClipError as error:
+                windows, clip = self._substitute(windows, window, error)
+            stored.append(clip)
+        return self._request(windows, stored)
+
+    def replace(self, request: Request, faults: Mapping[int, DamagedClipError]) -> Request:
+        """Read other clips in place of those windows that cannot be decoded, for the reasons given.
+
+        Raises:
+            UserError, DamagedClipError: as of `read`.
+        """
+        windows = request.windows
+        for window, error in faults.items():
+            windows, _ = self._substitute(windows, window, error)
+        return self.read(windows)
+
+    def _substitute(self, windows: Windows, window: int, error: DamagedClipError) -> tuple[Windows, StoredClip]:
+        sample = broken = int(windows.sample_B[window])
+        for attempt in range(MOST_ATTEMPTS):
+            if self._redraw is None:
+                raise error
+            self._faults.pass_over(broken, error)
+            drawn = self._redraw(sample, attempt)
+            try:
+                clip = self._read_clip(drawn, 0, self._frames(drawn)[0])
+            except DamagedClipError as another:
+                broken, error = int(drawn.sample_B[0]), another
+            else:
+                return windows.with_window(window, drawn), clip
+        raise error
+
+    def _frames(self, windows: Windows) -> NDArray[np.int64]:
+        return frame_indices(self._config, windows, self._dataset.frame_counts[windows.sample_B])
+
+    def _read_clip(self, windows: Windows, window: int, frames_T: NDArray[np.int64]) -> StoredClip:
+        top = int(windows.top_B[window])
+        rows = range(top, top + int(windows.side_B[window]))
+        return self._dataset.read_clip(int(windows.sample_B[window]), frames_T, rows, check_crc=self._check_crc)
+
+    def _request(self, windows: Windows, stored: list[StoredClip]) -> Request:
+        frame_size_B2 = self._dataset.frame_sizes[windows.sample_B]
+        mask_size_B2 = self._dataset.mask_sizes(windows.sample_B)
+        stored_roi_B22 = windows.rois()
+        decoded_B22 = np.zeros_like(stored_roi_B22)
+        decoded_B22[:, :, 0] = [(clip.parts[0].rows.start, clip.parts[0].rows.stop) for clip in stored]
+        decoded_B22[:, 1, 1] = frame_size_B2[:, 1]
+        if self._cut_columns:
+            decoded_B22[:, :, 1] = np.sort(stored_roi_B22[:, :, 1], axis=1)
+        return Request(
+            windows=windows,
             pieces=[piece for window, clip in enumerate(stored) for piece in _pieces(window, clip)],
-            frame_size_B2=frame_size_B2,
-            roi_B22=roi_B22,
-            packed_masks=[no_mask if clip.masks is None else clip.masks for clip in stored],
-            mask_roi_B22=roi_B22 * (np.maximum(mask_size_B2, 1) / frame_size_B2)[:, None],
+            decoded_B22=decoded_B22,
+            roi_B22=stored_roi_B22 - decoded_B22[:, :1],
+            packed_masks=[self._no_mask if clip.masks is None else clip.masks for clip in stored],
+            mask_roi_B22=stored_roi_B22 * (np.maximum(mask_size_B2, 1) / frame_size_B2)[:, None],
             has_mask_B=np.array([clip.masks is not None for clip in stored]),
         )
 
 
-def describe_clip(dataset: ShardDataset, sample: int) -> str:
-    """Name a clip for a message about it."""
-    try:
-        clip = f"clip {dataset.info(sample).name!r}"
-    except (UserError, OSError, ValueError):  # its description may be damaged as well
-        clip = f"clip number {sample}"
-    return f"{clip} in {dataset.directory}"
-
-
-def _read_clips(dataset: ShardDataset, config: ClipConfig, windows: Windows) -> list[StoredClip]:
-    frames_BT = frame_indices(config, windows, dataset.frame_counts[windows.sample_B])
-    stored = []
-    for sample, frames_T in zip(windows.sample_B.tolist(), frames_BT, strict=True):
-        try:
-            stored.append(dataset.read_clip(sample, frames_T))
-        except UserError as error:
-            raise UserError(f"{describe_clip(dataset, sample)}: {error}") from error
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{describe_clip(dataset, sample)} cannot be read ({error}); make the shards again"
-            ) from error
-    return stored
-
-
 def _pieces(window: int, clip: StoredClip) -> list[Piece]:
-    ends = np.cumsum([len(part.frames) for part in clip.parts]).tolist()
-    return [Piece(window, slice(end - len(part.frames), end), part) for part, end in zip(clip.parts, ends, strict=True)]
+    bounds = pairwise(accumulate((len(part.frames) for part in clip.parts), initial=0))
+    return [Piece(window, slice(*bound), part) for part, bound in zip(clip.parts, bounds, strict=True)]

@@ -1,7 +1,7 @@
 """``python -m scenebias.bias``: the scene bias of a data set, from its scene vectors."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scenebias.commands import run_command, write_output
-from scenebias.datasets import open_pair, require_scenes
+from scenebias.datasets import RemoteConfig, open_pair, require_scenes
 from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regression
 
 
@@ -17,12 +17,13 @@ from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regressi
 class BiasConfig:
     """Which data sets to compare."""
 
-    train: Path
-    """Packed data set that the scene classifier is fitted on."""
-    val: Path
+    train: str
+    """Packed data set that the scene classifier is fitted on: a folder, or its URL."""
+    val: str
     """Packed data set that it is tested on."""
     json: Path | None = None
     """Also write the numbers to this file."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def scene_bias(classifier: SoftmaxRegression, scene_NS: np.ndarray, label_N: np.
 
 def main(config: BiasConfig) -> None:
     """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019)."""
-    train, val = open_pair(config.train, config.val)
+    train, val = open_pair(config.train, config.val, config.remote)
     actions = len(train.manifest.classes)
     classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
     result = scene_bias(classifier, require_scenes(val), val.labels, actions)

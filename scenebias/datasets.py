@@ -1,11 +1,13 @@
 """What commands ask of packed data sets before they work on them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from shards.cache_config import CacheConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -25,17 +27,39 @@ def require_same_classes(found: Sequence[str], expected: Sequence[str], what: st
     raise UserError(f"{what}: it {difference}; {remedy}")
 
 
-def open_pair(train_directory: Path, val_directory: Path) -> tuple[ShardDataset, ShardDataset]:
+@dataclass(frozen=True, kw_only=True)
+class RemoteConfig:
+    """Where copies of data sets are kept whose place is a URL (s3://, gs://, https://)."""
+
+    cache: Path = Path("~/.cache/scenebias")
+    """Folder on a disk of this machine, shared by all processes."""
+    cache_gb: float = 64.0
+    """Gigabytes (10^9 bytes) of shards to keep there; the least recently used go first."""
+
+    def __post_init__(self) -> None:
+        if not self.cache_gb > 0:
+            raise ValueError(f"cache_gb must be above 0, got {self.cache_gb}")
+
+    def open(self, location: str | Path) -> ShardDataset:
+        """Open a packed data set, in a local folder or at a URL; errors as of `ShardDataset.open`."""
+        return ShardDataset.open(
+            location, CacheConfig(directory=self.cache, budget_bytes=max(1, round(self.cache_gb * 10**9)))
+        )
+
+
+def open_pair(
+    train_location: str | Path, val_location: str | Path, remote: RemoteConfig
+) -> tuple[ShardDataset, ShardDataset]:
     """The training and validation data; UserError where their classes differ or where they are the same clips."""
-    train, val = ShardDataset.open(train_directory), ShardDataset.open(val_directory)
+    train, val = remote.open(train_location), remote.open(val_location)
     require_same_classes(
         val.manifest.classes,
         train.manifest.classes,
-        f"--val {val_directory} has other classes than --train {train_directory}",
+        f"--val {val_location} has other classes than --train {train_location}",
         "pack both with the same list of classes (tools/make_shards.py --classes)",
     )
     if train.manifest.digest == val.manifest.digest:
-        raise UserError(f"--val {val_directory} holds the very clips of --train {train_directory}: give the test clips")
+        raise UserError(f"--val {val_location} holds the very clips of --train {train_location}: give the test clips")
     return train, val
 
 
@@ -43,7 +67,7 @@ def require_scenes(dataset: ShardDataset) -> np.ndarray:
     """The scene vectors, float16 (N, 365); UserError where a clip of ``dataset`` was packed without one."""
     if dataset.scenes is None or dataset.scene_count < len(dataset):
         raise UserError(
-            f"{dataset.directory} has scene labels for {dataset.scene_count} of its {len(dataset)} clips, and all are"
+            f"{dataset.location} has scene labels for {dataset.scene_count} of its {len(dataset)} clips, and all are"
             " needed: pack it again with tools/make_shards.py --scenes"
         )
     return np.asarray(dataset.scenes)

@@ -1,6 +1,6 @@
 """``python -m scenebias.evaluate`` (or ``torchrun … -m``): accuracy of trained weights on packed data sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,13 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from scenebias.commands import run_command, write_output
-from scenebias.datasets import require_same_classes
+from scenebias.datasets import RemoteConfig, require_same_classes
 from scenebias.distributed import distributed_session
 from scenebias.evaluation import evaluate_model, hide_humans
 from scenebias.masked_clip import Fill
 from scenebias.training_run import clip_config_of, evaluation_loader_for, identity_of
 from scenebias.weights import ensure_unseen, load_weights
-from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 
@@ -25,8 +24,8 @@ class EvaluateConfig:
 
     weights: Path
     """Weights of a training run."""
-    data: tuple[Path, ...]
-    """One or more packed data sets with the classes of the weights."""
+    data: tuple[str, ...]
+    """One or more packed data sets with the classes of the weights: folders, or their URLs."""
     hide_humans: Fill | None = None
     """Mask the humans out of every clip first: how much does the model read from the scene alone?"""
     batch_size: int = 32
@@ -37,6 +36,7 @@ class EvaluateConfig:
     """Also write the numbers to this file."""
     force: bool = False
     """Go on even where the weights have seen the clips."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "loader_threads"):
@@ -49,17 +49,17 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     """Accuracy of trained weights: all windows of every clip, mean softmax, every clip counted once."""
     model, metadata = load_weights(config.weights)
-    datasets = [ShardDataset.open(directory) for directory in config.data]
+    datasets = [config.remote.open(location) for location in config.data]
     for dataset in datasets:
         require_same_classes(
             dataset.manifest.classes,
             metadata.classes,
-            f"{dataset.directory} has other classes than {config.weights}",
+            f"{dataset.location} has other classes than {config.weights}",
             "give data of the same classes, or make a new head with python -m scenebias.transfer",
         )
         if config.hide_humans is not None and dataset.mask_count < len(dataset):
             raise UserError(
-                f"{dataset.directory} has human masks for {dataset.mask_count} of its {len(dataset)} clips, and all are"
+                f"{dataset.location} has human masks for {dataset.mask_count} of its {len(dataset)} clips, and all are"
                 " needed to hide them: pack it again with tools/make_shards.py --masks"
             )
         ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
@@ -73,9 +73,9 @@ def main(config: EvaluateConfig) -> None:
                 dataset, clip_config_of(metadata), place, batch_size=config.batch_size, threads=config.loader_threads
             )
             numbers = evaluate_model(model, loader, model.action_count, place, change=change).summary()
-            results[str(dataset.directory)] = numbers
+            results[str(dataset.location)] = numbers
             percentages = [f"{100 * numbers[name]:.1f}" for name in ("top1", "top5", "mean_class_accuracy")]
-            name = escape(str(dataset.directory))
+            name = escape(str(dataset.location))
             table.add_row(name, f"{numbers['clips']:.0f}", *percentages, f"{numbers['entropy']:.2f}")
         if place.is_main:
             Console().print(table)

@@ -52,7 +52,7 @@ class Summary:
 def summarize(dataset: ShardDataset) -> Summary:
     """Gather the numbers; reads the information of every clip that has masks, but no pixels."""
     share_N = np.full(len(dataset), np.nan)
-    masked = [i for i in range(len(dataset)) if dataset.mask_size(i) != (0, 0)]
+    masked = np.flatnonzero(dataset.mask_sizes(np.arange(len(dataset))).all(axis=1)).tolist()
     for i in masked:
         share = dataset.info(i).person_share
         share_N[i] = np.nan if share is None else share
@@ -120,7 +120,7 @@ def _contact_strip(dataset: ShardDataset, i: int) -> NDArray[np.uint8]:
     clip = dataset.read_clip(i, indices)
     frame_THWC = dataset.decode(i, clip)
     if clip.masks is not None:
-        mask_THW = resize_masks(unpack_masks(clip.masks, dataset.mask_size(i)[1]), (height, width))
+        mask_THW = resize_masks(unpack_masks(clip.masks, int(dataset.mask_sizes(i)[1])), (height, width))
         frame_THWC[mask_THW] = (frame_THWC[mask_THW] + MASK_COLOUR) // 2
     return np.concatenate(list(frame_THWC), axis=1)
 

@@ -35,7 +35,7 @@ def fit_softmax_regression(
     mean_D = np.asarray(feature_ND, dtype=np.float64).mean(axis=0)
     scale = max(float(np.std(feature_ND - mean_D)), 1e-12)
     x_ND = torch.from_numpy((feature_ND - mean_D) / scale)
-    y_N = torch.from_numpy(np.asarray(label_N, dtype=np.int64))
+    y_N = torch.tensor(np.asarray(label_N, dtype=np.int64))
     weight_DC = torch.zeros(x_ND.shape[1], class_count, dtype=torch.float64, requires_grad=True)
     bias_C = torch.zeros(class_count, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(

@@ -150,6 +150,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Train the rest of ``epoch`` from ``start_step`` and evaluate; returns the epoch's numbers."""
         steps_per_epoch = self.loader.steps_per_epoch
+        skipped_before = self.loader.skipped_count
         self.model.train()
         step_begun_s = time.perf_counter()
         for step, batch in enumerate(self.loader.epoch(epoch, start_step), start_step):
@@ -168,10 +169,13 @@ class Trainer:
                 self._save(epoch, step + 1, history)
         # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
         self.place.copy_from_main(self.model.buffers())
-        summary = {"epoch": epoch, **self.evaluate().summary()}
+        skipped_count = torch.tensor(self.loader.skipped_count - skipped_before, device=self.place.device)
+        skipped_clips = int(self.place.sum_over_ranks(skipped_count))
+        summary = {"epoch": epoch, **self.evaluate().summary(), "skipped_clips": skipped_clips}
         if log is not None:
             log.write("epoch", (epoch + 1) * steps_per_epoch, summary)
-        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %")
+        skipped = f", {skipped_clips} training clips skipped" if skipped_clips else ""
+        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
         return summary
 
     def _train_step(self, batch: ClipBatch, epoch: int, step: int) -> dict[str, float]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
+from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
 from scenebias.checkpoint import CheckpointFolder
-from scenebias.datasets import open_pair, require_scenes
+from scenebias.datasets import RemoteConfig, open_pair, require_scenes
 from scenebias.distributed import ProcessPlace, distributed_session, is_main_process
 from scenebias.evaluation import Evaluation, evaluate_model, evaluating
 from scenebias.model import ActionModel
@@ -27,7 +27,18 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder
 
-WITHOUT_EFFECT = ("out", "train", "val", "init", "weights", "loader_threads", "checkpoint_every_steps", "force")
+WITHOUT_EFFECT = (
+    "out",
+    "train",
+    "val",
+    "init",
+    "weights",
+    "loader_threads",
+    "loader_prefetch",
+    "remote",
+    "checkpoint_every_steps",
+    "force",
+)
 """Options that decide nothing of a run's result; data and initial weights count by their content, not their place."""
 WEIGHTS_NAME = "weights.safetensors"
 RESULT_NAME = "result.json"
@@ -38,25 +49,30 @@ CHECKPOINTS_NAME = "checkpoints"
 class RunConfig:
     """What every training run needs to know."""
 
-    train: Path
-    """Packed data set to train on."""
-    val: Path
+    train: str
+    """Packed data set to train on: a folder, or its URL."""
+    val: str
     """Packed data set to evaluate on after every epoch."""
     out: Path
     """Folder of the run; the same command continues a run that was interrupted."""
     loader_threads: int = 2
     """Decoding threads of each process."""
+    loader_prefetch: int = 2
+    """Batches that each process makes ahead."""
     shuffle_window_shards: int | None = None
     """Shuffle within so many shards at a time, for storage that reads best in sequence; None: over all clips."""
     force: bool = False
     """Go on even where the initial weights have seen clips of --val."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
     def __post_init__(self) -> None:
-        if self.loader_threads < 1:
-            raise ValueError(f"loader_threads must be at least 1, got {self.loader_threads}")
+        for name in ("loader_threads", "loader_prefetch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.shuffle_window_shards is not None and self.shuffle_window_shards < 1:
             raise ValueError(f"shuffle_window_shards must be at least 1 or None, got {self.shuffle_window_shards}")
 
@@ -97,7 +113,7 @@ def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None
     remedy = "pack it again with tools/make_shards.py {}, or train with --objective baseline"
     if objective.uses_masks and not dataset.mask_count:
         raise UserError(
-            f"--objective {objective.objective} needs human masks, and {dataset.directory} has none:"
+            f"--objective {objective.objective} needs human masks, and {dataset.location} has none:"
             f" {remedy.format('--masks')}"
         )
     if objective.uses_scenes:
@@ -146,7 +162,7 @@ def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None
     steps = EpochOrder(sample_count=len(train), global_batch_size=batch_size).steps_per_epoch
     if len(train) // steps < 2 * world_size:
         raise UserError(
-            f"the {len(train)} clips of {train.directory} in steps of --batch-size {batch_size} leave fewer than two"
+            f"the {len(train)} clips of {train.location} in steps of --batch-size {batch_size} leave fewer than two"
             f" for each of {world_size} processes: use a larger --batch-size, more clips or fewer processes"
         )
 
@@ -172,7 +188,7 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
     Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``weights.safetensors`` and ``result.json``
     in ``config.out``. A finished run of the same configuration is left as it is; another one's folder is refused.
     """
-    train, val = open_pair(config.train, config.val)
+    train, val = open_pair(config.train, config.val, config.remote)
     pupil = make_pupil(train)
     check_annotations(train, pupil.objective)
     ensure_unseen(pupil.trained_on, identity_of(val), force=config.force)
@@ -214,6 +230,8 @@ def _train(
         world_size=place.world_size,
         device=place.device,
         threads=config.loader_threads,
+        prefetch=config.loader_prefetch,
+        faults=config.faults,
         shuffle_window_shards=config.shuffle_window_shards,
     )
     evaluation_loader = evaluation_loader_for(
@@ -237,7 +255,7 @@ def _train(
 
 def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[dict[str, Any]]) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
-    final = {name: value for name, value in history[-1].items() if name != "epoch"}
+    final = {name: value for name, value in history[-1].items() if name not in ("epoch", "skipped_clips")}
     metadata = WeightsMetadata(
         backbone=pupil.model.config.backbone,
         classes=train.manifest.classes,
@@ -246,15 +264,18 @@ def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[
         metrics=final,
     )
     save_weights(config.out / WEIGHTS_NAME, pupil.model, metadata)
-    write_json(config.out / RESULT_NAME, {"final": final, "history": history})
+    skipped = sum(numbers["skipped_clips"] for numbers in history)
+    write_json(config.out / RESULT_NAME, {"final": final, "history": history, "skipped_clips": skipped})
     print(f"{summary_line(config.out)}; weights in {config.out / WEIGHTS_NAME}")
 
 
 def summary_line(out: Path) -> str:
     """One line on a finished run."""
     try:
-        final = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))["final"]
-        top1, top5, clips = (final[name] for name in ("top1", "top5", "clips"))
+        result = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))
+        top1, top5, clips = (result["final"][name] for name in ("top1", "top5", "clips"))
+        skipped = result["skipped_clips"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / RESULT_NAME} is damaged ({error!r}): remove it to finish the run again") from error
-    return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips"
+    told = f"; {skipped:.0f} training clips could not be read and were skipped" if skipped else ""
+    return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips{told}"

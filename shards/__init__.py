@@ -3,9 +3,10 @@
 Knows neither PyTorch nor DALI.
 """
 
+from shards.cache_config import CacheConfig
 from shards.codecs import Codec, clip_encoder
 from shards.dataset import ShardDataset, StoredClip
-from shards.errors import UserError
+from shards.errors import DamagedClipError, UserError
 from shards.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
 from shards.index import rebuild_index
 from shards.manifest import AbsentClip, Manifest, ShardRecord
@@ -20,9 +21,11 @@ __all__ = [
     "MAX_STRIP_ROWS",
     "SCENE_COUNT",
     "AbsentClip",
+    "CacheConfig",
     "ClipInfo",
     "Codec",
     "CodedFrames",
+    "DamagedClipError",
     "EpochOrder",
     "Manifest",
     "Permutation",

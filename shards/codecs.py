@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.filmstrip import (
+    BAND_ROWS,
     MAX_STRIP_ROWS,
     DamagedStripError,
     Strip,
@@ -69,8 +70,12 @@ class PartFormat(Protocol):
         """Decode all of a part; raises DamagedPartError."""
         ...
 
-    def select(self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64]) -> tuple[CodedFrames, ...]:
+    def select(
+        self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64], rows: range
+    ) -> tuple[CodedFrames, ...]:
         """Fetch frames of one clip; those of the results, one after another, are the wanted ones in their order.
+
+        ``rows`` are those of every frame that are wanted; where the codec cannot cut there, more are given.
 
         Raises:
             ValueError: no index, or one outside the clip.
@@ -78,8 +83,8 @@ class PartFormat(Protocol):
         """
         ...
 
-    def decode(self, coded: CodedFrames, frame_height: int) -> NDArray[np.uint8]:
-        """Decode, on the CPU, to uint8 RGB (F, H, W, 3); raises DamagedPartError."""
+    def decode(self, coded: CodedFrames) -> NDArray[np.uint8]:
+        """Decode, on the CPU, to uint8 RGB (F, H, W, 3), H as many as ``coded.rows``; raises DamagedPartError."""
         ...
 
 
@@ -115,7 +120,7 @@ class VideoEncoder:
 
 
 class FilmStripFormat:
-    """Film strips; only the bytes of the wanted frames are read."""
+    """Film strips; only the wanted frames are read, and only the bands that hold wanted rows are kept."""
 
     component = "frames.jpg"
 
@@ -126,13 +131,16 @@ class FilmStripFormat:
     def check(self, data: bytes) -> None:
         check_strip(data)
 
-    def select(self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64]) -> tuple[CodedFrames, ...]:
+    def select(
+        self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64], rows: range
+    ) -> tuple[CodedFrames, ...]:
         strips = [Strip(part.frame_count, part.header_bytes, part.read) for part in parts]
-        return (CodedFrames(select_frames(strips, frame_indices), np.arange(len(frame_indices))),)
+        bands = range(rows.start // BAND_ROWS * BAND_ROWS, -(-rows.stop // BAND_ROWS) * BAND_ROWS)
+        return (CodedFrames(select_frames(strips, frame_indices, bands), np.arange(len(frame_indices)), bands),)
 
-    def decode(self, coded: CodedFrames, frame_height: int) -> NDArray[np.uint8]:
+    def decode(self, coded: CodedFrames) -> NDArray[np.uint8]:
         try:
-            return decode_strip(coded.data, frame_height)[coded.frames]
+            return decode_strip(coded.data, len(coded.rows))[coded.frames]
         except OSError as error:
             raise DamagedStripError(f"damaged film strip: it does not decode ({error})") from error
 
@@ -150,15 +158,19 @@ class VideoFormat:
     def check(self, data: bytes) -> None:
         check_segment(data, self.codec)
 
-    def select(self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64]) -> tuple[CodedFrames, ...]:
+    def select(
+        self, parts: Sequence[StoredPart], frame_indices: NDArray[np.int64], rows: range
+    ) -> tuple[CodedFrames, ...]:
+        del rows  # a decoder needs all of a segment
         part_numbers, frames = locate_frames([part.frame_count for part in parts], frame_indices)
         segments = {number: _read_whole(parts[number]) for number in dict.fromkeys(part_numbers.tolist())}
         # A clip that is shorter than the selection starts again, and so may come back to a segment.
         run_starts = np.flatnonzero(np.diff(part_numbers)) + 1
         runs = zip(np.split(part_numbers, run_starts), np.split(frames, run_starts), strict=True)
-        return tuple(CodedFrames(segments[int(numbers[0])], run) for numbers, run in runs)
+        all_rows = range(parts[0].frame_height)
+        return tuple(CodedFrames(segments[int(numbers[0])], run, all_rows) for numbers, run in runs)
 
-    def decode(self, coded: CodedFrames, frame_height: int) -> NDArray[np.uint8]:
+    def decode(self, coded: CodedFrames) -> NDArray[np.uint8]:
         return decode_segment(coded.data, coded.frames)
 
 

@@ -1,10 +1,9 @@
 """Random access to a packed data set: any frames of any clip, by a few reads of just their bytes."""
 
-import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Self, cast
@@ -12,15 +11,20 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.cache_config import CacheConfig
 from shards.codecs import Codec, part_format
-from shards.errors import UserError
+from shards.errors import DamagedClipError, UserError
 from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
 from shards.manifest import Manifest
 from shards.masks import packed_width
 from shards.parts import CodedFrames, DamagedPartError, StoredPart
+from shards.remote_files import RemoteFiles, local_path
+from shards.remote_indexes import fetch_indexes, forget_indexes
+from shards.remote_shards import RemoteShards
 from shards.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
+from shards.shard_store import Batch, LocalShards, ShardFile, ShardStore
 
-OPEN_FILES = 256
+_DEFAULT_CACHE = CacheConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class StoredClip:
     """Selected frames of one clip, still coded.
 
     Attributes:
-        parts: One JPEG of T * H rows, or the video segments that hold the frames: one after another, their frames are
-            the selected ones in order.
+        parts: One JPEG, or the video segments that hold the frames: one after another, their frames are the selected
+            ones in order.
         masks: uint8 (T, h, ceil(w / 8)), or None where the clip has none.
     """
 
@@ -46,10 +50,14 @@ class StoredClip:
 class ShardDataset:
     """A packed data set, opened by mapping its index; the shards are opened as they are read.
 
-    Safe to use from several threads and after a fork; a pickled data set opens its directory again.
+    Opening looks at the size of every shard and at no sample. What is told of every sample is mapped, read-only, and
+    shared by all processes of a machine.
+
+    Safe to use from several threads and after a fork; a pickled data set opens its location again.
 
     Attributes:
-        directory: Where the data set lies.
+        location: Where the data set lies, as it was asked for: a local folder or a URL.
+        directory: The local folder of its indexes and, unless it is remote, of its shards.
         manifest: Its manifest.
         codec: How the frames are stored.
         labels: int64 (N,), action classes.
@@ -62,46 +70,69 @@ class ShardDataset:
     """
 
     def __init__(
-        self, directory: Path, manifest: Manifest, samples: NDArray, strips: NDArray, scenes: NDArray[np.float16] | None
+        self,
+        directory: Path,
+        manifest: Manifest,
+        samples: NDArray,
+        strips: NDArray,
+        scenes: NDArray[np.float16] | None,
+        *,
+        store: ShardStore,
+        location: Path | str,
+        cache: CacheConfig,
     ) -> None:
+        self.location = location
         self.directory = directory
+        self._store = store
+        self._cache = cache
         self.manifest = manifest
         self.codec = cast(Codec, manifest.codec)
         self._format = part_format(manifest.codec)
         self._samples = samples
         self._strips = strips
         self.scenes = scenes
-        self.labels: NDArray[np.int64] = samples["label"].astype(np.int64)
-        self.frame_counts: NDArray[np.int64] = samples["frame_count"].astype(np.int64)
-        self.frame_sizes: NDArray[np.int64] = np.stack([samples["height"], samples["width"]], axis=1).astype(np.int64)
+        self.labels: NDArray[np.int64] = samples["label"]
+        self.frame_counts: NDArray[np.int64] = samples["frame_count"]
+        self.frame_sizes: NDArray[np.int64] = samples["frame_size"]
         self.shard_starts: NDArray[np.int64] = np.cumsum([0] + [shard.samples for shard in manifest.shards])
-        self.mask_count = int(np.count_nonzero(samples["masks"]["bytes"]))
-        self.scene_count = int(np.count_nonzero(samples["scene"]["bytes"]))
-        self._shard_file: Callable[[int], _ShardFile] = lru_cache(maxsize=OPEN_FILES)(self._open_shard)
+        self.mask_count = manifest.mask_count
+        self.scene_count = manifest.scene_count
+        self._shard_file: Callable[[int], ShardFile] = store.open
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, location: Path | str, cache: CacheConfig = _DEFAULT_CACHE) -> Self:
         """Open a packed data set.
+
+        Args:
+            location: A local folder, or the URL of one: any that fsspec knows (`s3://`, `gs://`, `https://`). Of a
+                remote data set the indexes are copied at once and the shards when they are needed.
+            cache: Where and how copies of a remote data set are kept.
 
         Raises:
             UserError: it is absent or incomplete, of an unknown codec, or a file of it is missing, cut short or of
-                another data set.
+                another data set; a remote one cannot be fetched, or a shard of it is larger than the cache may be.
         """
-        manifest = Manifest.load(directory)
+        directory = local_path(location)
+        if directory is not None:
+            manifest = Manifest.load(directory)
+            _check_codec(location, manifest)
+            store: ShardStore = LocalShards(directory, manifest.shards)
+            return cls(
+                directory, manifest, *_map_indexes(directory, manifest), store=store, location=location, cache=cache
+            )
+        files = RemoteFiles(str(location), cache)
+        directory, manifest = fetch_indexes(files, cache.directory)
+        _check_codec(location, manifest)
+        store = RemoteShards(files, manifest.shards, cache)
         try:
-            part_format(manifest.codec)
-        except ValueError as error:
-            raise UserError(f"{directory} cannot be read: {error}; pack again with tools/make_shards.py") from error
-        _check_shards(directory, manifest)
-        count = manifest.sample_count
-        samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
-        strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (int(samples["strip_count"].sum()),))
-        has_scenes = samples["scene"]["bytes"].any()
-        scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), (count, SCENE_COUNT)) if has_scenes else None
-        return cls(directory, manifest, samples, strips, scenes)
+            indexes = _map_indexes(directory, manifest)
+        except UserError as error:
+            forget_indexes(directory)  # they may be mended where they come from
+            raise UserError(f"{location}: {error}") from error
+        return cls(directory, manifest, *indexes, store=store, location=location, cache=cache)
 
     def __reduce__(self) -> tuple:
-        return type(self).open, (self.directory,)
+        return type(self).open, (self.location, self._cache)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -116,9 +147,9 @@ class ShardDataset:
         """Whether any clip has a scene label."""
         return self.scene_count > 0
 
-    def mask_size(self, i: int) -> tuple[int, int]:
-        """Height and width of the masks of clip ``i``; (0, 0) where it has none."""
-        return int(self._samples["mask_height"][i]), int(self._samples["mask_width"][i])
+    def mask_sizes(self, i: int | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Height and width of the masks of clips, int64 (..., 2); (0, 0) where a clip has none."""
+        return np.stack([self._samples["mask_height"][i], self._samples["mask_width"][i]], axis=-1).astype(np.int64)
 
     def info(self, i: int) -> ClipInfo:
         """What is known of clip ``i``, read from its shard.
@@ -126,33 +157,42 @@ class ShardDataset:
         Raises:
             UserError: the shard is cut short or damaged.
         """
-        sample = self._samples[i]
-        place = sample["json"]
-        data = self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
         try:
-            return ClipInfo.from_json(data)
-        except ValueError as error:
-            raise self._damaged(i, error) from error
+            return self._read_info(i)
+        except (ValueError, OSError) as error:
+            raise self.damaged(i, str(error)) from error
 
-    def read_clip(self, i: int, frame_indices: NDArray[np.int64]) -> StoredClip:
+    def read_clip(
+        self, i: int, frame_indices: NDArray[np.int64], rows: range | None = None, *, check_crc: bool = False
+    ) -> StoredClip:
         """Fetch frames of clip ``i``, in any order and with any repetition, and their masks.
+
+        ``rows`` are those that are wanted of every frame, all of them by default; of film strips no more are given
+        than it takes to decode these (see `CodedFrames.rows`). Masks come whole. ``check_crc`` reads all of the clip
+        and compares its checksums first: a flipped bit may change pixels without making them undecodable.
 
         Raises:
             ValueError: an index is outside the clip, or the selection exceeds the `MAX_STRIP_ROWS` of a film strip.
-            UserError: the shard is cut short, or a part of the clip is damaged.
+            DamagedClipError: the shard is missing or cut short, or the clip is damaged; the sentence names the shard,
+                the sample and where it lies.
+            UserError: the shard cannot be fetched.
         """
         indices = np.asarray(frame_indices)
         sample = self._samples[i]
-        shard = self._shard_file(int(sample["shard"]))
-        parts = [
-            StoredPart(frame_count, header_bytes, size, crc32, partial(shard.read_within, offset))
-            for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
-        ]
+        height = int(sample["frame_size"][0])
+        component = _checked_component if check_crc else _component
         try:
-            selected = self._format.select(parts, indices)
+            shard = self._shard_file(int(sample["shard"]))
+            parts = [
+                StoredPart(frame_count, height, header_bytes, size, crc32, component(shard, offset, size, crc32))
+                for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
+            ]
+            selected = self._format.select(parts, indices, range(height) if rows is None else rows)
+            return StoredClip(selected, _read_masks(component(shard, *sample["masks"].tolist()), sample, indices))
         except DamagedPartError as error:
-            raise self._damaged(i, error) from error
-        return StoredClip(selected, _read_masks(shard, sample, indices))
+            raise self.damaged(i, str(error)) from error
+        except OSError as error:
+            raise self.damaged(i, f"it cannot be read ({error})") from error
 
     def decode(self, i: int, clip: StoredClip) -> NDArray[np.uint8]:
         """Decode frames of clip ``i`` on the CPU, to look at them: uint8 RGB (T, H, W, 3).
@@ -160,20 +200,64 @@ class ShardDataset:
         Raises:
             UserError: a part of the clip is damaged.
         """
-        height = int(self.frame_sizes[i][0])
         try:
-            return np.concatenate([self._format.decode(part, height) for part in clip.parts])
+            return np.concatenate([self._format.decode(part) for part in clip.parts])
         except DamagedPartError as error:
-            raise self._damaged(i, error) from error
+            raise self.damaged(i, str(error)) from error
+
+    def damaged(self, i: int, reason: str) -> DamagedClipError:
+        """The error that names clip ``i``, where it lies, and what to do."""
+        try:
+            name = f"clip {self._read_info(i).name!r}"
+        except (UserError, ValueError, OSError):  # what is known of it may be damaged as well
+            name = "a clip"
+        offset = int(self._parts_of(self._samples[i])["offset"][0])
+        return DamagedClipError(
+            f"{name} in {self._describe(i)}, byte {offset}: {reason}; see how much is damaged with"
+            " tools/inspect_shards.py --verify, and copy the shard or pack the data set again"
+        )
+
+    def _read_info(self, i: int) -> ClipInfo:
+        sample = self._samples[i]
+        place = sample["json"]
+        return ClipInfo.from_json(
+            self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
+        )
+
+    def reading_ahead(
+        self, batches: Iterable[Batch], samples_of: Callable[[Batch], NDArray[np.int64]] = np.asarray
+    ) -> Generator[Batch, None, None]:
+        """Yield ``batches`` unchanged, while the shards of a remote data set are fetched before they are needed.
+
+        For whoever reads one batch after another: a batch counts as read when the next one is asked for. Batches are
+        drawn in the caller's thread, as far ahead as the budget of the cache allows; of a local data set, one by one.
+        What cannot be fetched is an error only where it is read. The threads that fetch end with the iterator, so
+        close it (`contextlib.closing`) if it may be left before its end.
+
+        Args:
+            batches: What is read, in order.
+            samples_of: The sample numbers of a batch, of any shape, in the order in which they are read.
+        """
+        shard_of_sample = self._samples["shard"]
+        return self._store.reading_ahead(batches, lambda batch: shard_of_sample[samples_of(batch)].ravel().tolist())
 
     def verify(self) -> Iterator[str]:
-        """Read every byte of every shard and every sample and yield a sentence for each problem found."""
+        """Read every byte of every shard and every sample and yield a sentence for each problem found.
+
+        Of a remote data set the cached copies are read, which are fetched first where they are not there; the indexes
+        beside its shards are not looked at.
+        """
         damaged = False
-        for record in self.manifest.shards:
-            if not record.matches(self.directory):
-                yield f"{self.directory / record.name}: its SHA-256 is not the manifest's"
+        for number, record in enumerate(self.manifest.shards):
+            try:
+                file = self._shard_file(number)
+                if file.sha256() != record.sha256:
+                    damaged = True
+                    yield f"{file.path}: its SHA-256 is not the manifest's"
+            except (UserError, OSError) as error:  # it cannot be fetched, or is gone
                 damaged = True
-        if not damaged:
+                yield str(error)
+        if not damaged and isinstance(self._store, LocalShards):
             problems = list(
                 index_problems(self.directory, [self.directory / record.name for record in self.manifest.shards])
             )
@@ -183,14 +267,11 @@ class ShardDataset:
         for i in range(len(self)):
             try:
                 yield from (f"{self._describe(i)}: {problem}" for problem in self._problems(i))
-            except UserError as error:
+            except (DamagedPartError, UserError, OSError) as error:
                 yield f"{self._describe(i)}: {error}"
 
     def _describe(self, i: int) -> str:
-        return f"{self.directory / self.manifest.shards[self._samples['shard'][i]].name}, sample {i}"
-
-    def _damaged(self, i: int, error: Exception) -> UserError:
-        return UserError(f"{self._describe(i)}: {error}; see how much is damaged with tools/inspect_shards.py --verify")
+        return f"{self._store.describe(int(self._samples['shard'][i]))}, sample {i}"
 
     def _problems(self, i: int) -> Iterator[str]:
         sample = self._samples[i]
@@ -220,57 +301,60 @@ class ShardDataset:
         first = int(sample["first_strip"])
         return self._strips[first : first + int(sample["strip_count"])]
 
-    def _open_shard(self, number: int) -> "_ShardFile":
-        return _ShardFile(self.directory / self.manifest.shards[number].name)
-
 
 _FIELDS = {MASKS: "masks", SCENE: "scene", LABEL: "cls", INFO: "json"}
 
 
-class _ShardFile:
-    """An open shard. It closes itself when the last thread that reads from it lets go of it."""
+Read = Callable[[int, int], bytes]
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+def _component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+    """Reads ranges of a component."""
+    del size, crc32
+    return partial(shard.read_within, offset)
 
-    def read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._descriptor, size, offset)
-        if len(data) != size:
-            raise UserError(f"shard {self._path} is cut short; pack again with tools/make_shards.py --overwrite")
+
+def _checked_component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+    """Reads all of a component when the first range is asked for, and compares its checksum."""
+
+    @cache
+    def whole() -> bytes:
+        data = shard.read(offset, size)
+        if zlib.crc32(data) != crc32:
+            raise DamagedPartError(f"the checksum of the {size} bytes at {offset} is wrong")
         return data
 
-    def read_within(self, base: int, offset: int, size: int) -> bytes:
-        return self.read(base + offset, size)
+    return lambda start, count: whole()[start : start + count]
 
 
-def _read_masks(shard: _ShardFile, sample: np.void, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+def _read_masks(read: Read, sample: np.void, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     size = int(sample["masks"]["bytes"])
     if not size:
         return None
     shape = (int(sample["mask_height"]), packed_width(int(sample["mask_width"])))
     frame_bytes = shape[0] * shape[1]
     first, last = int(indices.min()), int(indices.max())
-    values_start = int(sample["masks"]["offset"]) + size - int(sample["frame_count"]) * frame_bytes
-    data = shard.read(values_start + first * frame_bytes, (last + 1 - first) * frame_bytes)
+    values_start = size - int(sample["frame_count"]) * frame_bytes
+    data = read(values_start + first * frame_bytes, (last + 1 - first) * frame_bytes)
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, *shape)[indices - first]
 
 
-def _check_shards(directory: Path, manifest: Manifest) -> None:
-    with os.scandir(directory) as entries:
-        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}
-    for shard in manifest.shards:
-        size = sizes.get(shard.name)
-        if size != shard.bytes:
-            state = "is missing" if size is None else f"has {size} bytes, the manifest says {shard.bytes}"
-            raise UserError(
-                f"shard {directory / shard.name} {state}; "
-                "copy it again, or pack again with tools/make_shards.py --overwrite"
-            )
+def _check_codec(location: Path | str, manifest: Manifest) -> None:
+    try:
+        part_format(manifest.codec)
+    except ValueError as error:
+        raise UserError(f"{location} cannot be read: {error}; pack again with tools/make_shards.py") from error
+
+
+def _map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, NDArray[np.float16] | None]:
+    count = manifest.sample_count
+    samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
+    last = samples[-1:]
+    strip_count = int((last["first_strip"] + last["strip_count"]).sum())
+    strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (strip_count,))
+    scene_shape = (count, SCENE_COUNT)
+    scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), scene_shape) if manifest.scene_count else None
+    return samples, strips, scenes
 
 
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:

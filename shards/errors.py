@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""Exceptions for what a user can mend."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Commands print the sentence and exit with status 2, without a traceback.
     """
+
+
+class DamagedClipError(UserError):
+    """One clip cannot be read or decoded; the others may be sound."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,20 @@ from shards.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_p
 SHARD_PATTERN = "shard-*.tar"
 SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
 
-COMPONENT_DTYPE = np.dtype([("offset", "<u8"), ("bytes", "<u8"), ("crc32", "<u4")])  # all 0 where it is absent
+COMPONENT_DTYPE = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc32", "<u4")])  # all 0 where it is absent
 STRIP_DTYPE = np.dtype([*COMPONENT_DTYPE.descr, ("header_bytes", "<u4"), ("frame_count", "<u4")])
+# What a loader asks of many clips at once is int64, and every field is aligned: the columns of the mapped table are
+# used as they are.
 SAMPLE_DTYPE = np.dtype(
     [
-        ("shard", "<u4"),
         ("label", "<i8"),
-        ("frame_count", "<u4"),
-        ("height", "<u4"),
-        ("width", "<u4"),
-        ("mask_height", "<u4"),
-        ("mask_width", "<u4"),
+        ("frame_count", "<i8"),
+        ("frame_size", "<i8", (2,)),  # height and width
         ("first_strip", "<u8"),
         ("strip_count", "<u4"),
+        ("shard", "<u4"),
+        ("mask_height", "<u4"),
+        ("mask_width", "<u4"),
         ("masks", COMPONENT_DTYPE),
         ("scene", COMPONENT_DTYPE),
         ("cls", COMPONENT_DTYPE),
@@ -94,15 +95,14 @@ class ShardIndex:
         headers = [part_format(info.codec).header(part) for part in sample.parts]
         self.samples.append(
             (
-                0,  # the shard's number, known when indexes are merged
                 sample.label,
                 info.frame_count,
-                info.height,
-                info.width,
-                info.mask_height,
-                info.mask_width,
+                (info.height, info.width),
                 len(self.strips),
                 len(headers),
+                0,  # the shard's number, known when indexes are merged
+                info.mask_height,
+                info.mask_width,
                 *(places.get(name, (0, 0, 0)) for name in (MASKS, SCENE, LABEL, INFO)),
             )
         )
@@ -114,6 +114,10 @@ class ShardIndex:
         self.dali_lines.append(
             " ".join(f"{member.name} {member.offset} {len(member.data)} {key}.{member.name}" for member in members)
         )
+
+    def count_with(self, component: Literal["masks", "scene"]) -> int:
+        """How many samples have a component."""
+        return int(np.count_nonzero(np.array(self.samples, dtype=SAMPLE_DTYPE)[component]["bytes"]))
 
     def save(self, shard: Path) -> None:
         """Write `x.idx` and `x.index.npz` beside `x.tar`."""

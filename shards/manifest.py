@@ -12,17 +12,28 @@ from shards.checksums import sha256_of
 from shards.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CIRCUMSTANCES = ("provenance", "missing", "broken")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """One tar file of the data set."""
+    """One tar file of the data set.
+
+    Attributes:
+        name: Its file name.
+        bytes: Its size.
+        samples: Stored clips.
+        masks: Those of them that have human masks.
+        scenes: Those of them that have a scene label.
+        sha256: Its checksum, in hexadecimal.
+    """
 
     name: str
     bytes: int
     samples: int
+    masks: int
+    scenes: int
     sha256: str
 
     def matches(self, directory: Path) -> bool:
@@ -79,6 +90,16 @@ class Manifest:
         return sum(shard.samples for shard in self.shards)
 
     @property
+    def mask_count(self) -> int:
+        """Stored clips that have human masks."""
+        return sum(shard.masks for shard in self.shards)
+
+    @property
+    def scene_count(self) -> int:
+        """Stored clips that have a scene label."""
+        return sum(shard.scenes for shard in self.shards)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what is stored, through the shards' checksums: the same wherever and whenever it was packed."""
         content = {name: value for name, value in asdict(self).items() if name not in _CIRCUMSTANCES}
@@ -132,9 +153,13 @@ class Manifest:
             ) from error
 
 
-def _check_types(record: Any) -> None:
+# Worked out once: there are many records.
+_FIELD_TYPES: dict[type, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (ShardRecord, AbsentClip, Manifest)}
+
+
+def _check_types(record: object) -> None:
     """Raise a TypeError that names a field whose value, or an element of it, is not what the dataclass says."""
-    for name, hint in get_type_hints(type(record)).items():
+    for name, hint in _FIELD_TYPES[type(record)].items():
         value, container = getattr(record, name), get_origin(hint) or hint
         elements = value if container is tuple else ()
         if not isinstance(value, container) or not all(isinstance(element, get_args(hint)[0]) for element in elements):

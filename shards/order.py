@@ -1,7 +1,9 @@
 """Which samples each step takes: a pure function of (seed, epoch, step), the same at any world size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,36 @@ from numpy.typing import NDArray
 from shards.randomness import Permutation, hash_uint64
 
 
+def rank_share(positions: range, rank: int, world_size: int) -> range:
+    """Return the contiguous part of ``positions`` that one rank takes.
+
+    Sizes differ by at most one between ranks; a part is empty where there are fewer positions than ranks.
+    """
+    if world_size < 1:
+        raise ValueError(f"world_size must be at least 1, got {world_size}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in range({world_size}), got {rank}")
+    first, last = (share * len(positions) // world_size for share in (rank, rank + 1))
+    return positions[first:last]
+
+
+class _ShardOrder(NamedTuple):
+    """How the shards follow each other in one epoch."""
+
+    shard_bounds: NDArray[np.int64]
+    """Position of the first sample of every shard in that order, then N."""
+    window_bounds: NDArray[np.int64]
+    """Those of every window of shards."""
+    shifts: NDArray[np.int64]
+    """What is added to a position in a shard to get the sample there."""
+
+
 @dataclass(frozen=True, eq=False)
 class EpochOrder:
     """The order of one data set: every sample exactly once an epoch, in batches whose sizes differ by at most one.
+
+    Any step of any epoch is found at once. A step costs time for its own samples; with ``shuffle_window_shards``, the
+    first step of an epoch costs time for the shards as well.
 
     Attributes:
         sample_count: Samples in the data set, N.
@@ -58,43 +87,44 @@ class EpochOrder:
 
     def global_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the samples of one step over all ranks: shape (b,), b <= B."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {epoch}")
-        positions = np.asarray(self.positions(step))
-        if not self.shuffle:
-            return positions
-        key = hash_uint64(self.seed, epoch)
-        if self.shuffle_window_shards is None:
-            return Permutation(self.sample_count, key)(positions)
-        return self._shuffle_in_windows(positions, key, self.shuffle_window_shards)
+        return self._samples_at(epoch, self.positions(step))
 
     def rank_batch(self, epoch: int, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
-        """Return the contiguous slice of the global batch that one rank takes.
+        """Return what `rank_share` gives one rank of the global batch."""
+        return self._samples_at(epoch, rank_share(self.positions(step), rank, world_size))
 
-        Sizes differ by at most one between ranks; a rank's slice is empty when the batch has fewer samples than ranks.
-        """
-        if world_size < 1:
-            raise ValueError(f"world_size must be at least 1, got {world_size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in range({world_size}), got {rank}")
-        batch = self.global_batch(epoch, step)
-        return batch[rank * len(batch) // world_size : (rank + 1) * len(batch) // world_size]
+    def _samples_at(self, epoch: int, places: range) -> NDArray[np.int64]:
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0, got {epoch}")
+        positions = np.arange(places.start, places.stop)
+        if not self.shuffle:
+            return positions
+        if self.shuffle_window_shards is None:
+            return Permutation(self.sample_count, self._key(epoch))(positions)
+        return self._shuffle_in_windows(epoch, positions)
 
-    def _shuffle_in_windows(
-        self, positions: NDArray[np.int64], key: NDArray[np.uint64], window_shards: int
-    ) -> NDArray[np.int64]:
-        starts = np.asarray(self.shard_starts, dtype=np.int64)
-        shard_count = len(starts) - 1
-        shards = Permutation(shard_count, key)(np.arange(shard_count))
-        shard_bounds = np.concatenate([[0], np.cumsum(np.diff(starts)[shards])])  # where each shard lies in the epoch
-        window_bounds = np.append(shard_bounds[:-1:window_shards], self.sample_count)
+    def _key(self, epoch: int) -> NDArray[np.uint64]:
+        return hash_uint64(self.seed, epoch)
 
+    def _shuffle_in_windows(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        shard_bounds, window_bounds, shifts = self._shard_order(epoch)
         windows = np.searchsorted(window_bounds, positions, side="right") - 1
         shuffled = np.empty_like(positions)
         for window in np.unique(windows):
             first, end = window_bounds[window : window + 2]
             inside = windows == window
-            permutation = Permutation(int(end - first), hash_uint64(key, window))
+            permutation = Permutation(int(end - first), hash_uint64(self._key(epoch), window))
             shuffled[inside] = first + permutation(positions[inside] - first)
-        place = np.searchsorted(shard_bounds, shuffled, side="right") - 1
-        return starts[shards[place]] + shuffled - shard_bounds[place]
+        return shuffled + shifts[np.searchsorted(shard_bounds, shuffled, side="right") - 1]
+
+    @cached_property
+    def _shard_order(self) -> Callable[[int], _ShardOrder]:
+        return lru_cache(maxsize=1)(self._shuffle_shards)  # steps come epoch by epoch
+
+    def _shuffle_shards(self, epoch: int) -> _ShardOrder:
+        starts = np.asarray(self.shard_starts, dtype=np.int64)
+        shard_count = len(starts) - 1
+        shards = Permutation(shard_count, self._key(epoch))(np.arange(shard_count))
+        bounds = np.concatenate([[0], np.cumsum(np.diff(starts)[shards])])
+        window_bounds = np.append(bounds[: -1 : self.shuffle_window_shards], self.sample_count)
+        return _ShardOrder(bounds, window_bounds, starts[shards] - bounds[:-1])

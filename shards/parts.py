@@ -28,6 +28,7 @@ class StoredPart:
     """A part whose bytes are fetched as needed: ``read(start, size)`` returns exactly that range of its ``size``."""
 
     frame_count: int
+    frame_height: int
     header_bytes: int
     size: int
     crc32: int
@@ -41,10 +42,13 @@ class CodedFrames:
     Attributes:
         data: One JPEG with exactly these frames, or a whole video segment.
         frames: int64 (F,), which frames of ``data`` they are, in any order and with any repetition.
+        rows: Which rows of the stored frames ``data`` holds: the wanted ones, and those around them that the codec
+            cannot cut off.
     """
 
     data: bytes
     frames: NDArray[np.int64]
+    rows: range
 
 
 def locate_frames(
@@ -55,9 +59,11 @@ def locate_frames(
     Raises:
         ValueError: no index, or one outside the clip.
     """
-    starts = np.cumsum([0, *frame_counts])
     indices = np.asarray(frame_indices)
-    if not indices.size or indices.min() < 0 or indices.max() >= starts[-1]:
-        raise ValueError(f"frame indices must be in range({starts[-1]}) and not empty, got {frame_indices}")
+    if not indices.size or indices.min() < 0 or indices.max() >= sum(frame_counts):
+        raise ValueError(f"frame indices must be in range({sum(frame_counts)}) and not empty, got {frame_indices}")
+    if len(frame_counts) == 1:
+        return np.zeros_like(indices), indices
+    starts = np.cumsum([0, *frame_counts])
     part_numbers = np.searchsorted(starts, indices, side="right") - 1
     return part_numbers, indices - starts[part_numbers]

@@ -85,7 +85,14 @@ class ShardFile:
         sync_folder(final.parent)
         # The tar file comes first: without its indexes it is whole, and they can be rebuilt from it.
         self._index.save(final)
-        return ShardRecord(name=final.name, bytes=final.stat().st_size, samples=self.samples, sha256=sha256_of(final))
+        return ShardRecord(
+            name=final.name,
+            bytes=final.stat().st_size,
+            samples=self.samples,
+            masks=self._index.count_with("masks"),
+            scenes=self._index.count_with("scene"),
+            sha256=sha256_of(final),
+        )
 
     def discard(self) -> None:
         """Close the file and remove it."""

@@ -1,6 +1,6 @@
 """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
@@ -9,12 +9,14 @@ from rich.table import Table
 
 from scenebias.annotators import read_scene_categories
 from scenebias.commands import run_command, write_output
+from scenebias.datasets import RemoteConfig
 from scenebias.inspection import Summary, render_page, scene_name, summarize
 from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import rebuild_index
 from shards.manifest import Manifest
+from shards.remote_files import local_path
 
 SCENES_SHOWN = 5
 SIZES_SHOWN = 5
@@ -24,8 +26,8 @@ SIZES_SHOWN = 5
 class InspectShards:
     """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
 
-    directory: tyro.conf.Positional[Path]
-    """Folder that tools/make_shards.py made."""
+    location: tyro.conf.Positional[str]
+    """Folder that tools/make_shards.py made, or its URL (s3://, gs://, https://)."""
     verify: bool = False
     """First read everything: compare every checksum and decode every frame. Exit status 1 if anything is wrong."""
     html: Path | None = None
@@ -36,6 +38,7 @@ class InspectShards:
     """Names of the 365 scene categories: categories_places365.txt of Places365."""
     rebuild_index: bool = False
     """First make every index again from the tar files alone."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
         if self.samples_per_class < 1:
@@ -47,11 +50,14 @@ def main(config: InspectShards) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     scene_names = read_scene_categories(config.scene_names, "--scene-names") if config.scene_names else None
     if config.rebuild_index:
+        directory = local_path(config.location)
+        if directory is None:
+            raise UserError(f"--rebuild-index cannot write to {config.location}: run it where the shards lie")
         try:
-            rebuild_index(config.directory)
+            rebuild_index(directory)
         except OSError as error:
-            raise UserError(f"{config.directory}: cannot be written ({error.strerror}); mend that") from error
-    dataset = ShardDataset.open(config.directory)
+            raise UserError(f"{directory}: cannot be written ({error.strerror}); mend that") from error
+    dataset = config.remote.open(config.location)
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)

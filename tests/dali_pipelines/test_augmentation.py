@@ -1,11 +1,15 @@
 """What must hold of the windows that are cut from clips."""
 
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dali_pipelines.augmentation import ClipConfig, draw_training_windows, frame_indices, plan_evaluation_windows
+from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, draw_training_windows, frame_indices
+from shards.order import rank_share
 
 clip_configs = st.builds(
     ClipConfig,
@@ -122,7 +126,7 @@ def test_flip_probability_bounds_are_exact():
 
 @given(clip_configs, frame_counts)
 def test_evaluation_windows_do_not_overlap_and_leave_no_room_for_another(config, counts):
-    windows = plan_evaluation_windows(config, counts, sizes_for(counts))
+    windows = EvaluationWindows(config, counts, sizes_for(counts))[:]
     assert (np.diff(windows.sample_B) >= 0).all()
     for sample, count in enumerate(counts):
         starts = windows.start_frame_B[windows.sample_B == sample]
@@ -133,8 +137,51 @@ def test_evaluation_windows_do_not_overlap_and_leave_no_room_for_another(config,
         assert starts[-1] + config.frames * config.stride + config.span > count
 
 
+@given(clip_configs, frame_counts, st.data())
+def test_any_slice_of_the_evaluation_windows_is_that_of_a_plain_list(config, counts, data):
+    sizes = sizes_for(counts)
+    listed = []
+    for sample, (count, (height, width)) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
+        side, start, window = min(height, width), 0, 0
+        while window == 0 or start + config.span <= count:
+            listed.append((sample, window, start, (height - side) // 2, (width - side) // 2, side, False))
+            start, window = start + config.frames * config.stride, window + 1
+    windows = EvaluationWindows(config, counts, sizes)
+    assert len(windows) == len(listed)
+    bound = st.none() | st.integers(-len(listed) - 2, len(listed) + 2)
+    part = slice(data.draw(bound), data.draw(bound), data.draw(st.none() | st.integers(1, 5)))
+    taken = windows[part]
+    columns = [getattr(taken, field.name) for field in dataclasses.fields(taken)]
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == listed[part]
+
+
+@given(clip_configs, frame_counts, st.integers(1, 1024), st.integers(1, 64))
+@settings(deadline=None, max_examples=25)
+def test_evaluation_windows_come_exactly_once_over_all_ranks(config, counts, world_size, batch_size):
+    windows = EvaluationWindows(config, counts, sizes_for(counts))
+    seen = []
+    for rank in range(world_size):
+        share = rank_share(range(len(windows)), rank, world_size)
+        for start in range(0, len(share), batch_size):
+            batch = share[start : start + batch_size]
+            taken = windows[batch.start : batch.stop]
+            seen += zip(taken.sample_B.tolist(), taken.window_B.tolist(), strict=True)
+    whole = windows[:]
+    assert seen == list(zip(whole.sample_B.tolist(), whole.window_B.tolist(), strict=True))
+
+
+def test_evaluation_windows_of_many_clips_take_one_number_a_clip():
+    counts, sizes = np.full(200_000, 400), np.broadcast_to(np.array([128, 171]), (200_000, 2))
+    tracemalloc.start()
+    windows = EvaluationWindows(ClipConfig(), counts, sizes)
+    held_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(windows) == 5_000_000
+    assert held_bytes < 9 * len(counts)
+
+
 def test_evaluation_crop_is_the_centre_square():
-    windows = plan_evaluation_windows(ClipConfig(), np.array([16]), np.array([[128, 171]]))
+    windows = EvaluationWindows(ClipConfig(), np.array([16]), np.array([[128, 171]]))[:]
     assert windows.rois().tolist() == [[[0, 21], [128, 149]]]
     assert not windows.flip_B.any()
 

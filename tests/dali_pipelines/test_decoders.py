@@ -14,10 +14,10 @@ from av.video.reformatter import Interpolation
 
 from dali_pipelines.augmentation import (
     ClipConfig,
+    EvaluationWindows,
     Windows,
     draw_training_windows,
     frame_indices,
-    plan_evaluation_windows,
 )
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.decoding import ClipDecoder
@@ -60,11 +60,17 @@ def whole_clips(dataset) -> list[np.ndarray]:
     return decode_whole_clips(dataset)
 
 
+def cropped(frames_THWC: torch.Tensor, roi_22: np.ndarray, size: int) -> torch.Tensor:
+    clip_TSSC = torch.empty((len(frames_THWC), size, size, 3), dtype=torch.uint8)
+    crop_clip(frames_THWC, roi_22, clip_TSSC)
+    return clip_TSSC
+
+
 def expected_clips(whole_clips: list[np.ndarray], windows: Windows, config: ClipConfig) -> torch.Tensor:
     counts = np.array([len(clip) for clip in whole_clips])[windows.sample_B]
     return torch.stack(
         [
-            crop_clip(torch.from_numpy(whole_clips[sample][frames_T]), roi_22, config.size)
+            cropped(torch.from_numpy(whole_clips[sample][frames_T]), roi_22, config.size)
             for sample, frames_T, roi_22 in zip(
                 windows.sample_B, frame_indices(config, windows, counts), windows.rois(), strict=True
             )
@@ -94,14 +100,15 @@ def test_training_batches_are_the_frames_of_the_whole_clips(dataset, whole_clips
                 if masks is None:
                     assert not batch.mask_BTHW[index].any()
                 else:
-                    mask = crop_mask(masks, windows.rois()[index] * 0.5, CLIP.size)
+                    mask = np.empty((CLIP.frames, CLIP.size, CLIP.size), np.uint8)
+                    crop_mask(masks, windows.rois()[index] * 0.5, mask)
                     assert np.array_equal(batch.mask_BTHW[index], mask)
             np.testing.assert_array_equal(batch.scene_BS, dataset.scenes[sample_B].astype(np.float32))
 
 
 def test_evaluation_batches_are_the_frames_of_the_whole_clips(dataset, whole_clips):
     config = ClipConfig(frames=12, size=32)
-    windows = plan_evaluation_windows(config, dataset.frame_counts, dataset.frame_sizes)
+    windows = EvaluationWindows(config, dataset.frame_counts, dataset.frame_sizes)[:]
     batches = list(EvalLoader(dataset, config, batch_size=4))
     assert torch.equal(torch.cat([batch.clip_BTHWC for batch in batches]), expected_clips(whole_clips, windows, config))
 
@@ -119,7 +126,7 @@ def test_threads_and_prefetch_change_nothing(dataset):
 def test_cropping_in_the_graph_gives_the_same_batches(video_waves, frames):
     """The GPU's way through the loader, on the CPU."""
     dataset, config = video_waves("vp9"), ClipConfig(frames=frames, size=32, stride=14 - frames)
-    windows = plan_evaluation_windows(config, dataset.frame_counts, dataset.frame_sizes)
+    windows = EvaluationWindows(config, dataset.frame_counts, dataset.frame_sizes)[:]
     torch_batch, graph_batch = (
         next(
             ClipDecoder(
@@ -220,7 +227,7 @@ def test_a_segment_that_ends_early_is_named(make_dataset, make_sample, tmp_path,
         rows = np.load(folder / name)
         rows["frame_count"] = 12
         np.save(folder / name, rows)
-    with pytest.raises(UserError, match=r"run/clip_0.*cannot be decoded"):
+    with pytest.raises(UserError, match=r"run/clip_0.*(ends before frame|cannot be decoded)"):
         list(EvalLoader(ShardDataset.open(folder), ClipConfig(frames=12, size=32), batch_size=2))
 
 

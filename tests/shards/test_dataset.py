@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import dataset as dataset_module
+from shards import shard_store
 from shards.codecs import clip_encoder
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -43,8 +43,8 @@ def test_fields_are_those_of_the_written_samples(dataset, synthetic_sample):
     assert dataset.shard_starts.tolist() == [0, 5, 10, 12]
     assert dataset.has_masks
     assert dataset.has_scenes
-    assert dataset.mask_size(0) == (24, 35)
-    assert dataset.mask_size(5) == (0, 0)
+    assert dataset.mask_sizes(0).tolist() == [24, 35]
+    assert dataset.mask_sizes(5).tolist() == [0, 0]
     for i in range(12):
         sample = synthetic_sample(i, dataset.frame_counts[i].item(), width=(71, 64, 85)[i % 3], masks=i != 5)
         assert dataset.info(i) == sample.info
@@ -76,7 +76,7 @@ def test_only_wanted_bytes_are_read(dataset, monkeypatch):
         sizes.append(size)
         return pread(descriptor, size, offset)
 
-    monkeypatch.setattr(dataset_module.os, "pread", counting_pread)
+    monkeypatch.setattr(os, "pread", counting_pread)
     clip = dataset.read_clip(7, np.array([30, 31]))
     assert len(sizes) == 3  # header, frames, masks
     assert sum(sizes) < len(clip.strip) + clip.masks.nbytes + 200
@@ -135,7 +135,7 @@ def test_only_the_segments_of_a_window_are_read(video_directories, monkeypatch):
     sizes = []
     pread = os.pread
     monkeypatch.setattr(
-        dataset_module.os,
+        os,
         "pread",
         lambda descriptor, size, offset: sizes.append(size) or pread(descriptor, size, offset),
     )
@@ -167,7 +167,7 @@ def test_one_flipped_bit_of_a_segment_is_named_when_it_is_verified_and_when_it_i
     _, problem = dataset.verify()
     assert "sample 2: the checksum of 001.video.mp4 is wrong" in problem
     dataset.read_clip(2, np.arange(8))
-    with pytest.raises(UserError, match=r"sample 2: damaged video segment: its checksum is wrong.*--verify"):
+    with pytest.raises(UserError, match=r"sample 2, byte \d+: damaged video segment: its checksum is wrong.*--verify"):
         dataset.read_clip(2, np.arange(9))
 
 
@@ -204,7 +204,7 @@ def read_in_child(dataset, connection):
 
 @pytest.mark.parametrize("open_files", [1, 256])
 def test_threads_read_what_one_reader_reads(dataset, monkeypatch, open_files):
-    monkeypatch.setattr(dataset_module, "OPEN_FILES", open_files)
+    monkeypatch.setattr(shard_store, "OPEN_FILES", open_files)
     shared = ShardDataset.open(dataset.directory)
     with ThreadPoolExecutor(8) as pool:
         for strips in pool.map(lambda _: read_everything(shared), range(16)):
@@ -235,7 +235,7 @@ def test_open_files_are_bounded_and_closed(dataset, monkeypatch):
         targets = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
         return sum(target.parent == directory and target.suffix == ".tar" for target in targets)
 
-    monkeypatch.setattr(dataset_module, "OPEN_FILES", 2)
+    monkeypatch.setattr(shard_store, "OPEN_FILES", 2)
     directory = dataset.directory.resolve()
     gc.collect()
     before = open_shards()
@@ -277,7 +277,7 @@ def test_a_shard_cut_short_is_refused_with_a_remedy(copy):
 def test_a_shard_cut_short_while_open_is_named(copy):
     dataset = ShardDataset.open(copy)
     os.truncate(copy / "shard-000002.tar", 2000)
-    with pytest.raises(UserError, match=r"shard-000002\.tar is cut short"):
+    with pytest.raises(UserError, match=r"shard-000002\.tar, sample 11.*the shard is cut short"):
         dataset.read_clip(11, np.arange(9))
     assert any("cut short" in problem for problem in dataset.verify())
 
@@ -291,7 +291,7 @@ def test_a_damaged_strip_is_named_as_it_is_read(copy):
         data = bytearray(whole)
         data[position] ^= 0x40
         shard.write_bytes(data)
-        with pytest.raises(UserError, match=r"shard-000000\.tar, sample 2: .*film strip.*--verify"):
+        with pytest.raises(UserError, match=r"shard-000000\.tar, sample 2, byte \d+: .*film strip.*--verify"):
             ShardDataset.open(copy).read_clip(2, np.arange(4))
 
 
@@ -332,7 +332,7 @@ def test_scene_labels_in_the_index_are_compared_with_the_shards(copy):
 def test_information_that_cannot_be_read_is_named(copy):
     shard = copy / "shard-000001.tar"
     shard.write_bytes(bytes(shard.stat().st_size))
-    with pytest.raises(UserError, match=r"shard-000001\.tar, sample 6: .*--verify"):
+    with pytest.raises(UserError, match=r"shard-000001\.tar, sample 6, byte \d+: .*--verify"):
         ShardDataset.open(copy).info(6)
 
 

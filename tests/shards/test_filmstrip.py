@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from nvidia.dali import fn, pipeline_def
 from PIL import Image
 
 from shards.filmstrip import (
+    BAND_ROWS,
     MAX_STRIP_ROWS,
     Strip,
     StripHeader,
@@ -16,11 +18,16 @@ from shards.filmstrip import (
     encode_strips,
     select_frames,
 )
+from shards.parts import DamagedPartError
 
 
 def noise(frame_count, height=32, width=37, seed=0):
     """Frames of strong, fine noise: every restart interval has many escaped 0xFF bytes."""
     return np.random.default_rng(seed).integers(0, 256, (frame_count, height, width, 3), dtype=np.uint8)
+
+
+def as_strips(strips):
+    return [Strip.from_bytes(strip) for strip in strips]
 
 
 def decode_whole(strips, height):
@@ -53,8 +60,40 @@ def clips_and_selections(draw):
 @settings(deadline=None, max_examples=150)
 def test_selected_frames_decode_to_the_same_pixels_as_the_whole(case):
     height, strips, indices = case
-    selection = select_frames([Strip.from_bytes(strip) for strip in strips], indices)
+    selection = select_frames(as_strips(strips), indices)
     assert np.array_equal(decode_strip(selection, height), decode_whole(strips, height)[indices])
+
+
+@given(clips_and_selections(), st.data())
+@settings(deadline=None, max_examples=100)
+def test_selected_rows_decode_to_the_same_pixels_as_the_whole(case, data):
+    height, strips, indices = case
+    top, bottom = sorted(data.draw(st.sets(st.sampled_from(range(0, height + 1, BAND_ROWS)), min_size=2, max_size=2)))
+    selection = select_frames(as_strips(strips), indices, range(top, bottom))
+    assert np.array_equal(decode_strip(selection, bottom - top), decode_whole(strips, height)[indices, top:bottom])
+
+
+@pytest.mark.parametrize("rows", [range(4, 16), range(12), range(16, 16), range(16, 8), range(40), range(-8, 8)])
+def test_rows_that_are_no_bands_are_refused(rows):
+    with pytest.raises(ValueError, match="rows must begin and end at multiples of 8 within 32 and not be empty"):
+        select_frames(as_strips(encode_strips(noise(2))), np.array([0]), rows)
+
+
+@given(st.integers(1, 6), st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_damaged_scan_is_refused_or_still_has_one_interval_a_band(frame_count, data):
+    strip = bytearray(encode_strips(noise(frame_count))[0])
+    header = StripHeader.parse(strip)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(header.header_bytes, len(strip) - 1))
+        strip[place] = data.draw(st.sampled_from([0, 0xD3, 0xFF, 0x41]))
+    try:
+        selection = select_frames(as_strips([bytes(strip)]), np.arange(frame_count), range(8, 24))
+    except DamagedPartError:
+        return
+    scan = selection[len(header.jpeg_header) :]
+    markers = [second for first, second in itertools.pairwise(scan) if first == 0xFF and second != 0]
+    assert markers == [0xD0 + k % 8 for k in range(2 * frame_count - 1)] + [0xD9]
 
 
 @pytest.mark.parametrize("width", [1, 16, 37, 170, 171])
@@ -63,7 +102,7 @@ def test_dali_decodes_selections_to_the_same_pixels_as_the_whole(width):
     strips = encode_strips(frames, max_rows=48 * 12)
     random = np.random.default_rng(1)
     selections = [random.integers(0, 30, count) for count in (1, 2, 9, 16, 40)]
-    jpegs = [select_frames([Strip.from_bytes(strip) for strip in strips], indices) for indices in selections]
+    jpegs = [select_frames(as_strips(strips), indices) for indices in selections]
     images = decode_with_dali([*strips, *jpegs])
     whole = np.concatenate([image.reshape(-1, 48, width, 3) for image in images[: len(strips)]])
     for indices, image in zip(selections, images[len(strips) :], strict=True):
@@ -163,7 +202,7 @@ def test_strips_of_different_quality_are_not_joined():
         noise(2)[0],
         noise(0),
         noise(2, 24),
-        np.zeros((1, 4096, 4096, 3), dtype=np.uint8),
+        np.zeros((1, 16, MAX_STRIP_ROWS + 1, 3), dtype=np.uint8),
         np.zeros((2, 32, 0, 3), dtype=np.uint8),
     ],
 )

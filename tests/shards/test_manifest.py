@@ -6,6 +6,7 @@ import pytest
 from shards.errors import UserError
 from shards.manifest import AbsentClip, Manifest, ShardRecord
 
+SHARD = ShardRecord(name="shard-000000.tar", bytes=10240, samples=3, masks=2, scenes=3, sha256="0" * 64)
 MANIFEST = Manifest(
     dataset="ucf101",
     split="1",
@@ -17,7 +18,7 @@ MANIFEST = Manifest(
     provenance={"seed": 0, "mask_scale": 0.5},
     missing=(AbsentClip(name="run/a", class_name="run", reason="not found"),),
     broken=(AbsentClip(name="run/b", class_name="run", reason="cut short"),),
-    shards=(ShardRecord(name="shard-000000.tar", bytes=10240, samples=3, sha256="0" * 64),),
+    shards=(SHARD,),
 )
 
 
@@ -34,7 +35,7 @@ def test_manifest_comes_back_as_it_was(tmp_path):
     [
         {"split": "2"},
         {"classes": ("run", "jöuer")},
-        {"shards": (ShardRecord(name="shard-000000.tar", bytes=10240, samples=3, sha256="1" * 64),)},
+        {"shards": (replace(SHARD, sha256="1" * 64),)},
     ],
 )
 def test_digest_tells_data_sets_apart(change):
@@ -61,7 +62,7 @@ def test_absent_manifest_means_no_packed_data_set(tmp_path):
     [
         (lambda value: "{", "not JSON"),
         (lambda value: "[]", "format version None"),
-        (lambda value: json.dumps(value | {"format_version": 2}), "format version 2"),
+        (lambda value: json.dumps(value | {"format_version": 1}), "format version 1"),
         (lambda value: json.dumps({name: value[name] for name in value if name != "classes"}), "classes"),
         (lambda value: json.dumps(value | {"colour": 1}), "colour"),
         (lambda value: json.dumps(value | {"shards": [{"name": "x"}]}), "lacks or misnames a field"),

@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import EpochOrder
+from shards.order import EpochOrder, rank_share
+from shards.randomness import Permutation
 
 
 @st.composite
@@ -40,14 +43,66 @@ def test_batches_differ_by_at_most_one_and_keep_the_limit(order):
     assert len(sizes) == -(-order.sample_count // order.global_batch_size)
 
 
+def assert_ranks_share_the_step(order, epoch, step, world_size):
+    ranks = [order.rank_batch(epoch, step, rank, world_size) for rank in range(world_size)]
+    assert np.array_equal(np.concatenate(ranks), order.global_batch(epoch, step))
+    assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
+
+
 @given(orders(), st.integers(0, 5))
 @settings(deadline=None)
 def test_global_steps_are_the_same_at_any_world_size(order, epoch):
     for step in {0, order.steps_per_epoch // 2, order.steps_per_epoch - 1}:
         for world_size in (1, 2, 3, 8):
-            ranks = [order.rank_batch(epoch, step, rank, world_size) for rank in range(world_size)]
-            assert np.array_equal(np.concatenate(ranks), order.global_batch(epoch, step))
-            assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
+            assert_ranks_share_the_step(order, epoch, step, world_size)
+
+
+@given(orders(), st.integers(0, 5), st.integers(9, 1024), st.data())
+@settings(deadline=None, max_examples=10)
+def test_global_steps_are_the_same_at_great_world_sizes(order, epoch, world_size, data):
+    assert_ranks_share_the_step(order, epoch, data.draw(st.integers(0, order.steps_per_epoch - 1)), world_size)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("world_size", [7, 64, 1000, 1024])
+def test_ranks_take_every_sample_once_in_equally_many_steps(world_size, window):
+    sizes = np.random.default_rng(world_size).integers(300, 900, 7)
+    order = EpochOrder(
+        int(sizes.sum()), 2 * world_size + 5, 1, True, np.cumsum([0, *sizes]), shuffle_window_shards=window
+    )
+    ranks = [
+        [order.rank_batch(2, step, rank, world_size) for step in range(order.steps_per_epoch)]
+        for rank in range(world_size)
+    ]
+    assert all(len(batch) > 0 for batches in ranks for batch in batches)
+    taken = np.concatenate([batch for batches in ranks for batch in batches])
+    assert np.array_equal(np.sort(taken), np.arange(order.sample_count))
+
+
+@given(st.integers(1, 10**12), st.integers(1, 10**6), st.integers(1, 1024))
+def test_positions_of_ranks_follow_each_other(count, global_batch_size, world_size):
+    order = EpochOrder(count, global_batch_size)
+    for step in {0, order.steps_per_epoch // 3, order.steps_per_epoch - 1}:
+        positions = order.positions(step)
+        shares = [rank_share(positions, rank, world_size) for rank in range(world_size)]
+        assert (shares[0].start, shares[-1].stop) == (positions.start, positions.stop)
+        assert all(share.stop == after.start for share, after in pairwise(shares))
+        sizes = {len(share) for share in shares}
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_the_samples_of_a_rank_are_found_alone_and_the_shards_shuffled_once_an_epoch(monkeypatch, window):
+    """So that a step costs the same in the middle of an epoch and at any world size."""
+    mapped = []
+    permute = Permutation.__call__
+    monkeypatch.setattr(Permutation, "__call__", lambda self, i: mapped.append(np.size(i)) or permute(self, i))
+    shards, rank_samples = 1000, 32
+    order = EpochOrder(10**9, 1024 * rank_samples, 3, True, np.arange(shards + 1) * 10**6, window)
+    for epoch in range(2):
+        for step in range(order.steps_per_epoch // 2, order.steps_per_epoch // 2 + 5):
+            order.rank_batch(epoch, step, 700, 1024)
+    assert sum(mapped) <= 2 * 5 * rank_samples + (2 * shards if window else 0)
 
 
 @pytest.mark.parametrize("window", [None, 2])

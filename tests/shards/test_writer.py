@@ -45,6 +45,14 @@ def test_shards_roll_over_and_the_manifest_describes_them(tmp_path, synthetic_sa
     assert Manifest.load(tmp_path / "out") == manifest
 
 
+def test_the_manifest_counts_masks_and_scene_labels(tmp_path, synthetic_sample):
+    samples = [synthetic_sample(number, 5, masks=number % 2 == 0, scene=number < 2) for number in range(5)]
+    manifest = write(tmp_path / "out", samples, samples_per_shard=3)
+    assert [(shard.masks, shard.scenes) for shard in manifest.shards] == [(2, 2), (1, 0)]
+    dataset = ShardDataset.open(tmp_path / "out")
+    assert (dataset.mask_count, dataset.scene_count) == (3, 2)
+
+
 def test_same_samples_give_the_same_bytes(tmp_path, synthetic_sample):
     samples = [synthetic_sample(number, 5, masks=number % 2 == 0) for number in range(4)]
     write(tmp_path / "a", samples, samples_per_shard=2)

@@ -1,0 +1,35 @@
+"""Memory of batches, used again: the kernel zeroes every page of fresh memory, which can take as long as a decode."""
+
+import math
+import weakref
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ReusedMemory:
+    """Hands out tensors whose memory comes back when nothing looks into it any more; ``kept_blocks`` wait for the next.
+
+    Memory comes back from any thread; one thread at a time asks for it.
+    """
+
+    def __init__(self, kept_blocks: int) -> None:
+        self._kept_blocks = kept_blocks
+        self._free: list[NDArray[np.uint8]] = []
+
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        """A uint8 tensor of ``shape`` with any content."""
+        size = math.prod(shape)
+        block = self._free.pop() if self._free else np.empty(size, np.uint8)
+        if block.size < size:
+            block = np.empty(size, np.uint8)
+        lent = block[:size]
+        # The tensor and all its views hold ``lent``, and ``lent`` alone.
+        weakref.finalize(lent, self._take_back, block).atexit = False
+        return torch.from_numpy(lent).view(shape)
+
+    def _take_back(self, block: NDArray[np.uint8]) -> None:
+        if len(self._free) < self._kept_blocks:
+            self._free.append(block)
