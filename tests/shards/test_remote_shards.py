@@ -170,7 +170,8 @@ def test_what_no_attempt_can_mend_is_said_at_once(server, config, directory, loc
 
 
 def test_a_budget_smaller_than_a_shard_is_refused_and_one_of_a_shard_is_enough(server, config, local, shard_bytes):
-    with pytest.raises(UserError, match=rf"may hold {shard_bytes - 1} bytes .*--cache-gb.*; allow at least {shard_bytes}"):
+    refusal = rf"may hold {shard_bytes - 1} bytes .*--cache-gb.*; allow at least {shard_bytes}"
+    with pytest.raises(UserError, match=refusal):
         ShardDataset.open(f"{server.url}/d", make_config(config.directory, budget_bytes=shard_bytes - 1))
     remote = ShardDataset.open(f"{server.url}/d", make_config(config.directory, budget_bytes=shard_bytes))
     for batch in remote.reading_ahead(np.random.default_rng(0).permutation(CLIPS).reshape(4, 5)):
