@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# F.interpolate, but into the given memory: a clip's 600 KB are not written twice.
+# F.interpolate and Tensor.flip, but into the given memory: a clip's 600 KB are not written twice.
 _resize_into = torch.ops.aten._upsample_bilinear2d_aa.out
+_flip_into = torch.ops.aten.flip.out
 
 
 def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], clip_TSSC: Tensor) -> None:
@@ -23,13 +24,15 @@ def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], clip_TSSC: Tensor)
     """
     (top, left), (bottom, right) = roi_22.tolist()
     crop_THWC = frames_THWC[:, top:bottom, min(left, right) : max(left, right)]
-    if right < left:
-        crop_THWC = crop_THWC.flip(2)
+    is_mirrored = right < left
     if crop_THWC.shape == clip_TSSC.shape:
-        clip_TSSC.copy_(crop_THWC)
-    else:
-        size = list(clip_TSSC.shape[1:3])
-        _resize_into(crop_THWC.permute(0, 3, 1, 2), size, False, None, None, out=clip_TSSC.permute(0, 3, 1, 2))
+        if is_mirrored:
+            _flip_into(crop_THWC, [2], out=clip_TSSC)
+        else:
+            clip_TSSC.copy_(crop_THWC)
+        return
+    crop_TCHW = (crop_THWC.flip(2) if is_mirrored else crop_THWC).permute(0, 3, 1, 2)
+    _resize_into(crop_TCHW, list(clip_TSSC.shape[1:3]), False, None, None, out=clip_TSSC.permute(0, 3, 1, 2))
 
 
 def crop_mask(packed_Thw8: NDArray[np.uint8], roi_22: NDArray[np.float64], mask_TSS: NDArray[np.uint8]) -> None:

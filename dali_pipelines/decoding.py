@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dali_pipelines.augmentation import ClipConfig, Windows
+from dali_pipelines.augmentation import ClipConfig
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.decoders import Decoded, Decoder, GraphDecoder, PyAvDecoder
 from dali_pipelines.faults import FaultConfig, Faults
 from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES, front_end
 from dali_pipelines.prefetch import BackgroundIterator
-from dali_pipelines.requests import Redraw, Request, RequestReader
+from dali_pipelines.requests import Draw, Request, RequestReader
 from dali_pipelines.reused_memory import ReusedMemory
 from shards.codecs import FILMSTRIP
 from shards.dataset import ShardDataset
@@ -52,6 +51,8 @@ class ClipBatch:
     """int64, number of the clip in the data set."""
     window_B: Tensor
     """int64, number of the evaluation window in its clip; 0 in training."""
+    skipped_count: int = 0
+    """In how many places another clip is than was to be there, because that could not be read or decoded."""
 
 
 class ClipDecoder:
@@ -94,8 +95,7 @@ class ClipDecoder:
         _check_sizes(dataset, config, self._on_gpu)
         fault_config = faults or FaultConfig()
         self.faults = Faults(fault_config, len(dataset))
-        self._reader = partial(
-            RequestReader,
+        self._reader = RequestReader(
             dataset,
             config,
             self.faults,
@@ -117,32 +117,32 @@ class ClipDecoder:
             self._decoder = PyAvDecoder(dataset, self._pool)
         self._current: weakref.ref[Generator[ClipBatch, None, None]] | None = None
 
-    def batches(self, windows: Iterable[Windows], redraw: Redraw | None = None) -> Generator[ClipBatch, None, None]:
-        """Decode one batch for each item of ``windows``, ahead of the consumer.
+    def batches(self, draws: Iterable[Draw]) -> Generator[ClipBatch, None, None]:
+        """Decode one batch for each item of ``draws``, ahead of the consumer.
 
         Ends the iteration that an earlier call began. Raises UserError, naming the clip, where one cannot be read or
-        decoded and may not be passed over, or there is no ``redraw`` to give another.
+        decoded and may not be passed over.
         """
         if self._current is not None and (current := self._current()) is not None:
             current.close()
-        generator = self._run(windows, self._reader(redraw))
+        generator = self._run(draws)
         self._current = weakref.ref(generator)
         return generator
 
-    def _run(self, windows: Iterable[Windows], reader: RequestReader) -> Generator[ClipBatch, None, None]:
+    def _run(self, draws: Iterable[Draw]) -> Generator[ClipBatch, None, None]:
         finish = self._collect if self._crop_in_graph else self._crop
-        with closing(BackgroundIterator(self._read(windows, reader), self._prefetch)) as requests:
-            batches = finish(self._decoder.decode(requests, reader.replace))
+        with closing(BackgroundIterator(self._read(draws), self._prefetch)) as requests:
+            batches = finish(self._decoder.decode(requests, self._reader.replace))
             if self._on_gpu:
                 yield from batches
             else:
                 with closing(BackgroundIterator(batches, self._prefetch)) as cropped:
                     yield from cropped
 
-    def _read(self, windows: Iterable[Windows], reader: RequestReader) -> Generator[Request, None, None]:
-        with closing(self._dataset.reading_ahead(windows, attrgetter("sample_B"))) as batches:
-            for batch in batches:
-                yield reader.read(batch)
+    def _read(self, draws: Iterable[Draw]) -> Generator[Request, None, None]:
+        with closing(self._dataset.reading_ahead(draws, attrgetter("windows.sample_B"))) as batches:
+            for draw in batches:
+                yield self._reader.read(draw)
 
     def _crop(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, (frames,) in decoded:
@@ -158,7 +158,9 @@ class ClipDecoder:
             for index in range(first, len(request.pieces), self._threads):
                 piece = request.pieces[index]
                 window, places = piece.window, piece.frames
-                crop_clip(torch.from_dlpack(frames[index]), request.roi_B22[window], clip_BTHWC[window, places])
+                crop_clip(
+                    torch.from_numpy(np.asarray(frames[index])), request.roi_B22[window], clip_BTHWC[window, places]
+                )
                 if mask_BTHW is not None:
                     packed_masks, roi_22 = request.packed_masks[window][places], request.mask_roi_B22[window]
                     crop_mask(packed_masks, roi_22, mask_BTHW[window, places].numpy())
@@ -185,6 +187,7 @@ class ClipDecoder:
             label_B=to_device(self._dataset.labels[sample_B]),
             sample_B=to_device(sample_B),
             window_B=to_device(request.windows.window_B),
+            skipped_count=request.draw.skipped_count,
         )
 
 

@@ -37,8 +37,6 @@ class Faults:
         self._clip_count = clip_count
         self.samples: set[int] = set()
         """The clips that were passed over so far, in this process."""
-        self.count = 0
-        """How often one was; a clip counts once an epoch."""
 
     def pass_over(self, sample: int, error: DamagedClipError) -> None:
         """Count a clip that cannot be read or decoded because of ``error``.
@@ -49,7 +47,6 @@ class Faults:
         """
         if self._config.on_fault == "raise":
             raise error
-        self.count += 1
         if sample not in self.samples:
             self.samples.add(sample)
             _logger.warning("skipped: %s", error)

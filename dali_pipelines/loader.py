@@ -1,6 +1,7 @@
 """Loaders that turn a packed data set into batches for training and evaluation."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, Windows, draw_training_windows
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
 from dali_pipelines.faults import FaultConfig
+from dali_pipelines.requests import Draw
 from shards.dataset import ShardDataset
 from shards.order import EpochOrder, rank_share
 from shards.randomness import randint
@@ -76,11 +78,6 @@ class TrainLoader:
         return frozenset(self._decoder.faults.samples)
 
     @property
-    def skipped_count(self) -> int:
-        """How often this rank took another clip so far."""
-        return self._decoder.faults.count
-
-    @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch, the same on every rank."""
         return self._order.steps_per_epoch
@@ -90,17 +87,19 @@ class TrainLoader:
         return len(self._order.positions(step))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ClipBatch]:
-        """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would.
+        """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would."""
+        return self.epochs(epoch, epoch + 1, start_step)
 
-        A loader runs one epoch at a time: calling this ends the iteration that an earlier call began.
+    def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
+        """Yield the batches of all epochs from ``first``, at ``start_step``, up to but not including ``end``.
+
+        The first batches of an epoch are made while the last ones of that before it are used. A loader runs one
+        iteration at a time: calling this ends the one that an earlier call began.
         """
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
 
-        def samples_of_step(step: int) -> NDArray[np.int64]:
-            return self._order.rank_batch(epoch, step, self._rank, self._world_size)
-
-        def windows_of(sample_B: NDArray[np.int64]) -> Windows:
+        def windows_of(epoch: int, sample_B: NDArray[np.int64]) -> Windows:
             return draw_training_windows(
                 self._clip,
                 seed=self._seed,
@@ -110,11 +109,16 @@ class TrainLoader:
                 frame_size_B2=self.dataset.frame_sizes[sample_B],
             )
 
-        def redraw(sample: int, attempt: int) -> Windows:
-            return windows_of(randint(len(self.dataset), self._seed, epoch, np.array([sample]), attempt))
+        def redraw(epoch: int, sample: int, attempt: int) -> Windows:
+            return windows_of(epoch, randint(len(self.dataset), self._seed, epoch, np.array([sample]), attempt))
 
-        samples = map(samples_of_step, range(start_step, self.steps_per_epoch))
-        return self._decoder.batches(map(windows_of, samples), redraw)
+        def draws() -> Iterator[Draw]:
+            for epoch in range(first, end):
+                for step in range(start_step if epoch == first else 0, self.steps_per_epoch):
+                    sample_B = self._order.rank_batch(epoch, step, self._rank, self._world_size)
+                    yield Draw(windows_of(epoch, sample_B), partial(redraw, epoch))
+
+        return self._decoder.batches(draws())
 
 
 class EvalLoader:
@@ -156,7 +160,7 @@ class EvalLoader:
         """Yield the rank's batches from the first; ends an iteration that is under way."""
         starts = range(0, len(self._share), self._batch_size)
         batches = (self._share[start : start + self._batch_size] for start in starts)
-        return self._decoder.batches(self._windows[batch.start : batch.stop] for batch in batches)
+        return self._decoder.batches(Draw(self._windows[batch.start : batch.stop]) for batch in batches)
 
 
 def _check_rank(rank: int, world_size: int) -> None:

@@ -16,6 +16,26 @@ from shards.dataset import ShardDataset, StoredClip
 from shards.errors import DamagedClipError
 from shards.parts import CodedFrames
 
+Redraw = Callable[[int, int], Windows]
+"""Draws one window from another clip in place of ``sample``; ``attempt`` counts the clips tried in its place."""
+
+MOST_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What to read for one batch."""
+
+    windows: Windows
+    redraw: Redraw | None = None
+    """For clips that cannot be read or decoded; None: there is no other to take."""
+    skipped_count: int = 0
+    """In how many windows another clip has taken the place of the one that was to be there."""
+
+    def with_window(self, index: int, window: Windows) -> "Draw":
+        """The same with another clip at ``index``."""
+        return replace(self, windows=self.windows.with_window(index, window), skipped_count=self.skipped_count + 1)
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -35,7 +55,7 @@ class Piece:
 class Request:
     """The stored bytes of a batch of windows, and where to cut."""
 
-    windows: Windows
+    draw: Draw
     pieces: list[Piece]
     decoded_B22: NDArray[np.int64]
     """The rectangle of the stored frames that is decoded: it holds the crop, and more where a codec cannot cut."""
@@ -46,11 +66,15 @@ class Request:
     """The crop, in pixels of the stored masks."""
     has_mask_B: NDArray[np.bool_]
 
+    @property
+    def windows(self) -> Windows:
+        return self.draw.windows
+
     def alone(self, piece: Piece) -> "Request":
         """A batch of one piece of this."""
         window = slice(piece.window, piece.window + 1)
         return Request(
-            windows=self.windows[window],
+            draw=Draw(self.windows[window]),
             pieces=[replace(piece, window=0)],
             decoded_B22=self.decoded_B22[window],
             roi_B22=self.roi_B22[window],
@@ -60,16 +84,10 @@ class Request:
         )
 
 
-Redraw = Callable[[int, int], Windows]
-"""Draws one window from another clip in place of ``sample``; ``attempt`` counts the clips tried in its place."""
-
-MOST_ATTEMPTS = 10
-
-
 class RequestReader:
     """Reads batch after batch, and other clips in place of those that cannot be read.
 
-    ``faults`` decides whether a clip may be passed over, ``redraw`` gives another; without it every fault is an error.
+    ``faults`` decides whether a clip may be passed over.
     ``cut_columns``: whether the decoder passes over the columns outside the crop; bands outside it never reach it.
     ``check_crc``: as of `ShardDataset.read_clip`.
     """
@@ -79,7 +97,6 @@ class RequestReader:
         dataset: ShardDataset,
         config: ClipConfig,
         faults: Faults,
-        redraw: Redraw | None = None,
         *,
         cut_columns: bool,
         check_crc: bool,
@@ -87,12 +104,11 @@ class RequestReader:
         self._dataset = dataset
         self._config = config
         self._faults = faults
-        self._redraw = redraw
         self._cut_columns = cut_columns
         self._check_crc = check_crc
         self._no_mask = np.zeros((config.frames, 1, 1), np.uint8)
 
-    def read(self, windows: Windows) -> Request:
+    def read(self, draw: Draw) -> Request:
         """Read the clips of one batch.
 
         Raises:
@@ -100,14 +116,14 @@ class RequestReader:
             UserError: too many cannot be read, or a shard cannot be fetched.
         """
         stored = []
-        frames_BT = self._frames(windows)
-        for window in range(len(windows)):
+        frames_BT = self._frames(draw.windows)
+        for window in range(len(frames_BT)):
             try:
-                clip = self._read_clip(windows, window, frames_BT[window])
+                clip = self._read_clip(draw.windows, window, frames_BT[window])
             except DamagedClipError as error:
-                windows, clip = self._substitute(windows, window, error)
+                draw, clip = self._substitute(draw, window, error)
             stored.append(clip)
-        return self._request(windows, stored)
+        return self._request(draw, stored)
 
     def replace(self, request: Request, faults: Mapping[int, DamagedClipError]) -> Request:
         """Read other clips in place of those windows that cannot be decoded, for the reasons given.
@@ -115,24 +131,24 @@ class RequestReader:
         Raises:
             UserError, DamagedClipError: as of `read`.
         """
-        windows = request.windows
+        draw = request.draw
         for window, error in faults.items():
-            windows, _ = self._substitute(windows, window, error)
-        return self.read(windows)
+            draw, _ = self._substitute(draw, window, error)
+        return self.read(draw)
 
-    def _substitute(self, windows: Windows, window: int, error: DamagedClipError) -> tuple[Windows, StoredClip]:
-        sample = broken = int(windows.sample_B[window])
+    def _substitute(self, draw: Draw, window: int, error: DamagedClipError) -> tuple[Draw, StoredClip]:
+        sample = broken = int(draw.windows.sample_B[window])
         for attempt in range(MOST_ATTEMPTS):
-            if self._redraw is None:
+            if draw.redraw is None:
                 raise error
             self._faults.pass_over(broken, error)
-            drawn = self._redraw(sample, attempt)
+            drawn = draw.redraw(sample, attempt)
             try:
                 clip = self._read_clip(drawn, 0, self._frames(drawn)[0])
             except DamagedClipError as another:
                 broken, error = int(drawn.sample_B[0]), another
             else:
-                return windows.with_window(window, drawn), clip
+                return draw.with_window(window, drawn), clip
         raise error
 
     def _frames(self, windows: Windows) -> NDArray[np.int64]:
@@ -143,7 +159,8 @@ class RequestReader:
         rows = range(top, top + int(windows.side_B[window]))
         return self._dataset.read_clip(int(windows.sample_B[window]), frames_T, rows, check_crc=self._check_crc)
 
-    def _request(self, windows: Windows, stored: list[StoredClip]) -> Request:
+    def _request(self, draw: Draw, stored: list[StoredClip]) -> Request:
+        windows = draw.windows
         frame_size_B2 = self._dataset.frame_sizes[windows.sample_B]
         mask_size_B2 = self._dataset.mask_sizes(windows.sample_B)
         stored_roi_B22 = windows.rois()
@@ -153,7 +170,7 @@ class RequestReader:
         if self._cut_columns:
             decoded_B22[:, :, 1] = np.sort(stored_roi_B22[:, :, 1], axis=1)
         return Request(
-            windows=windows,
+            draw=draw,
             pieces=[piece for window, clip in enumerate(stored) for piece in _pieces(window, clip)],
             decoded_B22=decoded_B22,
             roi_B22=stored_roi_B22 - decoded_B22[:, :1],

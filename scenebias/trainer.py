@@ -8,7 +8,7 @@ Shape suffixes: B clips, T frames, H rows, W columns, A actions, S scenes.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -126,8 +126,9 @@ class Trainer:
             with ProgressDisplay(title, total_steps, "steps", done=done_steps, visible=self.place.is_main) as progress:
                 if state is not None:
                     progress.say(f"{title}: resumes at epoch {epoch}, step {step}")
+                batches = iter(self.loader.epochs(epoch, self.schedule.epochs, step))
                 while epoch < self.schedule.epochs:
-                    history = [*history, self._train_epoch(epoch, step, history, log, progress)]
+                    history = [*history, self._train_epoch(batches, epoch, step, history, log, progress)]
                     epoch, step = epoch + 1, 0
                     self._save(epoch, step, history)
         finally:
@@ -142,20 +143,22 @@ class Trainer:
 
     def _train_epoch(
         self,
+        batches: Iterator[ClipBatch],
         epoch: int,
         start_step: int,
         history: list[dict[str, Any]],
         log: TrainingLog | None,
         progress: ProgressDisplay,
     ) -> dict[str, Any]:
-        """Train the rest of ``epoch`` from ``start_step`` and evaluate; returns the epoch's numbers."""
+        """Train the rest of ``epoch`` from ``start_step`` on ``batches``, and evaluate; returns the epoch's numbers."""
         steps_per_epoch = self.loader.steps_per_epoch
-        skipped_before = self.loader.skipped_count
+        skipped_count = 0
         self.model.train()
         step_begun_s = time.perf_counter()
-        for step, batch in enumerate(self.loader.epoch(epoch, start_step), start_step):
+        for step, batch in zip(range(start_step, steps_per_epoch), batches, strict=False):
             wait_s = time.perf_counter() - step_begun_s
             numbers = self._train_step(batch, epoch, step)
+            skipped_count += batch.skipped_count
             step_s = time.perf_counter() - step_begun_s
             step_begun_s += step_s
             numbers["step_s"] = step_s
@@ -169,8 +172,7 @@ class Trainer:
                 self._save(epoch, step + 1, history)
         # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
         self.place.copy_from_main(self.model.buffers())
-        skipped_count = torch.tensor(self.loader.skipped_count - skipped_before, device=self.place.device)
-        skipped_clips = int(self.place.sum_over_ranks(skipped_count))
+        skipped_clips = int(self.place.sum_over_ranks(torch.tensor(skipped_count, device=self.place.device)))
         summary = {"epoch": epoch, **self.evaluate().summary(), "skipped_clips": skipped_clips}
         if log is not None:
             log.write("epoch", (epoch + 1) * steps_per_epoch, summary)

@@ -23,6 +23,7 @@ from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.decoding import ClipDecoder
 from dali_pipelines.graph import build_clip_pipeline
 from dali_pipelines.loader import EvalLoader, TrainLoader
+from dali_pipelines.requests import Draw
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.index import find_shards, read_shard
@@ -137,7 +138,7 @@ def test_cropping_in_the_graph_gives_the_same_batches(video_waves, frames):
                 threads=2,
                 prefetch=2,
                 crop_in_graph=crop_in_graph,
-            ).batches([windows])
+            ).batches([Draw(windows)])
         )
         for crop_in_graph in (False, True)
     )

@@ -20,6 +20,7 @@ from dali_pipelines import decoders
 from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, Windows, draw_training_windows
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
 from dali_pipelines.loader import EvalLoader, TrainLoader
+from dali_pipelines.requests import Draw
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.filmstrip import decode_strip
@@ -143,6 +144,15 @@ def test_resuming_gives_the_batches_of_an_undisturbed_run(waves, start_step):
         assert_equal(one, other)
 
 
+def test_epochs_in_one_go_are_those_one_by_one(waves):
+    loader = train_loader(waves)
+    one_by_one = list(loader.epoch(2, start_step=3)) + [batch for epoch in (3, 4) for batch in loader.epoch(epoch)]
+    in_one_go = list(loader.epochs(2, 5, start_step=3))
+    assert len(in_one_go) == 1 + 2 * 4
+    for one, other in zip(one_by_one, in_one_go, strict=True):
+        assert_equal(one, other)
+
+
 def test_threads_and_prefetch_change_nothing(waves):
     one = concatenate(list(train_loader(waves, threads=1, prefetch=1).epoch(0)))
     many = concatenate(list(train_loader(waves, threads=4, prefetch=5).epoch(0)))
@@ -198,7 +208,7 @@ def test_cropping_in_the_graph_gives_the_same_batches(waves):
                 threads=2,
                 prefetch=2,
                 crop_in_graph=crop_in_graph,
-            ).batches([windows])
+            ).batches([Draw(windows)])
         )
         for crop_in_graph in (False, True)
     )
