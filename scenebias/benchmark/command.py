@@ -164,6 +164,7 @@ def measure_loaders(config: BenchData, setting: Setting) -> tuple[dict[str, Rate
     passes |= {name: counted(run, setting.device) for name, run in others.items()}
     rates = measure(
         passes,
+        endless=(OURS, OURS_CROP),
         steps=len(setting.batches),
         repeats=config.repeats,
         least_pass_s=config.least_pass_s,

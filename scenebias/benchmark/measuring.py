@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +18,8 @@ import torch
 from scenebias.benchmark.gpu_load import load_reader, sampled_load
 from scenebias.benchmark.setting import CountedPass
 from scenebias.progress import ProgressDisplay
+
+WARM_UP_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,19 @@ class Rates:
 
 
 def measure(
-    passes: Mapping[str, CountedPass], *, steps: int, repeats: int, least_pass_s: float, device: torch.device
+    passes: Mapping[str, CountedPass],
+    *,
+    endless: Collection[str] = (),
+    steps: int,
+    repeats: int,
+    least_pass_s: float,
+    device: torch.device,
 ) -> dict[str, Rates]:
     """Measure every loader ``repeats`` times, in turns, after a round that is not counted: it starts worker processes.
 
-    A measured pass goes over the windows, ``steps`` batches, as often as it takes to last ``least_pass_s``; its start,
-    when nothing has been made ahead, counts.
+    A measured pass goes over the windows, ``steps`` batches, as often as it takes to last ``least_pass_s``. Of loaders
+    that go on without end, as in training, the first batches do not count: as much is made ahead when the clock starts
+    as when it stops. The others begin with nothing made ahead, and end so.
     """
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
     engines: dict[str, dict[str, float]] = {}
@@ -52,7 +61,9 @@ def measure(
             for name, run in passes.items():
                 if repeat:
                     with sampled_load(read_load) as engines[name]:
-                        measured[name].append(_measure_once(run, steps, least_pass_s, device))
+                        measured[name].append(
+                            _measure_once(run, steps, least_pass_s, device, WARM_UP_STEPS * (name in endless))
+                        )
                 else:
                     _measure_once(run, steps, 0.0, device)
                 progress.advance()
@@ -62,11 +73,15 @@ def measure(
     }
 
 
-def _measure_once(run: CountedPass, steps: int, least_s: float, device: torch.device) -> tuple[float, float]:
+def _measure_once(
+    run: CountedPass, steps: int, least_s: float, device: torch.device, warm_up_steps: int = 0
+) -> tuple[float, float]:
     """Clips a second, and CPU milliseconds a clip."""
     clips, elapsed_s = 0, 0.0
-    start_s, start_cpu_s = time.perf_counter(), _cpu_seconds()
     with closing(_without_end(run)) as sizes:
+        for _ in islice(sizes, warm_up_steps):
+            pass
+        start_s, start_cpu_s = time.perf_counter(), _cpu_seconds()
         while not clips or elapsed_s < least_s:
             clips += sum(islice(sizes, steps))
             if device.type == "cuda":
