@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spdl import io
+from spdl.io.utils import get_ffmpeg_versions
 from spdl.pipeline import PipelineBuilder
 from torch.utils.data import default_collate
 
@@ -19,6 +20,8 @@ from scenebias.benchmark.peers.cutting import MaskFiles, item_of
 from scenebias.benchmark.peers.stored_samples import stored_masks
 from scenebias.benchmark.setting import ClipItem, Pass, Setting
 from scenebias.benchmark.windows import ClipWindow
+
+get_ffmpeg_versions()  # a RuntimeError where there is no FFmpeg, which SPDL says only when a video is opened
 
 
 def decode_window(video: Path, window: ClipWindow, size: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ nothing to speak of), more worker processes than cores; slower by a tenth: ffmpe
 
 from pathlib import Path
 
+import torchcodec
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchcodec.decoders import VideoDecoder
@@ -15,6 +16,9 @@ from scenebias.benchmark.peers.stored_samples import stored_masks
 from scenebias.benchmark.peers.worker_processes import load_in_workers
 from scenebias.benchmark.setting import ClipItem, Pass, Setting
 from scenebias.benchmark.windows import ClipWindow
+
+if torchcodec.ffmpeg_major_version is None:  # torchcodec says so only when a video is opened
+    raise RuntimeError("torchcodec finds no FFmpeg: install FFmpeg with its shared libraries")
 
 
 class TorchcodecVideos(Dataset[ClipItem]):
