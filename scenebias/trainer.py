@@ -126,7 +126,7 @@ class Trainer:
             with ProgressDisplay(title, total_steps, "steps", done=done_steps, visible=self.place.is_main) as progress:
                 if state is not None:
                     progress.say(f"{title}: resumes at epoch {epoch}, step {step}")
-                batches = iter(self.loader.epochs(epoch, self.schedule.epochs, step))
+                batches = self.loader.epochs(epoch, self.schedule.epochs, step)
                 while epoch < self.schedule.epochs:
                     history = [*history, self._train_epoch(batches, epoch, step, history, log, progress)]
                     epoch, step = epoch + 1, 0

@@ -97,7 +97,6 @@ class ShardDataset:
         self.shard_starts: NDArray[np.int64] = np.cumsum([0] + [shard.samples for shard in manifest.shards])
         self.mask_count = manifest.mask_count
         self.scene_count = manifest.scene_count
-        self._shard_file: Callable[[int], ShardFile] = store.open
 
     @classmethod
     def open(cls, location: Path | str, cache: CacheConfig = _DEFAULT_CACHE) -> Self:
@@ -182,7 +181,7 @@ class ShardDataset:
         height = int(sample["frame_size"][0])
         component = _checked_component if check_crc else _component
         try:
-            shard = self._shard_file(int(sample["shard"]))
+            shard = self._store.open(int(sample["shard"]))
             parts = [
                 StoredPart(frame_count, height, header_bytes, size, crc32, component(shard, offset, size, crc32))
                 for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
@@ -221,7 +220,7 @@ class ShardDataset:
         sample = self._samples[i]
         place = sample["json"]
         return ClipInfo.from_json(
-            self._shard_file(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
+            self._store.open(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
         )
 
     def reading_ahead(
@@ -250,7 +249,7 @@ class ShardDataset:
         damaged = False
         for number, record in enumerate(self.manifest.shards):
             try:
-                file = self._shard_file(number)
+                file = self._store.open(number)
                 if file.sha256() != record.sha256:
                     damaged = True
                     yield f"{file.path}: its SHA-256 is not the manifest's"
@@ -275,7 +274,7 @@ class ShardDataset:
 
     def _problems(self, i: int) -> Iterator[str]:
         sample = self._samples[i]
-        shard = self._shard_file(int(sample["shard"]))
+        shard = self._store.open(int(sample["shard"]))
         parts = self._parts_of(sample)
         places = dict(zip(part_names(self.codec, len(parts)), parts, strict=True))
         places |= {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}

@@ -1,12 +1,12 @@
 """Where the bytes of shards are read from: a local folder, or a cache of what lies far away (`remote_shards`)."""
 
-import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from shards.checksums import sha256_of
 from shards.errors import UserError
 from shards.manifest import ShardRecord
 from shards.parts import DamagedPartError
@@ -42,8 +42,7 @@ class ShardFile:
 
     def sha256(self) -> str:
         """SHA-256 of all of it, in hexadecimal."""
-        with open(f"/proc/self/fd/{self._descriptor}", "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(Path(f"/proc/self/fd/{self._descriptor}"))
 
 
 class ShardStore(Protocol):

@@ -97,10 +97,13 @@ def _without_end(run: CountedPass) -> Generator[int, None, None]:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those that it started with multiprocessing, as Linux tells."""
-    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # user and system, counted from the name's end
+    """Of this process and of those that it started with multiprocessing."""
+    children = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+    return sum(map(cpu_seconds_of, [os.getpid(), *children]))
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Of all threads of a process, as Linux tells."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # user and system, counted from the name's end
     return ticks / os.sysconf("SC_CLK_TCK")

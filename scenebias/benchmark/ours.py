@@ -33,13 +33,13 @@ def train_loader(setting: Setting) -> TrainLoader:
 
 def training_batches(setting: Setting, loader: TrainLoader) -> Iterator[ClipBatch]:
     """The measured batches of an epoch, which are its last."""
-    return loader.epoch(EPOCH, loader.steps_per_epoch - len(setting.batches))
+    return loader.epoch(EPOCH, _first_step(setting, loader))
 
 
 def open_ours(setting: Setting) -> Pass:
     """Decode, multi-scale crop, flip, masks, scene labels: what training takes, epoch after epoch without end."""
     loader = train_loader(setting)
-    start_step = loader.steps_per_epoch - len(setting.batches)
+    start_step = _first_step(setting, loader)
     return lambda: (_item(batch) for batch in loader.epochs(EPOCH, MANY_EPOCHS, start_step))
 
 
@@ -47,6 +47,10 @@ def open_crop_only(setting: Setting) -> Pass:
     """The same but for the scale: squares of the network's size are cut out as they are."""
     scale = min(1.0, setting.clip.size / setting.dataset.manifest.frame_height)
     return open_ours(replace(setting, clip=replace(setting.clip, scales=(scale,))))
+
+
+def _first_step(setting: Setting, loader: TrainLoader) -> int:
+    return loader.steps_per_epoch - len(setting.batches)
 
 
 def _item(batch: ClipBatch) -> ClipItem:

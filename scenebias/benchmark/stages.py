@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from rich.table import Table
 
@@ -185,7 +186,7 @@ def _resize(setting: Setting, request: Request, frames: Any, memory: ReusedMemor
     size = setting.clip.size
     clip_BTSSC = memory.empty((len(request.windows), setting.clip.frames, size, size, 3))
     for index, piece in enumerate(request.pieces):
-        frames_THWC = torch.from_dlpack(frames[index])
+        frames_THWC = torch.from_numpy(np.asarray(frames[index]))
         crop_clip(frames_THWC, request.roi_B22[piece.window], clip_BTSSC[piece.window, piece.frames])
 
 

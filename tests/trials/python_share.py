@@ -11,7 +11,6 @@ sample. On a busy machine both shares come out too high: who holds the lock may 
 Needs py-spy, which needs the right to trace processes (root, or ptrace_scope 0).
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 import torch
 
 from scenebias.benchmark.command import BenchData, make_setting
+from scenebias.benchmark.measuring import cpu_seconds_of
 from scenebias.benchmark.ours import train_loader, training_batches
 from scenebias.commands import run_command
 from shards.dataset import ShardDataset
@@ -62,9 +62,9 @@ def main(config: PythonShare) -> None:
         assert child.stdout is not None
         child.stdout.readline()  # it loads, from now on
         time.sleep(WARM_UP_S)
-        start_s, cpu_before_s = time.perf_counter(), cpu_seconds(child.pid)
+        start_s, cpu_before_s = time.perf_counter(), cpu_seconds_of(child.pid)
         time.sleep(config.seconds)
-        cores = (cpu_seconds(child.pid) - cpu_before_s) / (time.perf_counter() - start_s)
+        cores = (cpu_seconds_of(child.pid) - cpu_before_s) / (time.perf_counter() - start_s)
         stacks = sample(child.pid, config.seconds)
         child.kill()
     leaves: Counter[str] = Counter()
@@ -91,12 +91,6 @@ def load(config: PythonShare, seconds: float) -> None:
         while time.monotonic() < end_s:
             for _ in training_batches(setting, loader):
                 pass
-
-
-def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def sample(pid: int, seconds: int) -> Counter[str]:

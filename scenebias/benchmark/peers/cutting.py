@@ -41,13 +41,15 @@ def no_mask(window: ClipWindow, size: int) -> Tensor:
     return torch.zeros((len(window.frames_T), size, size), dtype=torch.bool)
 
 
-def pick(frames_FHWC: NDArray[np.uint8], window: ClipWindow) -> Tensor:
-    """The window's frames (T, C, H, W), channels last in memory, of all from its first to its last in time."""
-    frames_THWC = frames_FHWC
+def in_order(frames_FHWC: NDArray[np.uint8], window: ClipWindow) -> NDArray[np.uint8]:
+    """The window's frames (T, H, W, C) of all from its first to its last in time; no copy where those are the same."""
     wanted_T = window.frames_T - window.first
-    if not np.array_equal(wanted_T, np.arange(len(frames_FHWC))):
-        frames_THWC = frames_FHWC[wanted_T]
-    return torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
+    return frames_FHWC if np.array_equal(wanted_T, np.arange(len(frames_FHWC))) else frames_FHWC[wanted_T]
+
+
+def pick(frames_FHWC: NDArray[np.uint8], window: ClipWindow) -> Tensor:
+    """The same (T, C, H, W), channels last in memory."""
+    return torch.from_numpy(in_order(frames_FHWC, window)).permute(0, 3, 1, 2)
 
 
 def item_of(window: ClipWindow, clip_TSSC: Tensor, mask: Tensor) -> ClipItem:

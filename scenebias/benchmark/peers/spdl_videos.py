@@ -16,7 +16,7 @@ from spdl.io.utils import get_ffmpeg_versions
 from spdl.pipeline import PipelineBuilder
 from torch.utils.data import default_collate
 
-from scenebias.benchmark.peers.cutting import MaskFiles, item_of
+from scenebias.benchmark.peers.cutting import MaskFiles, in_order, item_of
 from scenebias.benchmark.peers.stored_samples import stored_masks
 from scenebias.benchmark.setting import ClipItem, Pass, Setting
 from scenebias.benchmark.windows import ClipWindow
@@ -35,9 +35,7 @@ def decode_window(video: Path, window: ClipWindow, size: int) -> NDArray[np.uint
     steps = [f"crop={side}:{side}:{left}:{top}:exact=1", f"scale={size}:{size}:flags=bilinear"]
     steps += ["hflip"] if window.flip else []
     frames = io.decode_packets(packets, filter_desc=",".join([*steps, "format=pix_fmts=rgb24"]))
-    clip_FSSC = io.to_numpy(io.convert_frames(frames))
-    wanted_T = window.frames_T - window.first
-    return clip_FSSC if np.array_equal(wanted_T, np.arange(len(clip_FSSC))) else clip_FSSC[wanted_T]
+    return in_order(io.to_numpy(io.convert_frames(frames)), window)
 
 
 def open_pass(setting: Setting) -> Pass:
