@@ -2,7 +2,8 @@
 
 Shape suffixes: B clips, C channels, T frames, H height, W width, D features.
 
-None comes with pretrained weights: to pretrain them is the point of the project.
+None comes with pretrained weights: to pretrain them is the point of the project. Those that others have trained with
+the code of the paper come in through ``python -m scenebias.import_weights``.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
+
+from scenebias.resnet3d import resnet3d_18
 
 
 class Backbone(nn.Module):
@@ -31,7 +34,7 @@ class Backbone(nn.Module):
 
 
 def _video_resnet(build: Callable[[], VideoResNet]) -> Backbone:
-    """A video ResNet of torchvision (Tran et al., CVPR 2018) without its last layer."""
+    """A video ResNet (of torchvision: Tran et al., CVPR 2018) without its last layer."""
     network: Any = build()
     feature_count = network.fc.in_features
     network.fc = nn.Identity()
@@ -69,10 +72,12 @@ def _small3d() -> Backbone:
     return Backbone(trunk, feature_count=128)
 
 
-BackboneName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "small3d"]
+BackboneName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "resnet3d_18_a", "resnet3d_18_b", "small3d"]
 BACKBONES: dict[BackboneName, Callable[[], Backbone]] = {
     "r3d_18": partial(_video_resnet, r3d_18),
     "mc3_18": partial(_video_resnet, mc3_18),
     "r2plus1d_18": partial(_video_resnet, r2plus1d_18),
+    "resnet3d_18_a": partial(_video_resnet, partial(resnet3d_18, "A")),
+    "resnet3d_18_b": partial(_video_resnet, partial(resnet3d_18, "B")),
     "small3d": _small3d,
 }

@@ -1,9 +1,11 @@
 """How every command starts: options from a frozen dataclass, the user's mistakes in one sentence."""
 
+import argparse
+import dataclasses
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,15 +18,28 @@ from shards.errors import UserError
 Config = TypeVar("Config")
 
 
-def run_command(main: Callable[[Config], int | None], config_type: Any, arguments: list[str] | None = None) -> None:
+def run_command(
+    main: Callable[[Config], int | None],
+    config_type: Any,
+    arguments: list[str] | None = None,
+    *,
+    recipes: Mapping[Any, Mapping[str, Any]] | None = None,
+) -> None:
     """Parse ``arguments`` (``sys.argv`` when None) into ``config_type``, call ``main`` with it and exit.
 
     Options of nested dataclasses keep their own names, without a prefix. Exit status: what ``main`` returns (None: 0),
     2 for a mistake of the user's (refused options included), 130 for Ctrl-C. ``main``'s docstring is the description
     that ``--help`` shows.
+
+    ``recipes`` are values of ``config_type``'s fields by the names that its field ``recipe`` may have: the one that
+    ``--recipe`` names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required.
     """
     config = tyro.cli(
-        config_type, args=arguments, description=inspect.getdoc(main), config=(tyro.conf.OmitArgPrefixes,)
+        config_type,
+        default=tyro.MISSING_NONPROP if recipes is None else _chosen_recipe(config_type, recipes, arguments),
+        args=arguments,
+        description=inspect.getdoc(main),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
         status = main(config)
@@ -36,6 +51,24 @@ def run_command(main: Callable[[Config], int | None], config_type: Any, argument
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(status or 0)
+
+
+def _chosen_recipe(config_type: Any, recipes: Mapping[Any, Mapping[str, Any]], arguments: list[str] | None) -> Any:
+    """The configuration of the recipe that is asked for; the options that every recipe leaves to the user are missing.
+
+    An unknown name is not refused here but where all options are read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe", nargs="?")
+    name = parser.parse_known_args(arguments)[0].recipe
+    if name not in recipes:
+        name = next(iter(recipes))
+    left_to_user = {
+        field.name: tyro.MISSING
+        for field in dataclasses.fields(config_type)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return config_type(**{**left_to_user, **recipes[name], "recipe": name})
 
 
 def write_output(path: Path, content: Any) -> None:

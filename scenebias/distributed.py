@@ -1,5 +1,6 @@
 """One process or many: the same code under ``python -m`` and under ``torchrun``."""
 
+import math
 import os
 import select
 import threading
@@ -13,9 +14,25 @@ import torch
 import torch.distributed
 
 from scenebias.cpu_memory import keep_freed_memory
+from scenebias.rendezvous import meet
 from shards.errors import UserError
 
 LONGEST_WAIT = timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """How the processes of a run keep together."""
+
+    collective_timeout_s: float = 600.0
+    """Seconds that a process waits for the others before it fails; longer than any of them may take to save or read."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.collective_timeout_s < math.inf:
+            raise ValueError(f"collective_timeout_s must be positive and finite, got {self.collective_timeout_s}")
+
+
+DEFAULT_CONFIG = DistributedConfig()
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,25 @@ class ProcessPlace:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The ``tensor`` of every rank, which have one shape, along a new first dimension; every rank gets them."""
+        if self.world_size == 1:
+            return tensor[None]
+        tensors = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        torch.distributed.all_gather(tensors, tensor)
+        return torch.stack(tensors)
+
+    def concatenate(self, items: list[int]) -> list[int]:
+        """The ``items`` of all ranks, of each any number, in the order of the ranks; every rank gets them."""
+        if self.world_size == 1:
+            return items
+        lists: list[list[int]] = [[]] * self.world_size
+        torch.distributed.all_gather_object(lists, items)
+        return [item for of_rank in lists for item in of_rank]
+
     def agree(self, value: int) -> bool:
         """Whether all ranks came with the same ``value``; every rank gets the same answer."""
-        values = torch.tensor([value, value**2], dtype=torch.float64, device=self.device)
-        mean, mean_square = (self.sum_over_ranks(values) / self.world_size).tolist()
-        return mean_square == mean**2
+        return len(self.gather(torch.tensor(value, device=self.device)).unique()) == 1
 
     def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrite ``tensors`` in place with those of rank 0."""
@@ -72,37 +103,64 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def distributed_session(*, long_waits: bool = False) -> Iterator[ProcessPlace]:
+def distributed_session(
+    config: DistributedConfig = DEFAULT_CONFIG, *, long_waits: bool = False
+) -> Iterator[ProcessPlace]:
     """Join the process group that ``torchrun`` describes; alone without it. GPUs with nccl, else the CPU with gloo.
 
-    With ``long_waits`` the processes may wait for each other for days, where the usual limit is half an hour.
+    A process that fails, or is killed, makes the others fail where they next wait for it, after
+    ``collective_timeout_s`` at the latest. With ``long_waits``, ``wait_for_all`` may take days.
+
+    Raises:
+        UserError: the processes do not find each other, or lose each other; or there are more of them than GPUs.
     """
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        if local_rank >= torch.cuda.device_count():
-            raise UserError(
-                f"process {local_rank} of this machine has no GPU of its own: start at most"
-                f" --nproc_per_node={torch.cuda.device_count()}"
-            )
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        keep_freed_memory()
+    device = _take_device()
     place = ProcessPlace(rank, world_size, device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:
         yield place
         return
-    _end_with_parent()
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if torch.distributed.is_torchelastic_launched():
+        _end_with_parent()
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(
+        backend,
+        store=meet(config.collective_timeout_s),
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=config.collective_timeout_s),
+    )
     if long_waits:
         waiters = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
         place = replace(place, waiters=cast(torch.distributed.ProcessGroup, waiters))
-    yield place
+    try:
+        yield place
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+            raise UserError(
+                f"rank {rank} has lost another process of the run ({error}): see what that one says, and start the same"
+                " command again"
+            ) from error
+        raise
     # Not after an error: the others may wait in a collective, and torchrun ends them only once this process is gone.
     torch.distributed.destroy_process_group()
+
+
+def _take_device() -> torch.device:
+    """This process's own GPU, or the CPU where there is none; UserError where there are too few."""
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this machine has no GPU of its own: start at most"
+            f" --nproc_per_node={torch.cuda.device_count()}"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def _end_with_parent() -> None:

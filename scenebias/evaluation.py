@@ -70,6 +70,12 @@ class Evaluation:
         return float((confusion.diagonal()[occurs] / counts[occurs]).mean())
 
     @property
+    def action_loss(self) -> float:
+        """Mean cross entropy of the prediction with the true class, in nats."""
+        probability_N = self.probability_NA[np.arange(len(self.label_N)), self.label_N]
+        return float(-np.log(np.clip(probability_N, 1e-12, None)).mean())
+
+    @property
     def entropy(self) -> float:
         """Mean entropy of the prediction, in nats; ln A is the highest."""
         p = self.probability_NA
@@ -80,6 +86,7 @@ class Evaluation:
             "top1": self.top1,
             "top5": self.top5,
             "mean_class_accuracy": self.mean_class_accuracy,
+            "action_loss": self.action_loss,
             "entropy": self.entropy,
             "clips": len(self.label_N),
         }
@@ -93,16 +100,19 @@ def mean_over_windows(
     place: ProcessPlace,
     *,
     change: ClipChange | None = None,
+    before_batch: Callable[[], None] | None = None,
 ) -> np.ndarray:
     """Average ``function`` (uint8 clip_BTHWC to (B, ``width``)) over the windows of each clip, on all ranks together.
 
-    ``batches`` are this rank's share. ``change`` alters the clips first. Returns float64 (``clip_count``, ``width``),
-    the same on every rank.
+    ``batches`` are this rank's share. ``change`` alters the clips first. ``before_batch`` is called before each, and
+    may end it all by an exception. Returns float64 (``clip_count``, ``width``), the same on every rank.
     """
     total_ND = torch.zeros(clip_count, width, dtype=torch.float64, device=place.device)
     windows_N1 = torch.zeros(clip_count, 1, dtype=torch.float64, device=place.device)
     with torch.inference_mode():
         for batch in batches:
+            if before_batch is not None:
+                before_batch()
             value_BD = function(batch.clip_BTHWC if change is None else change(batch)).double()
             sample_B = batch.sample_B.to(place.device)
             total_ND.index_add_(0, sample_B, value_BD)
@@ -130,10 +140,11 @@ def evaluate_model(
     place: ProcessPlace,
     *,
     change: ClipChange | None = None,
+    before_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Predict every clip of ``loader``'s data set, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
 
-    ``change`` alters the clips first. The result is the same on every rank.
+    ``change`` and ``before_batch`` are as of `mean_over_windows`. The result is the same on every rank.
     """
 
     def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
@@ -141,7 +152,9 @@ def evaluate_model(
 
     label_N = np.asarray(loader.dataset.labels)
     with evaluating(model):
-        probability_NA = mean_over_windows(probabilities, loader, len(label_N), action_count, place, change=change)
+        probability_NA = mean_over_windows(
+            probabilities, loader, len(label_N), action_count, place, change=change, before_batch=before_batch
+        )
     return Evaluation(probability_NA, label_N)
 
 

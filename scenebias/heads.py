@@ -1,43 +1,20 @@
-"""What sits on the features: classifiers, and the layer that turns a gradient around.
+"""What sits on the features: classifiers, and the function that turns a gradient around.
 
 Shape suffixes: B clips, D features, K classes (actions or scenes).
 """
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
 HIDDEN_COUNT = 512
 
 
-class _ReverseGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, alpha: float) -> Tensor:
-        ctx.alpha = alpha
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        return -ctx.alpha * gradient, None
-
-
-class GradientReversal(nn.Module):
-    """The identity, whose gradient is multiplied by ``-alpha`` (Ganin and Lempitsky, ICML 2015).
+def reverse_gradient(features: Tensor, alpha: Tensor | float) -> Tensor:
+    """The finite ``features`` as they are, whose gradient is multiplied by ``-alpha`` (Ganin and Lempitsky, ICML 2015).
 
     A head behind it learns at full strength; what feeds it is pushed, with weight ``alpha``, to make that head fail.
     """
-
-    def __init__(self, alpha: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _ReverseGradient.apply(features, self.alpha)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+    constant = features.detach()
+    return constant - alpha * (features - constant)
 
 
 class ActionHead(nn.Sequential):

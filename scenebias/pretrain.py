@@ -8,9 +8,10 @@ import torch
 from scenebias.commands import run_command
 from scenebias.datasets import require_same_classes
 from scenebias.model import ActionModel, ModelConfig
-from scenebias.objective import ObjectiveConfig
+from scenebias.objective import DebiasingModel, ObjectiveConfig
+from scenebias.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from scenebias.training_run import Pupil, RunConfig, run_training
-from scenebias.weights import load_into, read_metadata
+from scenebias.weights import load_into, load_scene_head, read_metadata
 from shards.dataset import ShardDataset
 
 
@@ -18,8 +19,12 @@ from shards.dataset import ShardDataset
 class PretrainConfig(RunConfig):
     """A pretraining run; the defaults are those of the reproduction on Mini-Kinetics-200."""
 
+    recipe: PretrainRecipe = "reproduction"
+    """Defaults of the other options, which --help shows beside it; reproduction: R3D-18 in one stage; paper_scene and
+    paper_debias: the two stages of the paper, the first from the weights of a baseline run, the second from the
+    first's."""
     init: Path | None = None
-    """Start from these weights (backbone and action head; the other heads start anew) instead of random ones."""
+    """Start from these weights instead of random ones: backbone, action head and, where they hold one, scene head."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -31,7 +36,7 @@ def main(config: PretrainConfig) -> None:
         torch.manual_seed(config.schedule.seed)
         model = ActionModel(config.model, len(train.manifest.classes))
         if config.init is None:
-            return Pupil(model, config.objective)
+            return Pupil(DebiasingModel(model, config.objective))
         require_same_classes(
             read_metadata(config.init).classes,
             train.manifest.classes,
@@ -39,10 +44,13 @@ def main(config: PretrainConfig) -> None:
             "make a new head with python -m scenebias.transfer",
         )
         metadata = load_into(config.init, model, head=True)
-        return Pupil(model, config.objective, config.init, metadata.trained_on)
+        debiasing_model = DebiasingModel(model, config.objective)
+        if debiasing_model.scene_head is not None:
+            load_scene_head(config.init, debiasing_model.scene_head)
+        return Pupil(debiasing_model, config.init, metadata.trained_on)
 
     run_training(config, f"pretrain {config.objective.objective}", make_pupil)
 
 
 if __name__ == "__main__":
-    run_command(main, PretrainConfig)
+    run_command(main, PretrainConfig, recipes=PRETRAIN_RECIPES)

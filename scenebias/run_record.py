@@ -44,32 +44,45 @@ def write_run_record(out: Path, config: Any, data: dict[str, Any], world_size: i
     )
 
 
-def _leaves(tree: dict[str, Any], left_out: tuple[str, ...] = (), prefix: str = "") -> dict[str, Any]:
-    """The values of a nested dictionary by dotted name, without those whose last name is in ``left_out``."""
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a nested dictionary by dotted name."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        if name not in left_out:
-            nested = isinstance(value, dict)
-            leaves |= _leaves(value, left_out, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return leaves
 
 
-def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tuple[str, ...] = ()) -> None:
-    """Raise UserError where ``out`` holds a run of another configuration or other data; name what differs.
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What differs between two nested dictionaries, as clauses by dotted name."""
+    old, new = _leaves(before), _leaves(now)
+    changed = {name for name in old.keys() | new.keys() if name not in old or name not in new or old[name] != new[name]}
+    return {name: f"{name} was {_said(old, name)} and is now {_said(new, name)}" for name in sorted(changed)}
 
-    Options in ``may_change`` decide nothing of the result.
+
+def _said(leaves: dict[str, Any], name: str) -> str:
+    """The value of ``name``, or that the version of the program at the time did not know it."""
+    return repr(leaves[name]) if name in leaves else "not known"
+
+
+def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tuple[str, ...] = ()) -> list[str]:
+    """What has changed since the run in ``out`` was recorded without making it another run, as clauses.
+
+    That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result, and
+    versions of packages, which should not.
+
+    Raises:
+        UserError: the rest of the configuration or the data are other ones; it names them. Or the record is damaged.
     """
     path = out / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        before = _leaves(record["configuration"], may_change) | _leaves({"data": record["data"]})
+        options = _changes(record["configuration"], plain(config))
+        contents = _changes({"data": record["data"]}, {"data": plain(data)})
+        versions = _changes(record["packages"], package_versions())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
-    now = _leaves(plain(config), may_change) | _leaves({"data": plain(data)})
-    changed = [
-        f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    harmless = {name for name in options if not set(may_change).isdisjoint(name.split("."))}
+    changed = [clause for name, clause in (options | contents).items() if name not in harmless]
     if changed:
         raise UserError(f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder")
+    return [options[name] for name in sorted(harmless)] + list(versions.values())

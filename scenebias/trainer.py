@@ -1,32 +1,33 @@
 """The training loop: one for pretraining and transfer, one process or many.
 
-A run is a pure function of its configuration and the pair (epoch, step): the loader's batches are, the learning rate
-is, and the random generator is seeded anew at every step. So a checkpoint needs the weights and the optimiser alone.
-
-Shape suffixes: B clips, T frames, H rows, W columns, A actions, S scenes.
+A run is a pure function of its configuration and the pair (epoch, step): the loader's batches are, the learning rates
+are, and the random generator is seeded anew at every step. So a checkpoint needs the weights, the optimiser and the
+scale of the loss alone, and any number of processes can go on from it.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from signal import SIGTERM
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch, TrainLoader
+from scenebias.arithmetic import ArithmeticConfig
 from scenebias.checkpoint import CheckpointFolder, TrainingState
 from scenebias.distributed import ProcessPlace
 from scenebias.evaluation import Evaluation
-from scenebias.masked_clip import effective_masks, mask_out_humans
-from scenebias.objective import DebiasingModel
-from scenebias.optimization import OptimizationConfig, build_optimizer, learning_rate_at
+from scenebias.interruption import Interrupted, Interruption, noted_signals
+from scenebias.objective import DebiasingModel, alpha_ramp
+from scenebias.optimization import OptimizationConfig, learning_rates_at
+from scenebias.profiling import StepProfiler
 from scenebias.progress import ProgressDisplay
+from scenebias.rank_agreement import check_rank_agreement
 from scenebias.training_log import TrainingLog
+from scenebias.training_step import StepOutcome, StepSetting, TrainingStep
 from shards.errors import UserError
-from shards.randomness import hash_uint64
 
 SHOWN = {
     "action_loss": "loss",
@@ -37,8 +38,6 @@ SHOWN = {
     "data_wait_share": "data wait share",
 }
 """Which of a step's numbers the progress shows, and what it calls them."""
-
-Precision = Literal["auto", "bf16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,197 +50,234 @@ class ScheduleConfig:
     """Clips per step, over all processes together."""
     seed: int = 0
     """Decides the initial weights, the order of the clips and their augmentation."""
-    precision: Precision = "auto"
-    """Arithmetic of the forward pass: bf16 autocast or fp32; auto: bf16 on GPUs that have it, fp32 elsewhere."""
-    checkpoint_every_steps: int = 500
-    """Steps between checkpoints; one is also written after every epoch."""
+    skip_nonfinite_steps: int = 0
+    """Steps whose loss or gradient may be infinite or no number: they leave the weights as they are. One more ends the
+    run."""
+    check_ranks_every_steps: int = 500
+    """Steps between checks that all processes hold the same weights."""
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        for name in ("epochs", "batch_size", "checkpoint_every_steps"):
+        for name in ("epochs", "batch_size", "check_ranks_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.skip_nonfinite_steps < 0:
+            raise ValueError(f"skip_nonfinite_steps must be 0 or more, got {self.skip_nonfinite_steps}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
 
-    def dtype_on(self, device: torch.device) -> torch.dtype:
-        """The type that autocast computes in on ``device``."""
-        if self.precision == "auto":
-            fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-            return torch.bfloat16 if fast else torch.float32
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+@dataclass
+class Position:
+    """How far a run has come."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done within the epoch."""
+    counts: dict[str, int] = field(default_factory=lambda: {"skipped_clips": 0, "skipped_steps": 0})
+    """In this epoch so far, over all processes."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The numbers of every finished epoch."""
 
 
 class Trainer:
     """Trains ``model`` on ``loader`` and tells the checkpoints, the log and the person watching.
 
-    ``evaluate`` is called after every epoch, on all ranks. Every rank needs two clips in every step, for BatchNorm.
+    ``evaluate`` is called after every epoch, on all ranks; it calls its argument before each of its batches. Every rank
+    needs two clips in every step, for BatchNorm. A signal that asks for an end (see `noted_signals`) leaves a
+    checkpoint behind within the step.
     """
 
     def __init__(
         self,
         model: DebiasingModel,
         loader: TrainLoader,
-        evaluate: Callable[[], Evaluation],
+        evaluate: Callable[[Callable[[], None]], Evaluation],
         checkpoints: CheckpointFolder,
         place: ProcessPlace,
+        *,
         schedule: ScheduleConfig,
         optimization: OptimizationConfig,
+        arithmetic: ArithmeticConfig,
+        checkpoint_every_steps: int,
+        profiler: StepProfiler,
     ) -> None:
-        self.loader, self.evaluate, self.checkpoints, self.place = loader, evaluate, checkpoints, place
-        self.schedule, self.optimization = schedule, optimization
-        self.model = model.to(place.device).to(memory_format=torch.channels_last_3d)
-        self.optimizer = build_optimizer(self.model, optimization)
-        self.dtype = schedule.dtype_on(place.device)
-        self.wrapped: torch.nn.Module = self.model
-        if place.world_size > 1:
-            self.wrapped = DistributedDataParallel(
-                self.model,
-                device_ids=[place.device] if place.device.type == "cuda" else None,
-                find_unused_parameters=model.config.leaves_parameters_unused,
-            )
+        self.model, self.loader, self.evaluate = model, loader, evaluate
+        self.checkpoints, self.place, self.profiler = checkpoints, place, profiler
+        self.schedule, self.optimization, self.checkpoint_every_steps = schedule, optimization, checkpoint_every_steps
+        self.train_step = TrainingStep(
+            model, optimization, arithmetic, place, outlives_nonfinite=schedule.skip_nonfinite_steps > 0
+        )
+        self.at = Position()
 
     def run(self, log_of: Callable[[int], TrainingLog], title: str) -> list[dict[str, Any]]:
         """Train to the last epoch, from the newest checkpoint if there is one; returns one entry per epoch.
 
         ``log_of(global_step)`` opens the log for a run that continues at that step; it is called on rank 0 alone.
+
+        Raises:
+            UserError: the run cannot go on; the message says why, and what to do.
+            Interrupted: a signal asked for an end, and a checkpoint holds all that was done.
         """
+        resumed = self._load()
+        log = log_of(self._global_step) if self.place.is_main else None
+        total_steps = self.schedule.epochs * self.loader.steps_per_epoch
+        progress = ProgressDisplay(title, total_steps, "steps", done=self._global_step, visible=self.place.is_main)
+        try:
+            with progress, noted_signals() as interruption, self.profiler:
+                if resumed:
+                    progress.say(f"{title}: resumes at epoch {self.at.epoch}, step {self.at.step}")
+                batches = self.loader.epochs(self.at.epoch, self.schedule.epochs, self.at.step)
+                while self.at.epoch < self.schedule.epochs:
+                    self._train_epoch(batches, log, progress, interruption)
+                    self._evaluate_epoch(log, progress, interruption)
+        finally:
+            if log is not None:
+                log.close()
+        return self.at.history
+
+    @property
+    def _global_step(self) -> int:
+        return self.at.epoch * self.loader.steps_per_epoch + self.at.step
+
+    def _load(self) -> bool:
+        """Go to the newest checkpoint; False where there is none."""
         state = self.checkpoints.load_newest()
-        epoch, step, history = 0, 0, []
         if state is not None:
-            epoch, step, history = state.epoch, state.step, state.history
-            self.model.load_state_dict(state.model)
-            self.optimizer.load_state_dict(state.optimizer)
-        steps_per_epoch = self.loader.steps_per_epoch
-        done_steps = epoch * steps_per_epoch + step
-        if not self.place.agree(done_steps):
+            self.at = Position(state.epoch, state.step, state.counts, state.history)
+            state.restore(self.model, self.train_step.optimizer, self.train_step.scaler)
+        if not self.place.agree(self._global_step):
             raise UserError(
                 f"the processes found different checkpoints in {self.checkpoints.folder}: put --out on storage that all"
                 " machines share, or remove that folder to begin anew"
             )
-        log = log_of(done_steps) if self.place.is_main else None
-        total_steps = self.schedule.epochs * steps_per_epoch
-        try:
-            with ProgressDisplay(title, total_steps, "steps", done=done_steps, visible=self.place.is_main) as progress:
-                if state is not None:
-                    progress.say(f"{title}: resumes at epoch {epoch}, step {step}")
-                batches = self.loader.epochs(epoch, self.schedule.epochs, step)
-                while epoch < self.schedule.epochs:
-                    history = [*history, self._train_epoch(batches, epoch, step, history, log, progress)]
-                    epoch, step = epoch + 1, 0
-                    self._save(epoch, step, history)
-        finally:
-            if log is not None:
-                log.close()
-        return history
+        return state is not None
 
-    def _save(self, epoch: int, step: int, history: list[dict[str, Any]]) -> None:
+    def _save(self) -> None:
         if self.place.is_main:
-            state = TrainingState(epoch, step, self.model.state_dict(), self.optimizer.state_dict(), history)
-            self.checkpoints.save(state, epoch * self.loader.steps_per_epoch + step)
+            state = TrainingState(
+                epoch=self.at.epoch,
+                step=self.at.step,
+                model=self.model.state_dict(),
+                optimizer=self.train_step.optimizer.state_dict(),
+                scaler=self.train_step.scaler.state_dict(),
+                counts=self.at.counts,
+                history=self.at.history,
+            )
+            self.checkpoints.save(state)
 
     def _train_epoch(
         self,
         batches: Iterator[ClipBatch],
-        epoch: int,
-        start_step: int,
-        history: list[dict[str, Any]],
         log: TrainingLog | None,
         progress: ProgressDisplay,
-    ) -> dict[str, Any]:
-        """Train the rest of ``epoch`` from ``start_step`` on ``batches``, and evaluate; returns the epoch's numbers."""
+        interruption: Interruption,
+    ) -> None:
+        """Train the rest of the epoch on ``batches``, and save."""
         steps_per_epoch = self.loader.steps_per_epoch
-        skipped_count = 0
-        self.model.train()
+        self.train_step.begin_epoch(self.at.epoch)
         step_begun_s = time.perf_counter()
-        for step, batch in zip(range(start_step, steps_per_epoch), batches, strict=False):
+        for step, batch in zip(range(self.at.step, steps_per_epoch), batches, strict=False):
             wait_s = time.perf_counter() - step_begun_s
-            numbers = self._train_step(batch, epoch, step)
-            skipped_count += batch.skipped_count
+            global_step = self._global_step
+            numbers, asked_to_end = self._one_step(batch, progress, interruption)
+            self.profiler.step_done()
             step_s = time.perf_counter() - step_begun_s
             step_begun_s += step_s
             numbers["step_s"] = step_s
             numbers["data_wait_share"] = wait_s / step_s
             numbers["clips_per_s"] = self.loader.clips_in_step(step) / step_s
-            done_steps = epoch * steps_per_epoch + step + 1
             if log is not None:
-                log.write("step", done_steps - 1, {"epoch": epoch, **numbers})
-            progress.update(done_steps, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
-            if (step + 1) % self.schedule.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch:
-                self._save(epoch, step + 1, history)
+                log.write("step", global_step, {"epoch": self.at.epoch, **numbers})
+            progress.update(global_step + 1, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
+            if (global_step + 1) % self.schedule.check_ranks_every_steps == 0:
+                check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}, step {step}")
+            if asked_to_end or ((step + 1) % self.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch):
+                self._save()
+            if asked_to_end:
+                # Not all processes need have had the signal.
+                ended = Interrupted(interruption.requested or SIGTERM)
+                progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
+                raise ended
         # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
         self.place.copy_from_main(self.model.buffers())
-        skipped_clips = int(self.place.sum_over_ranks(torch.tensor(skipped_count, device=self.place.device)))
-        summary = {"epoch": epoch, **self.evaluate().summary(), "skipped_clips": skipped_clips}
+        self._save()
+
+    def _evaluate_epoch(self, log: TrainingLog | None, progress: ProgressDisplay, interruption: Interruption) -> None:
+        """Evaluate what the epoch has made, and save that it is over."""
+        # What was trained is saved: nothing is lost by an end in between.
+        numbers = self.evaluate(interruption.raise_if_requested).summary()
+        summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
+        self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
         if log is not None:
-            log.write("epoch", (epoch + 1) * steps_per_epoch, summary)
-        skipped = f", {skipped_clips} training clips skipped" if skipped_clips else ""
-        progress.say(f"epoch {epoch}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
-        return summary
-
-    def _train_step(self, batch: ClipBatch, epoch: int, step: int) -> dict[str, float]:
-        """All phases of one step; returns means over the global batch."""
-        config = self.model.config
-        torch.manual_seed(int(hash_uint64(self.schedule.seed, epoch, step, self.place.rank)) >> 1)
-        learning_rate = learning_rate_at(
-            epoch * self.loader.steps_per_epoch + step,
-            self.loader.steps_per_epoch,
-            self.schedule.epochs,
-            self.optimization,
+            log.write("epoch", self._global_step, summary)
+        skipped = "".join(
+            f", {summary[name]} training {what} skipped"
+            for name, what in (("skipped_clips", "clips"), ("skipped_steps", "steps"))
+            if summary[name]
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        clip_count = self.loader.clips_in_step(step)
-        masked: dict[str, Tensor] = self._masked(batch, epoch) if config.uses_masks else {}
-        sums: dict[str, Tensor] = {}
-        for phase in config.phases:
-            if phase == "masked" and not masked["effective_count"]:
-                continue  # without a gradient, momentum and weight decay would still move the weights
-            self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                losses = self.wrapped(
-                    phase,
-                    batch.clip_BTHWC,
-                    batch.label_B,
-                    scene_BS=batch.scene_BS,
-                    clip_count=clip_count,
-                    world_size=self.place.world_size,
-                    **masked,
-                )
-            losses.total.backward()
-            if self.optimization.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.gradient_clip)
-            self.optimizer.step()
-            sums |= losses.sums
-        numbers = self._means(sums, clip_count, masked.get("effective_count"))
-        if not all(math.isfinite(number) for number in numbers.values()):
+        progress.say(f"epoch {summary['epoch']}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
+        self._save()
+
+    def _one_step(
+        self, batch: ClipBatch, progress: ProgressDisplay, interruption: Interruption
+    ) -> tuple[dict[str, float], bool]:
+        """Train on ``batch``; returns means over the global batch, and whether any process was asked to end."""
+        setting = self._setting()
+        outcome = self.train_step(batch, setting)
+        sums = {name: value.double() for name, value in outcome.sums.items()}
+        sums["skipped_clips"] = torch.tensor(batch.skipped_count, dtype=torch.float64, device=self.place.device)
+        sums["asked"] = torch.tensor(interruption.requested is not None, dtype=torch.float64, device=self.place.device)
+        totals = dict(zip(sums, self.place.sum_over_ranks(torch.stack(list(sums.values()))).tolist(), strict=True))
+        asked_to_end = totals.pop("asked") > 0
+        self.at.counts["skipped_clips"] += int(totals.pop("skipped_clips"))
+        means = _means(totals, setting.clip_count, outcome.effective_count)
+        if not outcome.updated or not all(math.isfinite(mean) for mean in means.values()):
+            self.at.counts["skipped_steps"] += 1
+            self._tell_nonfinite(batch, outcome, progress)
+            means = {name: mean for name, mean in means.items() if math.isfinite(mean)} | {"skipped": 1.0}
+        self.at.step += 1
+        rates = {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
+        return means | outcome.gradient_norms | rates | {"ramp": setting.ramp}, asked_to_end
+
+    def _setting(self) -> StepSetting:
+        schedule, steps_per_epoch = self.schedule, self.loader.steps_per_epoch
+        validation_losses = [numbers["action_loss"] for numbers in self.at.history]
+        return StepSetting(
+            epoch=self.at.epoch,
+            step=self.at.step,
+            clip_count=self.loader.clips_in_step(self.at.step),
+            learning_rates=learning_rates_at(
+                self._global_step, steps_per_epoch, schedule.epochs, self.optimization, validation_losses
+            ),
+            ramp=alpha_ramp(self.model.config.alpha_schedule, self._global_step / (schedule.epochs * steps_per_epoch)),
+            seed=schedule.seed,
+        )
+
+    def _tell_nonfinite(self, batch: ClipBatch, outcome: StepOutcome, progress: ProgressDisplay) -> None:
+        """Name the clips of a step that has no finite loss or gradient; an error where there were too many."""
+        finite_B = torch.stack([losses_B.isfinite() for losses_B in outcome.clip_losses]).all(dim=0)
+        culprits = self.place.concatenate(batch.sample_B.to(finite_B.device)[~finite_B].tolist())
+        which = "clips without a finite loss"
+        if not culprits:
+            which, culprits = "clips of the step", self.place.concatenate(batch.sample_B.tolist())
+        describe = self.loader.dataset.describe
+        where = f"epoch {self.at.epoch}, step {self.at.step}"
+        what = f"the loss or its gradient is not finite in {where}; {which}: {'; '.join(map(describe, culprits))}"
+        skipped = self.at.counts["skipped_steps"] + sum(numbers["skipped_steps"] for numbers in self.at.history)
+        if skipped > self.schedule.skip_nonfinite_steps:
             raise UserError(
-                f"the loss is no longer finite in epoch {epoch}, step {step}: train with a lower --learning-rate or"
-                " with --gradient-clip, into another --out"
+                f"{what}. Look at those clips, or train with a lower --learning-rate or with --gradient-clip, into"
+                " another --out; or pass over some such steps with --skip-nonfinite-steps"
             )
-        return numbers | {"learning_rate": learning_rate}
+        progress.say(f"skipped a step: {what}")
 
-    def _masked(self, batch: ClipBatch, epoch: int) -> dict[str, Tensor]:
-        """The batch without its people, which of its masks are effective, and how many are over all ranks."""
-        config = self.model.config
-        mask_BTHW = batch.mask_BTHW
-        assert mask_BTHW is not None, "a data set without masks is refused before training"
-        effective_B = effective_masks(mask_BTHW, config.min_person_share) & batch.has_mask_B
-        masked_BTHWC = mask_out_humans(
-            batch.clip_BTHWC, mask_BTHW, config.fill, sample_B=batch.sample_B, seed=self.schedule.seed, epoch=epoch
-        )
-        effective_count = self.place.sum_over_ranks(effective_B.sum())
-        return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B, "effective_count": effective_count}
 
-    def _means(self, sums: dict[str, Tensor], clip_count: int, effective_count: Tensor | None) -> dict[str, float]:
-        """Sums over this rank's clips to means over the clips of all ranks; no entropy where no mask was effective."""
-        names = list(sums)
-        totals = self.place.sum_over_ranks(torch.stack([sums[name].double() for name in names])).tolist()
-        means = {name: total / clip_count for name, total in zip(names, totals, strict=True)}
-        entropy = means.pop("masked_entropy", None)
-        if effective_count is not None:
-            means["effective_share"] = int(effective_count) / clip_count
-            if entropy is not None and effective_count:
-                means["masked_entropy"] = entropy / means["effective_share"]
-        return means
+def _means(totals: dict[str, float], clip_count: int, effective_count: int | None) -> dict[str, float]:
+    """Sums over the clips of a step to means over them; no entropy where no mask was effective."""
+    means = {name: total / clip_count for name, total in totals.items()}
+    entropy = means.pop("masked_entropy", None)
+    if effective_count is not None:
+        means["effective_share"] = effective_count / clip_count
+        if entropy is not None and effective_count:
+            means["masked_entropy"] = entropy / means["effective_share"]
+    return means

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
-from scenebias.checkpoint import CheckpointFolder
+from scenebias.arithmetic import ArithmeticConfig
+from scenebias.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.datasets import RemoteConfig, open_pair, require_scenes
-from scenebias.distributed import ProcessPlace, distributed_session, is_main_process
+from scenebias.distributed import DistributedConfig, ProcessPlace, distributed_session, is_main_process
 from scenebias.evaluation import Evaluation, evaluate_model, evaluating
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
+from scenebias.profiling import StepProfiler
 from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
 from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
@@ -31,18 +33,27 @@ WITHOUT_EFFECT = (
     "out",
     "train",
     "val",
+    "recipe",
     "init",
     "weights",
     "loader_threads",
     "loader_prefetch",
     "remote",
-    "checkpoint_every_steps",
+    "check_ranks_every_steps",
+    "checkpoints",
+    "distributed",
+    "faults",
+    "skip_nonfinite_steps",
+    "recompute",
+    "profile",
     "force",
 )
-"""Options that decide nothing of a run's result; data and initial weights count by their content, not their place."""
+"""Options that decide nothing of what a run has done so far, so that it goes on with others; data and initial weights
+count by their content, not their place."""
 WEIGHTS_NAME = "weights.safetensors"
 RESULT_NAME = "result.json"
 CHECKPOINTS_NAME = "checkpoints"
+TRACE_NAME = "trace.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +74,16 @@ class RunConfig:
     """Shuffle within so many shards at a time, for storage that reads best in sequence; None: over all clips."""
     force: bool = False
     """Go on even where the initial weights have seen clips of --val."""
+    profile: bool = False
+    """Write a trace of a few steps, by torch's profiler, to trace.json in --out; it opens in ui.perfetto.dev."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    arithmetic: ArithmeticConfig = field(default_factory=ArithmeticConfig)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
 
     def __post_init__(self) -> None:
         for name in ("loader_threads", "loader_prefetch"):
@@ -79,10 +95,9 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Pupil:
-    """What a run trains: the model, its objective, and where its initial weights come from."""
+    """What a run trains: the model with its objective, and where its initial weights come from."""
 
-    model: ActionModel
-    objective: ObjectiveConfig
+    model: DebiasingModel
     initial_weights: Path | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     """What the initial weights have seen."""
@@ -157,13 +172,14 @@ def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
             ) from error
 
 
-def check_batches(train: ShardDataset, batch_size: int, world_size: int) -> None:
-    """UserError where a step's clips cannot be shared out: BatchNorm needs two of them on every rank."""
+def check_batches(train: ShardDataset, batch_size: int, world_size: int, accumulate: int) -> None:
+    """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
     steps = EpochOrder(sample_count=len(train), global_batch_size=batch_size).steps_per_epoch
-    if len(train) // steps < 2 * world_size:
+    if len(train) // steps // world_size < 2 * accumulate:
+        parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
         raise UserError(
             f"the {len(train)} clips of {train.location} in steps of --batch-size {batch_size} leave fewer than two"
-            f" for each of {world_size} processes: use a larger --batch-size, more clips or fewer processes"
+            f" for each of {world_size} processes{parts}: use a larger --batch-size, more clips or fewer processes"
         )
 
 
@@ -190,7 +206,7 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
     """
     train, val = open_pair(config.train, config.val, config.remote)
     pupil = make_pupil(train)
-    check_annotations(train, pupil.objective)
+    check_annotations(train, pupil.model.config)
     ensure_unseen(pupil.trained_on, identity_of(val), force=config.force)
     initial = pupil.initial_weights
     data = {
@@ -198,15 +214,17 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
         "val": identity_of(val),
         "initial_weights_sha256": initial and hashlib.sha256(initial.read_bytes()).hexdigest(),
     }
-    if has_begun(config.out):
-        check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT)
+    begun = has_begun(config.out)
+    changes = check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT) if begun else []
     if (config.out / RESULT_NAME).exists() and (config.out / WEIGHTS_NAME).exists():
         if is_main_process():
             print(f"{config.out} is complete already: {summary_line(config.out)}")
         return
-    check_model_fits(pupil.model, config.clip)
-    with distributed_session() as place:
-        check_batches(train, config.schedule.batch_size, place.world_size)
+    for change in changes if is_main_process() else []:
+        print(f"the run goes on, although {change}")
+    check_model_fits(pupil.model.action_model, config.clip)
+    with distributed_session(config.distributed) as place:
+        check_batches(train, config.schedule.batch_size, place.world_size, config.arithmetic.accumulate)
         make_folder(config.out)
         if place.is_main:
             write_run_record(config.out, config, data, place.world_size)
@@ -238,34 +256,39 @@ def _train(
         val, config.clip, place, batch_size=schedule.batch_size, threads=config.loader_threads
     )
 
-    def evaluate() -> Evaluation:
-        return evaluate_model(pupil.model, evaluation_loader, len(train.manifest.classes), place)
+    def evaluate(before_batch: Callable[[], None]) -> Evaluation:
+        classes = len(train.manifest.classes)
+        return evaluate_model(pupil.model.action_model, evaluation_loader, classes, place, before_batch=before_batch)
 
     trainer = Trainer(
-        DebiasingModel(pupil.model, pupil.objective),
+        pupil.model,
         loader,
         evaluate,
-        CheckpointFolder(config.out / CHECKPOINTS_NAME),
+        CheckpointFolder(config.out / CHECKPOINTS_NAME, config.checkpoints.keep_checkpoints),
         place,
-        schedule,
-        config.optimization,
+        schedule=schedule,
+        optimization=config.optimization,
+        arithmetic=config.arithmetic,
+        checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
+        profiler=StepProfiler(config.out / TRACE_NAME if config.profile and place.is_main else None),
     )
     return trainer.run(lambda step: TrainingLog(config.out, step), title)
 
 
 def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[dict[str, Any]]) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
-    final = {name: value for name, value in history[-1].items() if name not in ("epoch", "skipped_clips")}
+    told_apart = ("epoch", "skipped_clips", "skipped_steps")
+    final = {name: value for name, value in history[-1].items() if name not in told_apart}
     metadata = WeightsMetadata(
-        backbone=pupil.model.config.backbone,
+        backbone=pupil.model.action_model.config.backbone,
         classes=train.manifest.classes,
         trained_on=(*pupil.trained_on, identity_of(train)),
         configuration=plain(config),
         metrics=final,
     )
-    save_weights(config.out / WEIGHTS_NAME, pupil.model, metadata)
-    skipped = sum(numbers["skipped_clips"] for numbers in history)
-    write_json(config.out / RESULT_NAME, {"final": final, "history": history, "skipped_clips": skipped})
+    save_weights(config.out / WEIGHTS_NAME, pupil.model.action_model, metadata, pupil.model.scene_head)
+    skipped = {name: sum(numbers[name] for numbers in history) for name in ("skipped_clips", "skipped_steps")}
+    write_json(config.out / RESULT_NAME, {"final": final, "history": history, **skipped})
     print(f"{summary_line(config.out)}; weights in {config.out / WEIGHTS_NAME}")
 
 
@@ -274,8 +297,9 @@ def summary_line(out: Path) -> str:
     try:
         result = json.loads((out / RESULT_NAME).read_text(encoding="utf-8"))
         top1, top5, clips = (result["final"][name] for name in ("top1", "top5", "clips"))
-        skipped = result["skipped_clips"]
+        skipped_clips, skipped_steps = result["skipped_clips"], result["skipped_steps"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / RESULT_NAME} is damaged ({error!r}): remove it to finish the run again") from error
-    told = f"; {skipped:.0f} training clips could not be read and were skipped" if skipped else ""
+    told = f"; {skipped_clips} training clips could not be read and were skipped" if skipped_clips else ""
+    told += f"; {skipped_steps} steps without a finite loss were skipped" if skipped_steps else ""
     return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips{told}"

@@ -8,7 +8,8 @@ import torch
 from scenebias.backbones import BackboneName
 from scenebias.commands import run_command
 from scenebias.model import ActionModel, ModelConfig
-from scenebias.objective import ObjectiveConfig
+from scenebias.objective import DebiasingModel, ObjectiveConfig
+from scenebias.recipes import TRANSFER_RECIPES, TransferRecipe
 from scenebias.trainer import ScheduleConfig
 from scenebias.training_run import Pupil, RunConfig, run_training
 from scenebias.weights import load_into, read_metadata
@@ -19,6 +20,9 @@ from shards.dataset import ShardDataset
 class TransferConfig(RunConfig):
     """A transfer run: new action head, plain action loss; the defaults are those of the reproduction."""
 
+    recipe: TransferRecipe = "reproduction"
+    """Defaults of the other options, which --help shows beside it; reproduction: a constant learning rate of 1e-3;
+    paper: 5e-3, falling on plateaus of the validation loss."""
     weights: Path | None = None
     """Pretrained weights; without them the network starts at random, for comparison."""
     backbone: BackboneName | None = None
@@ -45,14 +49,14 @@ def main(config: TransferConfig) -> None:
         model_config = ModelConfig(backbone=config.backbone or found or "r3d_18")
         model = ActionModel(model_config, len(train.manifest.classes))
         if config.weights is None:
-            return Pupil(model, objective)
+            return Pupil(DebiasingModel(model, objective))
         metadata = load_into(config.weights, model, head=False)
         if config.head_only:
             model.freeze_backbone()
-        return Pupil(model, objective, config.weights, metadata.trained_on)
+        return Pupil(DebiasingModel(model, objective), config.weights, metadata.trained_on)
 
     run_training(config, "transfer", make_pupil)
 
 
 if __name__ == "__main__":
-    run_command(main, TransferConfig)
+    run_command(main, TransferConfig, recipes=TRANSFER_RECIPES)

@@ -1,4 +1,8 @@
-"""Weight files: safetensors that say which network they belong to and which videos they have seen."""
+"""Weight files: safetensors that say which network they belong to and which videos they have seen.
+
+Beside the action model, with the normalisation of its pixels, they may hold the scene head that it was pretrained with,
+for the next stage of pretraining; whoever wants the action model alone is not bothered with it.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,16 +12,18 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenebias.backbones import BackboneName
+from scenebias.heads import AdversaryHead
 from scenebias.model import ActionModel, ModelConfig
 from shards.atomic import atomic_write
 from shards.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "scenebias"
-_BACKBONE_PREFIX = "backbone."
+_HEAD_PREFIX = "head."
+_SCENE_HEAD_PREFIX = "scene_head."
 WHOLE = "all"
 """The subset that holds all others of its split."""
 
@@ -50,11 +56,16 @@ class WeightsMetadata:
     """Version of this description."""
 
 
-def save_weights(path: Path, model: ActionModel, metadata: WeightsMetadata) -> None:
+def save_weights(
+    path: Path, model: ActionModel, metadata: WeightsMetadata, scene_head: AdversaryHead | None = None
+) -> None:
     """Write the model's weights and their description; ``path`` appears only when it is complete."""
     assert metadata.backbone == model.config.backbone, "the description is of another backbone"
     assert len(metadata.classes) == model.action_count, "the description is of other classes"
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    if scene_head is not None:
+        state |= {f"{_SCENE_HEAD_PREFIX}{name}": tensor for name, tensor in scene_head.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     description = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
     with atomic_write(path) as file:
         file.write(save(tensors, metadata={_KEY: description}))
@@ -70,28 +81,51 @@ def load_weights(path: Path) -> tuple[ActionModel, WeightsMetadata]:
 
     Raises `UserError` for a missing or damaged file.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors, _ = _read(path)
     model = ActionModel(ModelConfig(backbone=metadata.backbone), len(metadata.classes))
-    _load(path, model, tensors)
+    _load(path, model, tensors, metadata.backbone)
     return model, metadata
 
 
 def load_into(path: Path, model: ActionModel, *, head: bool) -> WeightsMetadata:
     """Give ``model`` the backbone of a weight file, and its action head too with ``head``; return the description.
 
-    Raises `UserError` for a missing or damaged file, or one of another backbone than the model's.
+    The normalisation of the pixels comes with the backbone. Raises `UserError` for a missing or damaged file, or one of
+    another backbone than the model's.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors, _ = _read(path)
     if metadata.backbone != model.config.backbone:
         raise UserError(
             f"{path}: holds weights of {metadata.backbone}, but the run is set to {model.config.backbone}; pass"
             f" --backbone {metadata.backbone} or give weights of {model.config.backbone}"
         )
     if not head:
-        own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
-        tensors = own | {name: tensor for name, tensor in tensors.items() if name.startswith(_BACKBONE_PREFIX)}
-    _load(path, model, tensors)
+        own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_HEAD_PREFIX)}
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_HEAD_PREFIX)} | own
+    _load(path, model, tensors, metadata.backbone)
     return metadata
+
+
+def load_scene_head(path: Path, scene_head: AdversaryHead) -> None:
+    """Give ``scene_head`` the weights of the file's; it stays as it is where the file holds none.
+
+    Raises `UserError` for a missing or damaged file, or one whose scene head has another number of hidden layers.
+    """
+    _, _, tensors = _read(path)
+    if not tensors:
+        return
+    found, expected = _layer_count(tensors), _layer_count(scene_head.state_dict())
+    if found != expected:
+        raise UserError(
+            f"{path}: its scene head has {found - 1} hidden layers, but the run is set to {expected - 1}; pass"
+            f" --scene-hidden-layers {found - 1}"
+        )
+    _load(path, scene_head, tensors, "the scene head")
+
+
+def _layer_count(tensors: Mapping[str, Tensor]) -> int:
+    """How many linear layers these weights of a head are of."""
+    return sum(tensor.ndim == 2 for tensor in tensors.values())
 
 
 def seen_reason(trained_on: Sequence[TrainedOn], data: TrainedOn) -> str | None:
@@ -126,7 +160,8 @@ def _name(data: TrainedOn) -> str:
     return " ".join(part for part in (data.dataset, data.split, data.subset) if part)
 
 
-def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[str, Tensor]]:
+def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[str, Tensor], dict[str, Tensor]]:
+    """The description, the state of the action model and that of the scene head."""
     if not path.is_file():
         raise UserError(f"{path}: no such weight file; give the .safetensors file that a training run has written")
     try:
@@ -137,7 +172,9 @@ def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[
         raise UserError(f"{path}: not a complete safetensors file ({error}); copy it again, or give another") from error
     if description is None:
         raise UserError(f"{path}: was not written by scenebias; give the .safetensors file of a training run")
-    return _parse(path, description), tensors
+    of_scenes = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_SCENE_HEAD_PREFIX)}
+    scene_head = {name.removeprefix(_SCENE_HEAD_PREFIX): tensor for name, tensor in of_scenes.items()}
+    return _parse(path, description), tensors, scene_head
 
 
 def _parse(path: Path, description: str) -> WeightsMetadata:
@@ -157,14 +194,14 @@ def _parse(path: Path, description: str) -> WeightsMetadata:
     )
 
 
-def _load(path: Path, model: ActionModel, tensors: dict[str, Tensor]) -> None:
-    """Load all of the model's state, which must fit in name and shape."""
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+def _load(path: Path, module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Load all of the state of ``module``, called ``what``; it must fit in name and shape."""
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise UserError(
-            f"{path}: {len(wrong)} tensors do not fit {model.config.backbone} (first: {wrong[0]}); give weights "
+            f"{path}: {len(wrong)} tensors do not fit {what} (first: {wrong[0]}); give weights "
             "written by this version of the program"
         )
-    model.load_state_dict(tensors)
+    module.load_state_dict(tensors)

@@ -212,7 +212,7 @@ class ShardDataset:
             name = "a clip"
         offset = int(self._parts_of(self._samples[i])["offset"][0])
         return DamagedClipError(
-            f"{name} in {self._describe(i)}, byte {offset}: {reason}; see how much is damaged with"
+            f"{name} in {self.describe(i)}, byte {offset}: {reason}; see how much is damaged with"
             " tools/inspect_shards.py --verify, and copy the shard or pack the data set again"
         )
 
@@ -265,11 +265,12 @@ class ShardDataset:
                 return  # the samples cannot be found by damaged indexes
         for i in range(len(self)):
             try:
-                yield from (f"{self._describe(i)}: {problem}" for problem in self._problems(i))
+                yield from (f"{self.describe(i)}: {problem}" for problem in self._problems(i))
             except (DamagedPartError, UserError, OSError) as error:
-                yield f"{self._describe(i)}: {error}"
+                yield f"{self.describe(i)}: {error}"
 
-    def _describe(self, i: int) -> str:
+    def describe(self, i: int) -> str:
+        """Where clip ``i`` lies, for messages: its shard and its number."""
         return f"{self._store.describe(int(self._samples['shard'][i]))}, sample {i}"
 
     def _problems(self, i: int) -> Iterator[str]:

@@ -6,42 +6,31 @@ The baseline objective is trained, as its steps are the shortest and so wait the
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, replace
-from io import StringIO
-from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 
-from dali_pipelines.loader import TrainLoader
+from scenebias.arithmetic import ArithmeticConfig
 from scenebias.backbones import BackboneName
 from scenebias.benchmark.gpu_load import load_reader, sampled_load
 from scenebias.benchmark.ours import train_loader
 from scenebias.benchmark.setting import Setting
-from scenebias.benchmark.training_stand_ins import WARM_UP_STEPS, SameBatch, SomeSteps, StepTimes
-from scenebias.checkpoint import CheckpointFolder
+from scenebias.benchmark.trainer_run import run_trainer
+from scenebias.benchmark.training_stand_ins import WARM_UP_STEPS, ResidentBatches, SomeSteps, StepTimes
 from scenebias.cpu_memory import keep_freed_memory
-from scenebias.distributed import ProcessPlace
-from scenebias.evaluation import Evaluation
-from scenebias.model import ActionModel, ModelConfig
-from scenebias.objective import DebiasingModel, ObjectiveConfig
-from scenebias.optimization import OptimizationConfig
+from scenebias.objective import ObjectiveConfig
 from scenebias.progress import ProgressDisplay
-from scenebias.trainer import ScheduleConfig, Trainer
-from scenebias.training_log import TrainingLog
 
 LEAST_STEPS = 2
 ROUNDS = 3
 """For networks whose steps are short."""
 
-MakeLoader = Callable[[int], SameBatch | SomeSteps]
+MakeLoader = Callable[[int], ResidentBatches | SomeSteps]
 
 
 @dataclass(frozen=True)
@@ -144,32 +133,17 @@ class _Profiler:
             elapsed_s = time.perf_counter() - start_s
         return clips / elapsed_s
 
-    def _model_alone(self, steps: int) -> SameBatch:
-        return SameBatch(self._loader, self._batch, steps)
+    def _model_alone(self, steps: int) -> ResidentBatches:
+        return ResidentBatches(self._loader, [self._batch], steps)
 
     def _with_loader(self, steps: int) -> SomeSteps:
         return SomeSteps(self._loader, steps)
 
     def _train(self, network: BackboneName, make_loader: MakeLoader, steps: int) -> StepTimes:
         """Train for at least so many steps after the warm-up, as a run does but for the evaluation."""
-        steps += WARM_UP_STEPS
-        loader = make_loader(steps)
-        classes = len(self._setting.dataset.manifest.classes)
-        model = ActionModel(ModelConfig(backbone=network), classes)
-        times = StepTimes()
-        with tempfile.TemporaryDirectory(prefix="bench_data_run_") as folder:
-            trainer = Trainer(
-                DebiasingModel(model, ObjectiveConfig(objective="baseline")),
-                cast(TrainLoader, loader),
-                lambda: Evaluation(np.full((1, classes), 1 / classes), np.zeros(1, np.int64)),
-                CheckpointFolder(Path(folder)),
-                ProcessPlace(rank=0, world_size=1, device=self._setting.device),
-                ScheduleConfig(epochs=1, batch_size=self._setting.batch_size),
-                OptimizationConfig(),
-            )
-            with redirect_stderr(StringIO()):  # it would tell of an evaluation that has not taken place
-                trainer.run(lambda step: cast(TrainingLog, times), network)
-        return times
+        loader = make_loader(steps + WARM_UP_STEPS)
+        objective = ObjectiveConfig(objective="baseline")
+        return run_trainer(loader, network, objective, ArithmeticConfig(), self._setting.device)
 
 
 def profile_table(profiles: Sequence[StepProfile]) -> Table:

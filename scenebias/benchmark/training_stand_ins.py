@@ -1,11 +1,13 @@
 """What takes the place of a loader and of the log while the trainer is measured."""
 
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dali_pipelines.decoding import ClipBatch
 from dali_pipelines.loader import TrainLoader
+from scenebias.checkpoint import TrainingState
 
 WARM_UP_STEPS = 1
 
@@ -20,22 +22,22 @@ class _StandIn:
         return getattr(self._loader, name)
 
 
-class SameBatch(_StandIn):
-    """One batch, again and again."""
+class ResidentBatches(_StandIn):
+    """Batches that are in memory, in turns."""
 
-    def __init__(self, loader: TrainLoader, batch: ClipBatch, steps: int) -> None:
+    def __init__(self, loader: TrainLoader, batches: Sequence[ClipBatch], steps: int) -> None:
         super().__init__(loader)
-        self._batch = batch
+        self._batches = batches
         self.steps_per_epoch = steps
 
     def clips_in_step(self, step: int) -> int:
-        """Clips of every step."""
-        del step
-        return len(self._batch.label_B)
+        """As of `TrainLoader`."""
+        return len(self._batches[step % len(self._batches)].label_B)
 
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
         """As of `TrainLoader`."""
-        return itertools.repeat(self._batch, (end - first) * self.steps_per_epoch - start_step)
+        steps = (end - first) * self.steps_per_epoch
+        return itertools.islice(itertools.cycle(self._batches), start_step, steps)
 
 
 class SomeSteps(_StandIn):
@@ -56,17 +58,29 @@ class SomeSteps(_StandIn):
         return itertools.islice(self._loader.epochs(first, first + own_epochs), steps)
 
 
+class NoCheckpoints:
+    """A folder of checkpoints that stays empty."""
+
+    def load_newest(self) -> None:
+        """As of `CheckpointFolder`."""
+
+    def save(self, state: TrainingState) -> None:
+        """As of `CheckpointFolder`."""
+
+
 class StepTimes:
     """A log that keeps what the trainer says of its steps; the first, which warms up, does not count."""
 
     def __init__(self) -> None:
         self._all: list[dict[str, float]] = []
+        self._cpu_s: list[float] = []
 
     def write(self, kind: str, global_step: int, numbers: dict[str, float]) -> None:
         """As of `TrainingLog`."""
         del global_step
         if kind == "step":
             self._all.append(numbers)
+            self._cpu_s.append(time.process_time())
 
     def close(self) -> None:
         """As of `TrainingLog`."""
@@ -82,9 +96,19 @@ class StepTimes:
         return sum(step["step_s"] for step in self.steps)
 
     @property
+    def clips(self) -> float:
+        """Of those steps together."""
+        return sum(step["clips_per_s"] * step["step_s"] for step in self.steps)
+
+    @property
     def clips_per_s(self) -> float:
         """In those steps."""
-        return sum(step["clips_per_s"] * step["step_s"] for step in self.steps) / self.seconds
+        return self.clips / self.seconds
+
+    @property
+    def cpu_ms_per_clip(self) -> float:
+        """In those steps, of all threads of this process."""
+        return 1000 * (self._cpu_s[-1] - self._cpu_s[WARM_UP_STEPS - 1]) / self.clips
 
     @property
     def data_wait_share(self) -> float:

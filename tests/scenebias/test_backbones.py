@@ -40,8 +40,8 @@ def test_weights_lie_in_channels_last_layout(name: str) -> None:
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
-def test_torchvision_backbones_have_512_features_and_no_classifier(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "small3d"])
+def test_video_resnets_have_512_features_and_no_classifier(name: str) -> None:
     backbone = build(name)
     assert backbone.feature_count == 512
     assert not any(isinstance(m, nn.Linear) for m in backbone.modules())

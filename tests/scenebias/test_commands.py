@@ -1,8 +1,11 @@
 """Every command: mistakes of the user's in one sentence, exit status 2, no traceback."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
 
 import pytest
+import tyro
 
 from scenebias.commands import run_command
 from shards.errors import UserError
@@ -52,6 +55,67 @@ def test_refused_options_end_with_status_2(arguments: list[str], capsys: pytest.
 def test_a_refused_value_is_explained_in_its_dataclass_s_words(capsys: pytest.CaptureFixture[str]) -> None:
     exit_status(["--name", "a", "--scale", "-1"])
     assert "scale must be positive, got -1.0" in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    name: str
+    recipe: Literal["plain", "grand"] = "plain"
+    start: Path | None = None
+    count: int = 1
+    inner: Inner = field(default_factory=Inner)
+
+
+RECIPES = {"plain": {}, "grand": {"start": tyro.MISSING, "count": 7, "inner": Inner(scale=3.0)}}
+
+
+def with_recipes(arguments: list[str]) -> RecipeOptions | int:
+    """What ``main`` is given, or the exit status where it is not called."""
+    seen: list[RecipeOptions] = []
+    with pytest.raises(SystemExit) as stop:
+        run_command(seen.append, RecipeOptions, arguments, recipes=RECIPES)
+    return seen[0] if seen else stop.value.code
+
+
+def test_without_a_recipe_the_first_gives_the_defaults() -> None:
+    assert with_recipes(["--name", "a"]) == RecipeOptions(name="a")
+    assert with_recipes(["--name", "a", "--recipe", "plain", "--count", "2"]) == RecipeOptions(name="a", count=2)
+
+
+@pytest.mark.parametrize("chosen", [["--recipe", "grand"], ["--recipe=grand"]])
+def test_a_recipe_gives_the_defaults_and_what_is_said_wins(chosen: list[str]) -> None:
+    grand = RecipeOptions(name="a", recipe="grand", start=Path("b"), count=7, inner=Inner(3.0))
+    assert with_recipes(["--name", "a", *chosen, "--start", "b"]) == grand
+    assert with_recipes(["--start", "b", "--name", "a", *chosen]) == grand
+    assert with_recipes(["--count", "1", *chosen, "--start", "b", "--name", "a"]) == replace(grand, count=1)
+    assert with_recipes([*chosen, "--start", "b", "--name", "a", "--scale", "1"]) == replace(grand, inner=Inner(1.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--name"),
+        (["--recipe", "grand", "--start", "b"], "--name"),
+        (["--recipe", "grand", "--name", "a"], "--start"),
+        (["--recipe", "great", "--name", "a"], "great"),
+        (["--name", "a", "--recipe"], "--recipe"),
+        (["--recipe", "grand", "--name", "a", "--start", "b", "--scale", "-1"], "scale must be positive"),
+    ],
+)
+def test_with_recipes_required_options_and_names_are_still_checked(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_recipes(arguments) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    assert "Traceback" not in told
+
+
+def test_help_names_the_recipes_and_shows_the_defaults_of_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert with_recipes(["--recipe", "grand", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "{plain,grand}" in told
+    assert "(default: 7)" in told
 
 
 def test_mistakes_of_ours_are_not_hidden() -> None:

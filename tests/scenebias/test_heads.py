@@ -6,24 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scenebias.heads import ActionHead, AdversaryHead, GradientReversal
+from scenebias.heads import ActionHead, AdversaryHead, reverse_gradient
 
 
 @settings(deadline=None)
-@given(alpha=st.floats(0, 10), seed=st.integers(0, 2**31))
-def test_reversal_is_the_identity_forward_and_minus_alpha_backward(alpha: float, seed: int) -> None:
+@given(alpha=st.floats(0, 10), as_tensor=st.booleans(), seed=st.integers(0, 2**31))
+def test_reversal_is_the_identity_forward_and_minus_alpha_backward(alpha: float, as_tensor: bool, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(3, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     upstream = torch.randn(3, 4, dtype=torch.float64, generator=generator)
-    out = GradientReversal(alpha)(x)
+    out = reverse_gradient(x, torch.tensor(alpha, dtype=torch.float64) if as_tensor else alpha)
     assert torch.equal(out, x)
     out.backward(upstream)
     assert torch.equal(x.grad, -alpha * upstream)
 
 
-def test_reversal_keeps_the_type_of_the_gradient() -> None:
+def test_reversal_keeps_the_type_of_features_and_gradient() -> None:
     x = torch.randn(2, 2, dtype=torch.bfloat16, requires_grad=True)
-    GradientReversal(0.5)(x).sum().backward()
+    out = reverse_gradient(x, torch.tensor(0.5))
+    assert out.dtype == torch.bfloat16
+    out.sum().backward()
     assert x.grad.dtype == torch.bfloat16
 
 
@@ -32,7 +34,7 @@ def test_head_behind_a_reversal_learns_as_it_would_without_it() -> None:
     head = AdversaryHead(6, 5, hidden_layers=1).double()
     x = torch.randn(8, 6, dtype=torch.float64, requires_grad=True)
     plain = torch.autograd.grad(head(x).square().sum(), [x, *head.parameters()])
-    behind = torch.autograd.grad(head(GradientReversal(0.3)(x)).square().sum(), [x, *head.parameters()])
+    behind = torch.autograd.grad(head(reverse_gradient(x, 0.3)).square().sum(), [x, *head.parameters()])
     torch.testing.assert_close(behind[0], -0.3 * plain[0])
     torch.testing.assert_close(behind[1:], plain[1:])
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.masked_clip import FILLS, effective_masks, mask_out_humans, person_share, random_colours
+from scenebias.masked_clip import FILLS, effective_masks, mask_out_humans, person_share, random_colours, random_noise
 from scenebias.model import MEAN_C
 
 
@@ -78,9 +78,41 @@ def test_random_colours_cover_the_cube_and_change_with_seed_and_epoch() -> None:
         assert (other == colour_BC).float().mean() < 0.02
 
 
+@settings(deadline=None)
+@given(frames=st.integers(1, 3), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 2**31))
+def test_noise_depends_on_seed_epoch_and_sample_alone(frames: int, height: int, width: int, seed: int) -> None:
+    clip_BTHWC = torch.zeros(3, frames, height, width, 3, dtype=torch.uint8)
+    sample_B = torch.tensor([7, 2**40, 11])
+    noise_BTHWC = random_noise(clip_BTHWC, sample_B=sample_B, seed=seed, epoch=1)
+    assert noise_BTHWC.shape == clip_BTHWC.shape
+    assert noise_BTHWC.dtype == torch.uint8
+    order = torch.tensor([2, 0])
+    part_BTHWC = random_noise(clip_BTHWC[order] + 1, sample_B=sample_B[order], seed=seed, epoch=1)
+    assert torch.equal(part_BTHWC, noise_BTHWC[order])
+
+
+def test_noise_is_uniform_and_every_value_is_on_its_own() -> None:
+    clip_BTHWC = torch.zeros(2, 8, 64, 64, 3, dtype=torch.uint8)
+
+    def noise_BN(seed: int = 0, epoch: int = 0, samples: tuple[int, int] = (0, 1)) -> torch.Tensor:
+        return random_noise(clip_BTHWC, sample_B=torch.tensor(samples), seed=seed, epoch=epoch).flatten(start_dim=1)
+
+    values_BN = noise_BN()
+    count = values_BN.shape[1]
+    for values_N in values_BN:
+        squared_deviations = (torch.bincount(values_N.int(), minlength=256) - count / 256).square()
+        assert 150 < squared_deviations.sum() / (count / 256) < 380  # chi-squared of 255 degrees, five sigma
+    others = [noise_BN(seed=1)[0], noise_BN(epoch=1)[0], values_BN[1], values_BN[0].roll(1), values_BN[0].roll(3)]
+    for other_N in others:
+        assert (values_BN[0] == other_N).double().mean().item() == pytest.approx(1 / 256, rel=0.25)  # five sigma
+        assert abs(torch.corrcoef(torch.stack([values_BN[0], other_N]).double())[0, 1]) < 0.02
+
+
 def test_unknown_fill_names_the_allowed_ones() -> None:
     clip_BTHWC, mask_BTHW, sample_B = random_batch(0)
-    with pytest.raises(ValueError, match="fill must be one of frame_mean, dataset_mean, white, random, not 'black'"):
+    with pytest.raises(
+        ValueError, match="fill must be one of frame_mean, dataset_mean, white, random, noise, not 'black'"
+    ):
         mask_out_humans(clip_BTHWC, mask_BTHW, "black", sample_B=sample_B, seed=0, epoch=0)
 
 

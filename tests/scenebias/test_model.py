@@ -45,9 +45,17 @@ def test_works_under_bfloat16_autocast() -> None:
     torch.testing.assert_close(coarse_BA.float(), exact_BA, atol=0.05, rtol=0.05)
 
 
-def test_constants_are_not_part_of_the_weights() -> None:
-    names = ActionModel(ModelConfig("small3d"), 3).state_dict()
-    assert all(name.startswith(("backbone.", "head.")) for name in names)
+def test_normalisation_is_as_asked_for_and_goes_with_the_weights() -> None:
+    clip_BTHWC = random_clip(2, 4, 6, 8)
+    mean_C, std_C = (0.5, 0.25, 0.75), (1 / 255, 2.0, 0.5)
+    model = ActionModel(ModelConfig("small3d"), 2, mean_C=mean_C, std_C=std_C)
+    reference_BTHWC = (clip_BTHWC.numpy().astype(np.float64) / 255 - mean_C) / std_C
+    np.testing.assert_allclose(
+        model.normalise(clip_BTHWC), reference_BTHWC.transpose(0, 4, 1, 2, 3), rtol=1e-6, atol=1e-5
+    )
+    other = ActionModel(ModelConfig("small3d"), 2)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.normalise(clip_BTHWC), model.normalise(clip_BTHWC))
 
 
 @pytest.mark.parametrize(("field", "value"), [("backbone", "resnet"), ("dropout", 1.0), ("dropout", -0.1)])

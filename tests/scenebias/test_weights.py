@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scenebias.heads import AdversaryHead
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.weights import (
     TrainedOn,
     WeightsMetadata,
     ensure_unseen,
     load_into,
+    load_scene_head,
     load_weights,
     read_metadata,
     save_weights,
@@ -88,6 +90,50 @@ def test_backbone_and_head_go_into_a_model_of_other_settings(weights: Path, mode
         load_into(weights, ActionModel(ModelConfig("small3d"), 5), head=True)
 
 
+@pytest.mark.parametrize("head", [False, True])
+def test_the_normalisation_of_the_pixels_comes_with_the_backbone(tmp_path: Path, head: bool) -> None:
+    other = ActionModel(ModelConfig("small3d"), 2, mean_C=(0.1, 0.2, 0.3), std_C=(1.0, 2.0, 3.0))
+    save_weights(tmp_path / "other.safetensors", other, METADATA)
+    new = ActionModel(ModelConfig("small3d"), 2)
+    load_into(tmp_path / "other.safetensors", new, head=head)
+    clip_BTHWC = torch.randint(256, (1, 2, 4, 4, 3), dtype=torch.uint8)
+    assert torch.equal(new.normalise(clip_BTHWC), other.normalise(clip_BTHWC))
+
+
+def test_a_scene_head_comes_back_as_it_went_and_is_in_nobody_s_way(tmp_path: Path, model: ActionModel) -> None:
+    path = tmp_path / "stage.safetensors"
+    scene_head = AdversaryHead(model.feature_count, 365, hidden_layers=3)
+    scene_head(torch.randn(4, model.feature_count))  # moves the running statistics
+    save_weights(path, model, METADATA, scene_head)
+    new = AdversaryHead(model.feature_count, 365, hidden_layers=3)
+    load_scene_head(path, new)
+    torch.testing.assert_close(dict(new.state_dict()), dict(scene_head.state_dict()), rtol=0, atol=0)
+    alone, metadata = load_weights(path)
+    assert metadata == METADATA
+    torch.testing.assert_close(dict(alone.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+    for head in (False, True):
+        load_into(path, ActionModel(ModelConfig("small3d"), 2), head=head)
+
+
+def test_a_scene_head_stays_as_it_is_where_the_file_holds_none(weights: Path, model: ActionModel) -> None:
+    scene_head = AdversaryHead(model.feature_count, 365, hidden_layers=1)
+    before = {name: tensor.clone() for name, tensor in scene_head.state_dict().items()}
+    load_scene_head(weights, scene_head)
+    torch.testing.assert_close(dict(scene_head.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_scene_head_of_another_depth_is_refused_with_the_option(tmp_path: Path, model: ActionModel) -> None:
+    path = tmp_path / "stage.safetensors"
+    save_weights(path, model, METADATA, AdversaryHead(model.feature_count, 365, hidden_layers=1))
+    message = (
+        r"stage.safetensors: its scene head has 1 hidden layers, but the run is set to 3; pass --scene-hidden-l.* 1$"
+    )
+    with pytest.raises(UserError, match=message):
+        load_scene_head(path, AdversaryHead(model.feature_count, 365, hidden_layers=3))
+    with pytest.raises(UserError, match=r"2 tensors do not fit the scene head"):
+        load_scene_head(path, AdversaryHead(model.feature_count, 100, hidden_layers=1))
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none.safetensors: no such weight file"):
         load_weights(tmp_path / "none.safetensors")
@@ -114,8 +160,8 @@ def test_a_pickle_is_refused(tmp_path: Path, model: ActionModel) -> None:
         (None, "was not written by scenebias"),
         ({"scenebias": "{"}, "description cannot be read"),
         ({"scenebias": "[]"}, "description cannot be read"),
-        ({"scenebias": '{"format_version": 1}'}, "description cannot be read"),
-        ({"scenebias": '{"format_version": 2}'}, "has format version 2, this program reads 1"),
+        ({"scenebias": '{"format_version": 2}'}, "description cannot be read"),
+        ({"scenebias": '{"format_version": 1}'}, "has format version 1, this program reads 2"),
     ],
 )
 def test_foreign_descriptions_are_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:

@@ -1,0 +1,51 @@
+"""What to do when the machine is wanted back: go on to a point where nothing is lost, save, and end.
+
+Batch systems and spot machines send a signal a while before they kill: SIGTERM, or what was asked for (Slurm:
+``--signal=USR1@120``). A signal that comes again while the first is being answered changes nothing.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interruption:
+    """Whether this process has been asked to end."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        """The first signal that came; None: go on."""
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.requested = self.requested or number
+
+    def raise_if_requested(self) -> None:
+        """Raise `Interrupted` where a signal has come; for where nothing is lost by ending at once."""
+        if self.requested is not None:
+            raise Interrupted(self.requested)
+
+
+class Interrupted(SystemExit):
+    """Ends the process as the signal would have: exit status 128 + ``signal_number``, as a shell reports it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(128 + signal_number)
+        self.signal_name = signal.Signals(signal_number).name
+
+
+@contextmanager
+def noted_signals() -> Iterator[Interruption]:
+    """Note SIGTERM and SIGUSR1 inside, instead of dying of them; the handlers of before afterwards.
+
+    Only the main thread may enter.
+    """
+    interruption = Interruption()
+    before = {number: signal.signal(number, interruption._note) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""BatchNorm on human-masked clips, whose statistics are not those of clean ones.
+
+`MaskedBatchNorm` says which statistics and weights the pass of the masked clips uses:
+
+- ``shared``: those of the masked batch, which also move the running statistics, as clean batches do;
+- ``frozen``: the running statistics of the clean clips, which stay as they are;
+- ``separate``: normalisation layers of their own (AdvProp, Xie et al., CVPR 2020), so that the ones that are kept know
+  clean clips alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+MaskedBatchNorm = Literal["shared", "frozen", "separate"]
+
+
+def batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
+    """The normalisation layers of ``network`` over the batch, synchronised ones too, by their names in it."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Let ``network`` normalise by its running statistics in the block, and leave them as they are."""
+    norms = [norm for norm in batch_norms(network).values() if norm.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+class SeparateBatchNorms(nn.Module):
+    """A second set of the BatchNorms of ``network``, which begins as a copy of the first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        norms = batch_norms(network)
+        self.names = tuple(norms)
+        self.norms = nn.ModuleList(deepcopy(norm) for norm in norms.values())
+
+    def forward(self, network: nn.Module, *inputs: Tensor) -> Tensor:
+        """What ``network`` makes of ``inputs`` with this set in place of its own."""
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, norm in zip(self.names, self.norms, strict=True)
+            for key, tensor in norm.state_dict(keep_vars=True).items()
+        }
+        return functional_call(network, tensors, inputs)

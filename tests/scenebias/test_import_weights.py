@@ -1,0 +1,267 @@
+"""Checkpoints in the names of 3D-ResNets-PyTorch give the outputs here that they give there.
+
+Shape suffixes: B clips, T frames, H height, W width, C channels, D features, A actions, S scenes.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scenebias.heads import AdversaryHead
+from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
+from scenebias.model import ActionModel
+from scenebias.training_run import clip_config_of
+from scenebias.weights import TrainedOn, load_scene_head, load_weights
+from shards.errors import UserError
+
+ACTIONS = 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small are slower on several threads, many times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class TheirBlock(nn.Module):
+    def __init__(self, taken: int, given: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(taken, given, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(given)
+        self.conv2 = nn.Conv3d(given, given, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm3d(given)
+        self.stride, self.missing = stride, given - taken
+        if shortcut == "B" and stride > 1:
+            self.downsample = nn.Sequential(nn.Conv3d(taken, given, 1, stride, bias=False), nn.BatchNorm3d(given))
+
+    def around(self, x: Tensor) -> Tensor:
+        if hasattr(self, "downsample"):
+            return self.downsample(x)
+        if self.stride == 1:
+            return x
+        pooled = functional.avg_pool3d(x, kernel_size=1, stride=self.stride)
+        return torch.cat([pooled, torch.zeros(len(x), self.missing, *pooled.shape[2:], dtype=x.dtype)], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (y + self.around(x)).relu()
+
+
+class TheirHidden(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(512, 512)
+        self.bn = nn.BatchNorm1d(512)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.fc(x)).relu()
+
+
+class TheirHeads(nn.Module):
+    """What Choi et al. (NeurIPS 2019) add to the network."""
+
+    def __init__(self, scene_hidden_layers: int) -> None:
+        super().__init__()
+        self.hm_mlp = nn.Sequential(TheirHidden())
+        self.hm_mlp.add_module("hm_last_fc", nn.Linear(512, ACTIONS))
+        self.place_mlp = nn.Sequential(*(TheirHidden() for _ in range(scene_hidden_layers)))
+        self.place_mlp.add_module("p_last_fc", nn.Linear(512, 365))
+
+
+class TheirResNet(nn.Module):
+    """The architecture of Hara et al. (ICCV workshops 2017), restated."""
+
+    def __init__(self, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(3, 64, kernel_size=7, stride=(1, 2, 2), padding=(3, 3, 3), bias=False)
+        self.bn1 = nn.BatchNorm3d(64)
+        taken = 64
+        for number, given in enumerate((64, 128, 256, 512), start=1):
+            first = TheirBlock(taken, given, stride=1 if number == 1 else 2, shortcut=shortcut)
+            self.add_module(f"layer{number}", nn.Sequential(first, TheirBlock(given, given, 1, shortcut)))
+            taken = given
+        self.fc = nn.Linear(512, ACTIONS)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = functional.max_pool3d(self.bn1(self.conv1(x)).relu(), kernel_size=3, stride=2, padding=1)
+        for number in range(1, 5):
+            x = getattr(self, f"layer{number}")(x)
+        frames, size = math.ceil(x.shape[2]), math.ceil(x.shape[3])
+        return functional.avg_pool3d(x, (frames, size, size), stride=1).flatten(1)
+
+
+def clip() -> Tensor:
+    """Noise of another colour in each clip."""
+    generator = torch.Generator().manual_seed(1)
+    colour_BC = torch.tensor([[250, 40, 120], [60, 220, 180]])[:, None, None, None]
+    return (torch.rand(2, 8, 48, 48, 3, generator=generator) * colour_BC).to(torch.uint8)
+
+
+def their_input(clip_BTHWC: Tensor, pixels: str) -> Tensor:
+    """As that code makes it from stored pixels, in float64: the old mean of ActivityNet or the new of Kinetics."""
+    values_BTHWC = clip_BTHWC.numpy().astype(np.float64)
+    if pixels == "activitynet":
+        values_BTHWC = values_BTHWC - np.array([114.7748, 107.7354, 99.4750])
+    else:
+        values_BTHWC = (values_BTHWC / 255 - np.array([0.4345, 0.4051, 0.3775])) / np.array([0.2768, 0.2713, 0.2737])
+    return torch.from_numpy(values_BTHWC).permute(0, 4, 1, 2, 3)
+
+
+def unsettle_norms(module: nn.Module) -> None:
+    """As if trained: no weight, bias or (after a pass) running statistic has the value that it starts with."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm3d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+            norm.momentum = 0.9
+
+
+@cache
+def their_network(shortcut: str = "A", pixels: str = "activitynet") -> TheirResNet:
+    torch.manual_seed(0)
+    network = TheirResNet(shortcut)
+    unsettle_norms(network)
+    with torch.no_grad():
+        network.features(their_input(clip(), pixels).float())
+    return network.eval()
+
+
+@cache
+def their_heads(scene_hidden_layers: int) -> TheirHeads:
+    torch.manual_seed(0)
+    heads = TheirHeads(scene_hidden_layers)
+    unsettle_norms(heads)
+    with torch.no_grad():
+        heads.place_mlp(torch.randn(8, 512))
+    return heads.eval()
+
+
+def their_tensors(scene_hidden_layers: int | None = None) -> dict[str, Tensor]:
+    heads = {} if scene_hidden_layers is None else their_heads(scene_hidden_layers).state_dict()
+    return {**their_network().state_dict(), **heads}
+
+
+def assert_same_outputs(model: ActionModel, network: TheirResNet, pixels: str = "activitynet") -> None:
+    """In float64, but for the weights and the normalisation, which are stored as float32."""
+    clip_BTHWC = clip()
+    with torch.no_grad():
+        features_BD = model.double().features(clip_BTHWC)
+        expected_BD = network.double().features(their_input(clip_BTHWC, pixels))
+        torch.testing.assert_close(features_BD, expected_BD, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(model.head(features_BD), network.fc(expected_BD), rtol=1e-6, atol=1e-6)
+        assert expected_BD.std(dim=0).mean() > 1e-2, "the clips are to be told apart"
+    network.float()
+
+
+@pytest.mark.parametrize(("shortcut", "pixels"), [("A", "activitynet"), ("B", "kinetics")])
+def test_an_imported_network_gives_the_outputs_of_the_original(shortcut: str, pixels: str) -> None:
+    network = their_network(shortcut, pixels)
+    model, scene_head = import_model(dict(network.state_dict()), ACTIONS, PIXELS[pixels], "their.pth")
+    assert model.config.backbone == f"resnet3d_18_{shortcut.lower()}"
+    assert scene_head is None
+    assert_same_outputs(model.eval(), network, pixels)
+
+
+@pytest.mark.parametrize("hidden_layers", [0, 1, 3])
+def test_the_scene_head_comes_with_the_network_and_the_biases_before_its_norms_count(hidden_layers: int) -> None:
+    model, scene_head = import_model(their_tensors(hidden_layers), ACTIONS, PIXELS["activitynet"], "their.pth")
+    assert scene_head is not None
+    features_BD = torch.randn(4, 512, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected_BS = their_heads(hidden_layers).place_mlp(features_BD)
+        torch.testing.assert_close(scene_head.eval()(features_BD), expected_BS, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.head[1].weight, their_network().fc.weight)
+
+
+def their_checkpoint(tensors: dict[str, Tensor]) -> dict[str, object]:
+    """All that a checkpoint of that code holds; from before PyTorch 0.4.1, which did not yet count batches."""
+    tensors = {f"module.{name}": tensor for name, tensor in tensors.items() if "num_batches_tracked" not in name}
+    optimizer = torch.optim.SGD([torch.zeros(3, requires_grad=True)], lr=0.1)
+    scheduler = {"milestones": Counter([50, 100]), "best": 1.5, "mode_worse": math.inf}
+    parts = {"optimizer": optimizer.state_dict(), "scheduler": scheduler}
+    return {"epoch": 3, "arch": "resnet-18", "state_dict": tensors, **parts}
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    path = tmp_path / "classes.txt"
+    path.write_text("brush hair\nriding\nüber\nwalk\nrun\n")
+    return path
+
+
+def test_a_checkpoint_becomes_a_weight_file(tmp_path: Path, classes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(their_checkpoint(their_tensors(3)), tmp_path / "save_3.pth", _use_new_zipfile_serialization=False)
+    out = tmp_path / "theirs.safetensors"
+    main(ImportConfig(checkpoint=tmp_path / "save_3.pth", classes=classes, out=out, dataset="mini_kinetics"))
+    assert capsys.readouterr().out == f"{out}: resnet3d_18_a, 5 actions and a scene head\n"
+    model, metadata = load_weights(out)
+    assert metadata.classes == ("brush hair", "riding", "über", "walk", "run")
+    assert metadata.trained_on == (TrainedOn("mini_kinetics", "1", "train", digest=""),)
+    assert clip_config_of(metadata) == ImportConfig(checkpoint=out, classes=classes, out=out).clip
+    assert_same_outputs(model.eval(), their_network())
+    scene_head = AdversaryHead(512, 365, hidden_layers=3).eval()
+    load_scene_head(out, scene_head)
+    with torch.no_grad():
+        features_BD = torch.ones(1, 512)
+        expected_BS = their_heads(3).place_mlp(features_BD)
+        torch.testing.assert_close(scene_head(features_BD), expected_BS, rtol=1e-4, atol=1e-5)
+
+
+def test_the_list_of_classes_must_be_as_long_as_the_outputs() -> None:
+    tensors = their_tensors()
+    with pytest.raises(UserError, match=r"their\.pth: tells 5 actions apart, but --classes names 51; give the list"):
+        import_model(tensors, 51, PIXELS["activitynet"], "their.pth")
+
+
+def test_another_network_is_refused() -> None:
+    tensors = their_tensors()
+    deeper = tensors | {"layer1.2.conv1.weight": torch.zeros(64, 64, 3, 3, 3)}
+    wider = tensors | {"bn1.weight": torch.zeros(128)}
+    odd = tensors | {"place_mlp.last.fc.weight": torch.zeros(365, 512)}
+    for changed, message in (
+        (deeper, r"1 tensors do not fit resnet3d_18_a \(first: backbone.trunk.layer1.2.conv1.0.weight is unknown\)"),
+        (wider, r"1 tensors do not fit resnet3d_18_a \(first: size mismatch for backbone.trunk.stem.1.weight"),
+        ({"conv1.weight": tensors["conv1.weight"]}, r"tensors do not fit .* is missing\)"),
+        (odd, r"tensors do not fit the scene head .*; give a checkpoint of resnet, depth 18"),
+        (tensors | {"fc.bias": torch.full((ACTIONS,), math.nan)}, "not all finite numbers"),
+    ):
+        with pytest.raises(UserError, match=rf"^their\.pth: .*{message}"):
+            import_model(changed, ACTIONS, PIXELS["activitynet"], "their.pth")
+
+
+def test_files_that_are_none_are_refused_in_one_sentence(tmp_path: Path, classes: Path) -> None:
+    def run(checkpoint: Path, out: Path = tmp_path / "out.safetensors") -> None:
+        main(ImportConfig(checkpoint=checkpoint, classes=classes, out=out))
+
+    damaged, foreign = tmp_path / "damaged.pth", tmp_path / "foreign.pth"
+    damaged.write_bytes(b"PK\x03\x04")
+    torch.save({"state_dict": {}, "options": Path("x")}, foreign)
+    for path, message in (
+        (tmp_path / "none.pth", "no such file"),
+        (damaged, "damaged"),
+        (foreign, "holds an object of pathlib"),
+    ):
+        with pytest.raises(UserError, match=rf"{path.name}: .*{message}"):
+            run(path)
+    good = tmp_path / "good.pth"
+    torch.save(their_tensors(), good)
+    with pytest.raises(UserError, match=r"--out .*nowhere.* cannot be written \(No such file"):
+        run(good, tmp_path / "nowhere" / "out.safetensors")
+
+
+@pytest.mark.parametrize(("field", "value"), [("pixels", "imagenet"), ("out", Path("weights.pth"))])
+def test_bad_configuration_names_the_field(field: str, value: object) -> None:
+    options = {"checkpoint": Path("a"), "classes": Path("b"), "out": Path("c.safetensors"), field: value}
+    with pytest.raises(ValueError, match=rf"^{field} must "):
+        ImportConfig(**options)
