@@ -1,7 +1,6 @@
 """One step of training: what accumulation, number formats, recomputation and faults may change, and what not."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
@@ -201,8 +200,14 @@ def test_a_trace_of_a_few_steps_opens_as_json(batch: ClipBatch, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
 
 
-@pytest.mark.parametrize(("field", "value"), [("precision", "fp8"), ("accumulate", 0)])
-def test_impossible_arithmetic_is_refused_by_name(field: str, value: object) -> None:
-    make: Callable[..., ArithmeticConfig] = ArithmeticConfig
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("precision", {"precision": "fp8"}),
+        ("accumulate", {"accumulate": 0}),
+        ("compile", {"compile": True, "recompute": True}),
+    ],
+)
+def test_impossible_arithmetic_is_refused_by_name(field: str, values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=field):
-        make(**{field: value})
+        ArithmeticConfig(**values)

@@ -1,0 +1,7 @@
+"""Measure a training step: debiasing beside the baseline, the trainer beside bare torch, memory, and two processes."""
+
+from scenebias.benchmark.training import BenchTrain, main
+from scenebias.commands import run_command
+
+if __name__ == "__main__":
+    run_command(main, BenchTrain)
