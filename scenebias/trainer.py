@@ -109,17 +109,18 @@ class Trainer:
         )
         self.at = Position()
 
-    def run(self, log_of: Callable[[int], TrainingLog], title: str) -> list[dict[str, Any]]:
+    def run(self, log_of: Callable[[int, int], TrainingLog], title: str) -> list[dict[str, Any]]:
         """Train to the last epoch, from the newest checkpoint if there is one; returns one entry per epoch.
 
-        ``log_of(global_step)`` opens the log for a run that continues at that step; it is called on rank 0 alone.
+        ``log_of(global_step, finished_epochs)`` opens the log for a run that continues there; it is called on rank 0
+        alone.
 
         Raises:
             UserError: the run cannot go on; the message says why, and what to do.
             Interrupted: a signal asked for an end, and a checkpoint holds all that was done.
         """
         resumed = self._load()
-        log = log_of(self._global_step) if self.place.is_main else None
+        log = log_of(self._global_step, self.at.epoch) if self.place.is_main else None
         total_steps = self.schedule.epochs * self.loader.steps_per_epoch
         progress = ProgressDisplay(title, total_steps, "steps", done=self._global_step, visible=self.place.is_main)
         try:
@@ -197,6 +198,7 @@ class Trainer:
                 # Not all processes need have had the signal.
                 ended = Interrupted(interruption.requested or SIGTERM)
                 progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
+                self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
                 raise ended
         # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
         self.place.copy_from_main(self.model.buffers())
@@ -204,8 +206,11 @@ class Trainer:
 
     def _evaluate_epoch(self, log: TrainingLog | None, progress: ProgressDisplay, interruption: Interruption) -> None:
         """Evaluate what the epoch has made, and save that it is over."""
-        # What was trained is saved: nothing is lost by an end in between.
-        numbers = self.evaluate(interruption.raise_if_requested).summary()
+        try:
+            numbers = self.evaluate(interruption.raise_if_requested).summary()
+        except Interrupted as ended:  # nothing is lost: what was trained is saved
+            progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
+            raise
         summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
         self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
         if log is not None:

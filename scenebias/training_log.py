@@ -11,13 +11,13 @@ from shards.atomic import atomic_write
 class TrainingLog:
     """Numbers of each step and epoch, as JSON lines and for TensorBoard."""
 
-    def __init__(self, out: Path, resume_at_step: int) -> None:
+    def __init__(self, out: Path, resume_at_step: int, finished_epochs: int) -> None:
         self.path = out / "log.jsonl"
-        self._keep_lines_before(resume_at_step)
+        self._keep_lines_before(resume_at_step, finished_epochs)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=resume_at_step)
 
-    def _keep_lines_before(self, step: int) -> None:
+    def _keep_lines_before(self, step: int, finished_epochs: int) -> None:
         """Drop what a killed run logged after the checkpoint that it resumes from."""
         if not self.path.exists():
             return
@@ -27,7 +27,7 @@ class TrainingLog:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 break  # the line that the kill cut short: nothing follows it
-            if entry["global_step"] < step or (entry["kind"] == "epoch" and entry["global_step"] == step):
+            if entry["epoch"] < finished_epochs or (entry["kind"] == "step" and entry["global_step"] < step):
                 kept.append(line + "\n")
         with atomic_write(self.path) as file:
             file.write("".join(kept).encode())

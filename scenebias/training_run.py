@@ -144,7 +144,7 @@ def has_begun(out: Path) -> bool:
         return False
     if not out.is_dir():
         raise UserError(f"--out {out} is a file: choose a folder")
-    if not (out / RECORD_NAME).exists() and any(out.iterdir()):
+    if not (out / RECORD_NAME).exists() and any(not path.match(".*.tmp") for path in out.iterdir()):
         raise UserError(f"--out {out} holds other files: choose a new folder for the run")
     return (out / RESULT_NAME).exists() or CheckpointFolder(out / CHECKPOINTS_NAME).holds_any
 
@@ -227,6 +227,8 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
         check_batches(train, config.schedule.batch_size, place.world_size, config.arithmetic.accumulate)
         make_folder(config.out)
         if place.is_main:
+            for leftover in config.out.glob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink()
             write_run_record(config.out, config, data, place.world_size)
         history = _train(config, title, pupil, train, val, place)
         if place.is_main:
@@ -272,7 +274,7 @@ def _train(
         checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
         profiler=StepProfiler(config.out / TRACE_NAME if config.profile and place.is_main else None),
     )
-    return trainer.run(lambda step: TrainingLog(config.out, step), title)
+    return trainer.run(lambda step, epochs: TrainingLog(config.out, step, epochs), title)
 
 
 def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[dict[str, Any]]) -> None:

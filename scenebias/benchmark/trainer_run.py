@@ -45,5 +45,5 @@ def run_trainer(
         profiler=StepProfiler(None),
     )
     with redirect_stderr(StringIO()):  # it would tell of an evaluation that has not taken place
-        trainer.run(lambda step: cast(TrainingLog, times), network)
+        trainer.run(lambda _step, _epochs: cast(TrainingLog, times), network)
     return times
