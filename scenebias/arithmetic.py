@@ -14,6 +14,7 @@ from scenebias.distributed import ProcessPlace
 from scenebias.objective import DebiasingModel
 from scenebias.recomputation import recompute_activations
 from scenebias.synced_batch_norm import sync_batch_norm
+from shards.errors import UserError
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -36,7 +37,8 @@ class ArithmeticConfig:
     compile: bool = False
     """Compile the backbone with torch.compile; needs a C++ compiler on the CPU."""
     deterministic: bool = False
-    """Only deterministic operations on GPUs, where the fastest are not; the CPU's always are."""
+    """Only deterministic operations on GPUs, where the fastest are not; the CPU's always are. Not for resnet3d_18_*, as
+    GPUs have no deterministic gradient of its max-pool."""
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -62,6 +64,11 @@ def prepare_model(model: DebiasingModel, config: ArithmeticConfig, place: Proces
     if place.device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
+        if place.device.type == "cuda" and any(isinstance(module, nn.MaxPool3d) for module in model.modules()):
+            raise UserError(
+                f"--deterministic: GPUs have no deterministic gradient of the max-pool in"
+                f" {model.action_model.config.backbone}; train without it, or another --backbone"
+            )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
         torch.use_deterministic_algorithms(True)
     model.to(place.device).to(memory_format=torch.channels_last_3d)

@@ -73,7 +73,8 @@ class TrainingState:
         try:
             model.load_state_dict(self.model)
             optimizer.load_state_dict(self.optimizer)
-            scaler.load_state_dict(self.scaler)
+            if self.scaler:  # fp32 and bf16 leave none, and fp16 may go on from them
+                scaler.load_state_dict(self.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(
                 f"the checkpoint of epoch {self.epoch}, step {self.step} does not fit this version of the program"

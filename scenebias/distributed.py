@@ -3,7 +3,9 @@
 import math
 import os
 import select
+import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +20,8 @@ from scenebias.rendezvous import meet
 from shards.errors import UserError
 
 LONGEST_WAIT = timedelta(days=30)
+LAST_WORDS_S = 30
+"""How long a process may go on whose parent has been killed; as long as torchrun itself waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,11 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def process_count() -> int:
+    """How many processes there are; known before they join."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def distributed_session(
     config: DistributedConfig = DEFAULT_CONFIG, *, long_waits: bool = False
@@ -169,6 +178,8 @@ def _end_with_parent() -> None:
 
     def wait_for_parent() -> None:
         select.select([parent], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)  # training saves what it has done; other work ends of it
+        time.sleep(LAST_WORDS_S)
         os._exit(1)
 
     threading.Thread(target=wait_for_parent, daemon=True).start()

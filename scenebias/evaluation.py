@@ -12,6 +12,7 @@ import torch
 
 from dali_pipelines import ClipBatch, EvalLoader
 from scenebias.distributed import ProcessPlace
+from scenebias.interruption import Interruption
 from scenebias.masked_clip import Fill, mask_out_humans
 from scenebias.model import ActionModel
 
@@ -100,23 +101,25 @@ def mean_over_windows(
     place: ProcessPlace,
     *,
     change: ClipChange | None = None,
-    before_batch: Callable[[], None] | None = None,
+    interruption: Interruption | None = None,
 ) -> np.ndarray:
     """Average ``function`` (uint8 clip_BTHWC to (B, ``width``)) over the windows of each clip, on all ranks together.
 
-    ``batches`` are this rank's share. ``change`` alters the clips first. ``before_batch`` is called before each, and
-    may end it all by an exception. Returns float64 (``clip_count``, ``width``), the same on every rank.
+    ``batches`` are this rank's share. ``change`` alters the clips first. Returns float64 (``clip_count``, ``width``),
+    the same on every rank. Raises `Interrupted`, on all ranks, where ``interruption`` asks any of them to end.
     """
     total_ND = torch.zeros(clip_count, width, dtype=torch.float64, device=place.device)
     windows_N1 = torch.zeros(clip_count, 1, dtype=torch.float64, device=place.device)
     with torch.inference_mode():
         for batch in batches:
-            if before_batch is not None:
-                before_batch()
+            if interruption is not None and interruption.requested is not None:
+                break
             value_BD = function(batch.clip_BTHWC if change is None else change(batch)).double()
             sample_B = batch.sample_B.to(place.device)
             total_ND.index_add_(0, sample_B, value_BD)
             windows_N1.index_add_(0, sample_B, torch.ones_like(value_BD[:, :1]))
+    if interruption is not None:
+        interruption.end_together(place)
     place.sum_over_ranks(total_ND)
     place.sum_over_ranks(windows_N1)
     return (total_ND / windows_N1).cpu().numpy()
@@ -140,11 +143,11 @@ def evaluate_model(
     place: ProcessPlace,
     *,
     change: ClipChange | None = None,
-    before_batch: Callable[[], None] | None = None,
+    interruption: Interruption | None = None,
 ) -> Evaluation:
     """Predict every clip of ``loader``'s data set, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
 
-    ``change`` and ``before_batch`` are as of `mean_over_windows`. The result is the same on every rank.
+    ``change`` and ``interruption`` are as of `mean_over_windows`. The result is the same on every rank.
     """
 
     def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
@@ -153,7 +156,7 @@ def evaluate_model(
     label_N = np.asarray(loader.dataset.labels)
     with evaluating(model):
         probability_NA = mean_over_windows(
-            probabilities, loader, len(label_N), action_count, place, change=change, before_batch=before_batch
+            probabilities, loader, len(label_N), action_count, place, change=change, interruption=interruption
         )
     return Evaluation(probability_NA, label_N)
 

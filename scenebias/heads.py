@@ -8,7 +8,7 @@ from torch import Tensor, nn
 HIDDEN_COUNT = 512
 
 
-def reverse_gradient(features: Tensor, alpha: Tensor | float) -> Tensor:
+def reverse_gradient(features: Tensor, alpha: float) -> Tensor:
     """The finite ``features`` as they are, whose gradient is multiplied by ``-alpha`` (Ganin and Lempitsky, ICML 2015).
 
     A head behind it learns at full strength; what feeds it is pushed, with weight ``alpha``, to make that head fail.

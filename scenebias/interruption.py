@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+
+from scenebias.distributed import ProcessPlace
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -22,10 +26,11 @@ class Interruption:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.requested = self.requested or number
 
-    def raise_if_requested(self) -> None:
-        """Raise `Interrupted` where a signal has come; for where nothing is lost by ending at once."""
-        if self.requested is not None:
-            raise Interrupted(self.requested)
+    def end_together(self, place: ProcessPlace) -> None:
+        """Raise `Interrupted` in all processes where a signal has come to any of them; all must call this."""
+        asked = torch.tensor(self.requested is not None, dtype=torch.int64, device=place.device)
+        if place.sum_over_ranks(asked):
+            raise Interrupted(self.requested or signal.SIGTERM)
 
 
 class Interrupted(SystemExit):

@@ -191,7 +191,7 @@ class DebiasingModel(nn.Module):
         clip_count: int,
         effective_count: Tensor | int = 0,
         world_size: int = 1,
-        ramp: Tensor | float = 1.0,
+        ramp: float = 1.0,
     ) -> Losses:
         """The losses of one of the configuration's phases, on this rank's share of the global batch.
 
@@ -199,7 +199,7 @@ class DebiasingModel(nn.Module):
         ``effective_count`` count the clips, and those with an effective mask, over all ranks. As DDP averages gradients
         over ranks, the sums are divided by count / ``world_size``: so every clip has the same weight on whichever rank
         it is. Where no clip of the global batch has an effective mask, the confusion is zero. ``ramp``, as of
-        `alpha_ramp`, multiplies both weights; a tensor spares a compiled model from being made anew for every number.
+        `alpha_ramp`, multiplies both weights.
         """
         assert phase in self.config.phases, f"{phase} is none of {self.config.phases}"
         total = torch.zeros((), device=label_B.device)
@@ -221,7 +221,7 @@ class DebiasingModel(nn.Module):
         return Losses(total, sums, clip_loss_B)
 
     def _clean(
-        self, clip_BTHWC: Tensor, label_B: Tensor, scene_BS: Tensor | None, alpha: Tensor | float
+        self, clip_BTHWC: Tensor, label_B: Tensor, scene_BS: Tensor | None, alpha: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The action and scene loss of each clip, (B,), and the sums to report."""
         features_BD = self.action_model.features(clip_BTHWC)
@@ -243,7 +243,7 @@ class DebiasingModel(nn.Module):
         sums["scene_correct"] = (scene_logits_BS.argmax(dim=1) == scene_BS.argmax(dim=1)).sum()
         return action_loss_B + scene_loss_B, sums
 
-    def _masked(self, masked_BTHWC: Tensor, effective_B: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _masked(self, masked_BTHWC: Tensor, effective_B: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         """The confusion loss of each clip, (B,), zero without an effective mask, and the sum of entropies to report."""
         features_BD = self._masked_features(masked_BTHWC)
         if self.entropy_head is not None:

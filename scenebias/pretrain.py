@@ -7,6 +7,7 @@ import torch
 
 from scenebias.commands import run_command
 from scenebias.datasets import require_same_classes
+from scenebias.distributed import is_main_process
 from scenebias.model import ActionModel, ModelConfig
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.recipes import PRETRAIN_RECIPES, PretrainRecipe
@@ -46,7 +47,9 @@ def main(config: PretrainConfig) -> None:
         metadata = load_into(config.init, model, head=True)
         debiasing_model = DebiasingModel(model, config.objective)
         if debiasing_model.scene_head is not None:
-            load_scene_head(config.init, debiasing_model.scene_head)
+            found = load_scene_head(config.init, debiasing_model.scene_head)
+            if not found and is_main_process():
+                print(f"--init {config.init} holds no scene head: a new one starts at random")
         return Pupil(debiasing_model, config.init, metadata.trained_on)
 
     run_training(config, f"pretrain {config.objective.objective}", make_pupil)

@@ -15,7 +15,7 @@ TRACED_STEPS = 5
 class StepProfiler:
     """Writes a trace of a few steps to ``path``, after the first few; nothing where ``path`` is None.
 
-    A trace opens in a browser at ui.perfetto.dev or chrome://tracing. A run without as many steps leaves none.
+    A trace opens in a browser at ui.perfetto.dev or chrome://tracing. A run that is too short leaves a part, or none.
     """
 
     def __init__(self, path: Path | None) -> None:

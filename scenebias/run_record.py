@@ -30,14 +30,14 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_run_record(out: Path, config: Any, data: dict[str, Any], world_size: int) -> None:
-    """Write ``run.json``: the resolved configuration, library versions and the data's digests."""
+def write_run_record(out: Path, config: Any, data: dict[str, Any], circumstances: dict[str, Any]) -> None:
+    """Write ``run.json``: the resolved configuration, digests of the data, ``circumstances`` and library versions."""
     write_json(
         out / RECORD_NAME,
         {
             "configuration": plain(config),
             "data": plain(data),
-            "world_size": world_size,
+            "circumstances": plain(circumstances),
             "python": platform.python_version(),
             "packages": package_versions(),
         },
@@ -64,11 +64,17 @@ def _said(leaves: dict[str, Any], name: str) -> str:
     return repr(leaves[name]) if name in leaves else "not known"
 
 
-def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tuple[str, ...] = ()) -> list[str]:
+def check_same_run(
+    out: Path,
+    config: Any,
+    data: dict[str, Any],
+    circumstances: dict[str, Any],
+    may_change: tuple[str, ...] = (),
+) -> list[str]:
     """What has changed since the run in ``out`` was recorded without making it another run, as clauses.
 
-    That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result, and
-    versions of packages, which should not.
+    That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result, the
+    ``circumstances`` and versions of packages, which should not.
 
     Raises:
         UserError: the rest of the configuration or the data are other ones; it names them. Or the record is damaged.
@@ -78,6 +84,7 @@ def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tup
         record = json.loads(path.read_text(encoding="utf-8"))
         options = _changes(record["configuration"], plain(config))
         contents = _changes({"data": record["data"]}, {"data": plain(data)})
+        around = _changes(record["circumstances"], plain(circumstances))
         versions = _changes(record["packages"], package_versions())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
@@ -85,4 +92,4 @@ def check_same_run(out: Path, config: Any, data: dict[str, Any], may_change: tup
     changed = [clause for name, clause in (options | contents).items() if name not in harmless]
     if changed:
         raise UserError(f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder")
-    return [options[name] for name in sorted(harmless)] + list(versions.values())
+    return [options[name] for name in sorted(harmless)] + list((around | versions).values())

@@ -51,10 +51,10 @@ class ScheduleConfig:
     seed: int = 0
     """Decides the initial weights, the order of the clips and their augmentation."""
     skip_nonfinite_steps: int = 0
-    """Steps whose loss or gradient may be infinite or no number: they leave the weights as they are. One more ends the
-    run."""
+    """Steps in which a loss or gradient may be infinite or no number: that update of the weights, and what follows it
+    in the step, is not made. One more ends the run."""
     check_ranks_every_steps: int = 500
-    """Steps between checks that all processes hold the same weights."""
+    """Steps between checks that all processes hold the same weights; they also follow every epoch."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "check_ranks_every_steps"):
@@ -82,16 +82,15 @@ class Position:
 class Trainer:
     """Trains ``model`` on ``loader`` and tells the checkpoints, the log and the person watching.
 
-    ``evaluate`` is called after every epoch, on all ranks; it calls its argument before each of its batches. Every rank
-    needs two clips in every step, for BatchNorm. A signal that asks for an end (see `noted_signals`) leaves a
-    checkpoint behind within the step.
+    ``evaluate`` is called after every epoch, on all ranks. Every rank needs two clips in every step, for BatchNorm. A
+    signal that asks for an end (see `noted_signals`) leaves a checkpoint behind within the step.
     """
 
     def __init__(
         self,
         model: DebiasingModel,
         loader: TrainLoader,
-        evaluate: Callable[[Callable[[], None]], Evaluation],
+        evaluate: Callable[[Interruption], Evaluation],
         checkpoints: CheckpointFolder,
         place: ProcessPlace,
         *,
@@ -194,12 +193,14 @@ class Trainer:
                 check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}, step {step}")
             if asked_to_end or ((step + 1) % self.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch):
                 self._save()
+                step_begun_s = time.perf_counter()
             if asked_to_end:
                 # Not all processes need have had the signal.
                 ended = Interrupted(interruption.requested or SIGTERM)
                 progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
                 self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
                 raise ended
+        check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}")
         # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
         self.place.copy_from_main(self.model.buffers())
         self._save()
@@ -207,10 +208,15 @@ class Trainer:
     def _evaluate_epoch(self, log: TrainingLog | None, progress: ProgressDisplay, interruption: Interruption) -> None:
         """Evaluate what the epoch has made, and save that it is over."""
         try:
-            numbers = self.evaluate(interruption.raise_if_requested).summary()
+            numbers = self.evaluate(interruption).summary()
         except Interrupted as ended:  # nothing is lost: what was trained is saved
             progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
             raise
+        if not all(math.isfinite(number) for number in numbers.values()):
+            raise UserError(
+                f"the network's predictions on the validation clips are not finite after epoch {self.at.epoch}: train"
+                " with a lower --learning-rate or with --gradient-clip, into another --out"
+            )
         summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
         self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
         if log is not None:
@@ -242,7 +248,8 @@ class Trainer:
             means = {name: mean for name, mean in means.items() if math.isfinite(mean)} | {"skipped": 1.0}
         self.at.step += 1
         rates = {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
-        return means | outcome.gradient_norms | rates | {"ramp": setting.ramp}, asked_to_end
+        more = {"ramp": setting.ramp, "loss_scale": self.train_step.scaler.get_scale()}
+        return means | outcome.gradient_norms | rates | more, asked_to_end
 
     def _setting(self) -> StepSetting:
         schedule, steps_per_epoch = self.schedule, self.loader.steps_per_epoch
@@ -274,7 +281,7 @@ class Trainer:
                 f"{what}. Look at those clips, or train with a lower --learning-rate or with --gradient-clip, into"
                 " another --out; or pass over some such steps with --skip-nonfinite-steps"
             )
-        progress.say(f"skipped a step: {what}")
+        progress.say(f"skipped an update: {what}")
 
 
 def _means(totals: dict[str, float], clip_count: int, effective_count: int | None) -> dict[str, float]:

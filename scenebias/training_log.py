@@ -37,7 +37,8 @@ class TrainingLog:
         self._file.write(json.dumps({"kind": kind, "global_step": global_step, **numbers}, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in numbers.items():
-            self._board.add_scalar(f"{kind}/{name}", value, global_step)
+            # An epoch belongs to its last step: a resume purges what lies at the step where it goes on.
+            self._board.add_scalar(f"{kind}/{name}", value, global_step - (kind == "epoch"))
 
     def close(self) -> None:
         """Close both files."""

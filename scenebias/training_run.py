@@ -14,8 +14,15 @@ from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
 from scenebias.arithmetic import ArithmeticConfig
 from scenebias.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.datasets import RemoteConfig, open_pair, require_scenes
-from scenebias.distributed import DistributedConfig, ProcessPlace, distributed_session, is_main_process
+from scenebias.distributed import (
+    DistributedConfig,
+    ProcessPlace,
+    distributed_session,
+    is_main_process,
+    process_count,
+)
 from scenebias.evaluation import Evaluation, evaluate_model, evaluating
+from scenebias.interruption import Interruption
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
@@ -86,6 +93,12 @@ class RunConfig:
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
 
     def __post_init__(self) -> None:
+        heads_alone = self.optimization.head_warmup_epochs
+        if heads_alone >= self.schedule.epochs:
+            raise ValueError(
+                f"head_warmup_epochs must be below epochs ({self.schedule.epochs}), got {heads_alone}: the backbone"
+                " would learn nothing"
+            )
         for name in ("loader_threads", "loader_prefetch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -214,8 +227,11 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
         "val": identity_of(val),
         "initial_weights_sha256": initial and hashlib.sha256(initial.read_bytes()).hexdigest(),
     }
-    begun = has_begun(config.out)
-    changes = check_same_run(config.out, config, data, may_change=WITHOUT_EFFECT) if begun else []
+    computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}
+    changes = []
+    if has_begun(config.out):
+        changes = check_same_run(config.out, config, data, circumstances, may_change=WITHOUT_EFFECT)
     if (config.out / RESULT_NAME).exists() and (config.out / WEIGHTS_NAME).exists():
         if is_main_process():
             print(f"{config.out} is complete already: {summary_line(config.out)}")
@@ -229,8 +245,14 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
         if place.is_main:
             for leftover in config.out.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink()
-            write_run_record(config.out, config, data, place.world_size)
-        history = _train(config, title, pupil, train, val, place)
+            write_run_record(config.out, config, data, circumstances)
+        try:
+            history = _train(config, title, pupil, train, val, place)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the GPU's memory does not suffice ({error}): train with a smaller --batch-size, or with --accumulate"
+                f" {2 * config.arithmetic.accumulate} or --recompute"
+            ) from error
         if place.is_main:
             _finish(config, pupil, train, history)
         place.wait_for_all()
@@ -255,12 +277,16 @@ def _train(
         shuffle_window_shards=config.shuffle_window_shards,
     )
     evaluation_loader = evaluation_loader_for(
-        val, config.clip, place, batch_size=schedule.batch_size, threads=config.loader_threads
+        val,
+        config.clip,
+        place,
+        batch_size=-(-schedule.batch_size // config.arithmetic.accumulate),
+        threads=config.loader_threads,
     )
 
-    def evaluate(before_batch: Callable[[], None]) -> Evaluation:
+    def evaluate(interruption: Interruption) -> Evaluation:
         classes = len(train.manifest.classes)
-        return evaluate_model(pupil.model.action_model, evaluation_loader, classes, place, before_batch=before_batch)
+        return evaluate_model(pupil.model.action_model, evaluation_loader, classes, place, interruption=interruption)
 
     trainer = Trainer(
         pupil.model,

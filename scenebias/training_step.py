@@ -18,7 +18,6 @@ from scenebias.distributed import ProcessPlace
 from scenebias.masked_clip import effective_masks, mask_out_humans
 from scenebias.objective import DebiasingModel, Phase
 from scenebias.optimization import OptimizationConfig, Part, build_optimizer
-from shards.errors import UserError
 from shards.randomness import hash_uint64
 
 
@@ -50,7 +49,8 @@ class StepOutcome:
     clip_losses: list[Tensor] = field(default_factory=list)
     """Loss of each clip of this process, float (B,), once a phase."""
     updated: bool = True
-    """Whether every gradient was finite; the weights stay as they are from the first update on of which it was not."""
+    """Whether every gradient was finite, but for overflows of a scaled loss. The first update of which it was not, and
+    those after it in the step, are not made."""
 
 
 class TrainingStep:
@@ -94,20 +94,7 @@ class TrainingStep:
         self.model.train()
 
     def __call__(self, batch: ClipBatch, setting: StepSetting) -> StepOutcome:
-        """Pass all phases of a step, each followed by an update of the weights.
-
-        Raises:
-            UserError: the GPU's memory does not suffice.
-        """
-        try:
-            return self._pass(batch, setting)
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"the GPU's memory does not suffice ({error}): train with a smaller --batch-size, or with --accumulate"
-                f" {2 * self._arithmetic.accumulate} or --recompute"
-            ) from error
-
-    def _pass(self, batch: ClipBatch, setting: StepSetting) -> StepOutcome:
+        """Pass all phases of a step, each followed by an update of the weights."""
         torch.manual_seed(int(hash_uint64(setting.seed, setting.epoch, setting.step, self._place.rank)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = setting.learning_rates[group["part"]]
@@ -191,8 +178,9 @@ class TrainingStep:
         elif self._restores_buffers:
             for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
                 buffer.copy_(before)
-        if finite or self.scaler.is_enabled():  # the scaler passes over such an update, and lowers its scale
+        if finite:
             self.scaler.step(self.optimizer)
-            self.scaler.update()
         else:
-            outcome.updated = False
+            # An overflow that a lower scale of the loss may mend is no fault.
+            outcome.updated = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        self.scaler.update()

@@ -106,14 +106,14 @@ def load_into(path: Path, model: ActionModel, *, head: bool) -> WeightsMetadata:
     return metadata
 
 
-def load_scene_head(path: Path, scene_head: AdversaryHead) -> None:
-    """Give ``scene_head`` the weights of the file's; it stays as it is where the file holds none.
+def load_scene_head(path: Path, scene_head: AdversaryHead) -> bool:
+    """Give ``scene_head`` the weights of the file's. False where the file holds none: then it stays as it is.
 
     Raises `UserError` for a missing or damaged file, or one whose scene head has another number of hidden layers.
     """
     _, _, tensors = _read(path)
     if not tensors:
-        return
+        return False
     found, expected = _layer_count(tensors), _layer_count(scene_head.state_dict())
     if found != expected:
         raise UserError(
@@ -121,6 +121,7 @@ def load_scene_head(path: Path, scene_head: AdversaryHead) -> None:
             f" --scene-hidden-layers {found - 1}"
         )
     _load(path, scene_head, tensors, "the scene head")
+    return True
 
 
 def _layer_count(tensors: Mapping[str, Tensor]) -> int:

@@ -5,4 +5,5 @@ prepare_environment
 ruff format --check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
 ruff check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
 mypy
-exec pytest "$@"
+export OMP_NUM_THREADS=1  # of each process, as several run at a time
+exec pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

@@ -99,6 +99,7 @@ def measure_steps(batches: Batches, network: BackboneName, precision: MeasuredPr
     ratios = {
         "debias_over_baseline": time_ratio(rates[DEBIAS], rates[BASELINE]),
         "ours_over_bare": time_ratio(rates[OURS], rates[BARE]),
+        "ours_in_memory_over_bare": time_ratio(rates[BASELINE], rates[BARE]),
         "bf16_over_fp32": time_ratio(rates[bf16], rates[fp32]),
     }
     return StepRates(rates, ratios)

@@ -5,19 +5,23 @@ import signal
 from contextlib import suppress
 
 import pytest
+import torch
 
+from scenebias.distributed import ProcessPlace
 from scenebias.interruption import SIGNALS, Interrupted, noted_signals
+
+ALONE = ProcessPlace(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_noted_and_ends_the_process_with_its_status_where_it_is_let(number: signal.Signals) -> None:
     with noted_signals() as interruption:
-        interruption.raise_if_requested()
+        interruption.end_together(ALONE)
         assert interruption.requested is None
         os.kill(os.getpid(), number)
         assert interruption.requested == number
         with pytest.raises(Interrupted) as ended:
-            interruption.raise_if_requested()
+            interruption.end_together(ALONE)
     assert ended.value.code == 128 + number
     assert ended.value.signal_name == number.name
 

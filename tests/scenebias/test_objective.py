@@ -89,7 +89,7 @@ def make_model(config: ObjectiveConfig) -> DebiasingModel:
     return deepcopy(trained_model(config))
 
 
-def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: Tensor | float = 1.0) -> Losses:
+def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0) -> Losses:
     return model(
         phase,
         batch.clip_BTHWC,
@@ -233,7 +233,7 @@ def test_ramp_multiplies_both_weights(config: ObjectiveConfig) -> None:
     expected_model = DebiasingModel(deepcopy(model.action_model), reduced).double().eval()
     expected_model.load_state_dict(model.state_dict())
     for phase in config.phases:
-        losses = run(model, phase, batch, ramp=torch.tensor(0.25))
+        losses = run(model, phase, batch, ramp=0.25)
         expected = run(expected_model, phase, batch)
         torch.testing.assert_close(losses.total, expected.total)
         torch.testing.assert_close(losses.clip_loss_B, expected.clip_loss_B)

@@ -209,7 +209,7 @@ def test_losses_and_gradients_are_those_worked_out_by_hand(
             **vars(batch),
             clip_count=CLIPS,
             effective_count=batch.effective_B.sum(),
-            ramp=torch.tensor(ramp, dtype=torch.float64),
+            ramp=ramp,
         )
         losses.total.backward()  # gradients add up over the phases
         total += losses.total.item()

@@ -14,12 +14,13 @@ from dali_pipelines import ClipConfig, TrainLoader
 from scenebias.checkpoint import CheckpointConfig
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
+from scenebias.evaluation import Evaluation
 from scenebias.model import ModelConfig
 from scenebias.objective import DebiasingModel, Losses, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.trainer import ScheduleConfig
+from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
 from scenebias.transfer import TransferConfig
 from scenebias.transfer import main as transfer
@@ -195,6 +196,31 @@ def test_steps_without_a_finite_loss_are_passed_over_and_counted_where_that_is_a
     poison_step(monkeypatch, 1)
     with pytest.raises(UserError, match="epoch 0, step 1"):
         pretrain(replace(baseline, out=config.out.with_name("strict"), schedule=config.schedule))
+
+
+@pytest.mark.parametrize("where", ["_train_epoch", "_evaluate_epoch"])
+def test_too_little_memory_says_what_to_lower(
+    config: PretrainConfig, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, where, out_of_memory)
+    with pytest.raises(UserError, match=r"2.00 GiB.*--batch-size.*--accumulate 2 or --recompute"):
+        pretrain(config)
+
+
+def test_predictions_that_are_not_finite_end_the_run_in_one_sentence(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluation, "action_loss", torch.nan)
+    with pytest.raises(UserError, match=r"predictions on the validation clips are not finite after epoch 0"):
+        pretrain(config)
+
+
+def test_a_warm_up_of_the_heads_that_leaves_no_epoch_to_the_backbone_is_refused(config: PretrainConfig) -> None:
+    with pytest.raises(ValueError, match=r"head_warmup_epochs must be below epochs \(2\), got 2"):
+        replace(config, optimization=OptimizationConfig(head_warmup_epochs=2))
 
 
 def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_clips(
