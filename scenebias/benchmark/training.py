@@ -42,7 +42,8 @@ MEANINGS = {
     "ours_over_bare": "time of the trainer's step with its loader / of bare torch's on batches in memory",
     "ours_in_memory_over_bare": "time of the trainer's step / of bare torch's, both on batches in memory",
     "bf16_over_fp32": "time of a baseline step in bf16 / in fp32",
-    "peak_memory_ratio": "memory that a debiasing step takes beside weights and optimiser / a baseline step",
+    "peak_memory_ratio": "tensors of a debiasing step at once, beside weights and optimiser / of a baseline step",
+    "resident_memory_ratio": "the same of whole processes, with what their heaps leave unused",
     "two_ranks_over_one": "rate of two processes / of one, at the same batch size",
 }
 
@@ -112,8 +113,10 @@ def main(config: BenchTrain) -> None:
         )
         memory = {objective: measure_memory(job, objective) for objective in ("baseline", "debias")}
         ranks = measure_two_ranks(job, config.repeats) if device.type == "cpu" else None
+    resident = [memory[objective].resident_bytes for objective in ("debias", "baseline")]
     ratios = steps.ratios | {
         "peak_memory_ratio": memory["debias"].step_bytes / memory["baseline"].step_bytes,
+        "resident_memory_ratio": resident[0] / resident[1] if resident[0] and resident[1] else None,
         "two_ranks_over_one": None if ranks is None else ranks.two_over_one,
     }
     console.print(rates_table(steps, ranks))

@@ -3,6 +3,7 @@
 Shape suffixes: B clips.
 """
 
+import json
 import multiprocessing
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.profiler import ProfilerActivity, profile
 
 from dali_pipelines.decoding import ClipBatch
 from scenebias.arithmetic import ArithmeticConfig
@@ -53,8 +55,9 @@ class Memory:
     state_bytes: int
     """Weights and state of the optimiser."""
     step_bytes: int
-    """The most that steps take beside those: activations, gradients, what kernels work with."""
-    measure: str
+    """The most that the tensors of a step take beside those at once: activations, gradients, what kernels work with."""
+    resident_bytes: int | None
+    """The most that the process took beside all that was there before the first step; None on a GPU."""
 
     def as_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -121,7 +124,8 @@ class _Training:
         values = torch.load(job.batch, map_location=place.device, weights_only=True)
         self._clip_count = len(values["label_B"])
         self._batch = _share(ClipBatch(**values), place)
-        self._bytes_before = _bytes(place.device, "VmRSS")
+        on_gpu = place.device.type == "cuda"
+        self._bytes_before = torch.cuda.memory_allocated(place.device) if on_gpu else _status_bytes("VmRSS")
         torch.manual_seed(0)
         action_model = ActionModel(ModelConfig(backbone=job.network), job.class_count)
         model = DebiasingModel(action_model, OBJECTIVES[objective])
@@ -154,14 +158,15 @@ class _Training:
         self.losses.append(float(self.place.sum_over_ranks(outcome.sums["action_loss"])) / self._clip_count)
 
     def memory(self) -> Memory:
-        """What all of it has taken so far."""
+        """What all of it has taken so far, and what the tensors of one more step take."""
         state = [*self._step.model.state_dict().values()]
         state += [value for values in self._step.optimizer.state.values() for value in values.values()]
         state_bytes = sum(value.nbytes for value in state if isinstance(value, Tensor))
-        taken = _bytes(self.place.device, "VmHWM") - self._bytes_before
-        on_gpu = self.place.device.type == "cuda"
-        measure = "torch.cuda.max_memory_allocated" if on_gpu else "largest resident set of a process"
-        return Memory(state_bytes, taken - state_bytes, measure)
+        device = self.place.device
+        if device.type == "cuda":
+            return Memory(state_bytes, torch.cuda.max_memory_allocated(device) - self._bytes_before - state_bytes, None)
+        resident_bytes = _status_bytes("VmHWM") - self._bytes_before - state_bytes
+        return Memory(state_bytes, _peak_tensor_bytes(self._train), resident_bytes)
 
 
 def _share(batch: ClipBatch, place: ProcessPlace) -> ClipBatch:
@@ -174,10 +179,22 @@ def _share(batch: ClipBatch, place: ProcessPlace) -> ClipBatch:
     return replace(batch, **shares)
 
 
-def _bytes(device: torch.device, which: Literal["VmRSS", "VmHWM"]) -> int:
-    """Memory of this process, as Linux tells: what it holds, or the most that it has held; of a GPU always the most."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def _peak_tensor_bytes(train: Callable[[], None]) -> int:
+    """The most that tensors on the CPU take at once in ``train``, beside those of before, as torch's profiler says.
+
+    It counts what `torch.cuda.max_memory_allocated` counts on a GPU.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench_train_trace_") as folder:
+        trace = Path(folder) / "trace.json"
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            train()
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+
+
+def _status_bytes(which: Literal["VmRSS", "VmHWM"]) -> int:
+    """Memory of this process, as Linux tells: what it holds, or the most that it has held."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     (line,) = (line for line in lines if line.startswith(f"{which}:"))
     return 1024 * int(line.split()[1])

@@ -8,8 +8,10 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 
 from scenebias.benchmark.training import MEANINGS, WANTED, BenchTrain, main
+from scenebias.benchmark.training_processes import _peak_tensor_bytes
 from scenebias.commands import run_command
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "bench_train.py")]
@@ -56,7 +58,17 @@ def test_memory_is_told_apart_in_state_and_step(measured: tuple[str, dict]) -> N
     assert 0 < baseline["state_bytes"] < debias["state_bytes"]
     assert baseline["step_bytes"] > 0
     assert report["peak_memory_ratio"] == pytest.approx(debias["step_bytes"] / baseline["step_bytes"])
-    assert "resident" in baseline["measure"]
+    assert report["resident_memory_ratio"] == pytest.approx(debias["resident_bytes"] / baseline["resident_bytes"])
+
+
+def test_the_memory_of_tensors_is_that_of_those_that_live_at_once() -> None:
+    def train() -> None:
+        kept = torch.ones(1000, 1000)
+        for _ in range(3):
+            torch.ones(500, 1000)
+        del kept
+
+    assert _peak_tensor_bytes(train) == 4 * 1500 * 1000
 
 
 def test_two_ranks_have_the_losses_of_one(measured: tuple[str, dict]) -> None:
