@@ -243,6 +243,19 @@ def test_a_run_of_torchrun_recovers_by_itself_from_a_killed_rank_to_the_same_los
     assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
 
 
+def test_when_torchrun_is_killed_its_processes_save_what_they_have_done_and_end(
+    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: Processes
+) -> None:
+    places = ("--train", str(tiny_dataset), "--val", str(tiny_test_dataset))
+    began = processes.train(2, tmp_path, "scenebias.pretrain", "--epochs", "1000", *places)
+    wait_for_lines(tmp_path, 4, began)
+    began.kill()
+    assert "SIGTERM: saved after" in finish(began, status=-signal.SIGKILL)
+    saved = CheckpointFolder(tmp_path / "checkpoints").load_newest()
+    assert saved is not None
+    assert 2 * saved.epoch + saved.step == sum(entry["kind"] == "step" for entry in log_lines(tmp_path))
+
+
 def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_losses(
     undisturbed: PretrainConfig, tmp_path: Path, processes: Processes
 ) -> None:
