@@ -124,7 +124,7 @@ def distributed_session(
         UserError: the processes do not find each other, or lose each other; or there are more of them than GPUs.
     """
     rank = int(os.environ.get("RANK", "0"))
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = process_count()
     device = _take_device()
     place = ProcessPlace(rank, world_size, device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:

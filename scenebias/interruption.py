@@ -30,7 +30,11 @@ class Interruption:
         """Raise `Interrupted` in all processes where a signal has come to any of them; all must call this."""
         asked = torch.tensor(self.requested is not None, dtype=torch.int64, device=place.device)
         if place.sum_over_ranks(asked):
-            raise Interrupted(self.requested or signal.SIGTERM)
+            raise self.ended()
+
+    def ended(self) -> "Interrupted":
+        """The end of this process that was asked for; where another process was asked alone, as by SIGTERM."""
+        return Interrupted(self.requested or signal.SIGTERM)
 
 
 class Interrupted(SystemExit):

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -195,8 +194,7 @@ class Trainer:
                 self._save()
                 step_begun_s = time.perf_counter()
             if asked_to_end:
-                # Not all processes need have had the signal.
-                ended = Interrupted(interruption.requested or SIGTERM)
+                ended = interruption.ended()
                 progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
                 self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
                 raise ended

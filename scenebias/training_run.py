@@ -305,8 +305,8 @@ def _train(
 
 def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[dict[str, Any]]) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
-    told_apart = ("epoch", "skipped_clips", "skipped_steps")
-    final = {name: value for name, value in history[-1].items() if name not in told_apart}
+    counted = ("skipped_clips", "skipped_steps")
+    final = {name: value for name, value in history[-1].items() if name not in ("epoch", *counted)}
     metadata = WeightsMetadata(
         backbone=pupil.model.action_model.config.backbone,
         classes=train.manifest.classes,
@@ -315,8 +315,8 @@ def _finish(config: RunConfig, pupil: Pupil, train: ShardDataset, history: list[
         metrics=final,
     )
     save_weights(config.out / WEIGHTS_NAME, pupil.model.action_model, metadata, pupil.model.scene_head)
-    skipped = {name: sum(numbers[name] for numbers in history) for name in ("skipped_clips", "skipped_steps")}
-    write_json(config.out / RESULT_NAME, {"final": final, "history": history, **skipped})
+    totals = {name: sum(numbers[name] for numbers in history) for name in counted}
+    write_json(config.out / RESULT_NAME, {"final": final, "history": history, **totals})
     print(f"{summary_line(config.out)}; weights in {config.out / WEIGHTS_NAME}")
 
 

@@ -170,17 +170,15 @@ class TrainingStep:
         self.scaler.unscale_(self.optimizer)
         parameters = list(self.model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        finite = bool(norm.isfinite())
-        if finite:
+        if norm.isfinite():
             outcome.gradient_norms["masked_gradient_norm" if phase == "masked" else "gradient_norm"] = float(norm)
             if self._optimization.gradient_clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self._optimization.gradient_clip, norm)
-        elif self._restores_buffers:
-            for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
-                buffer.copy_(before)
-        if finite:
             self.scaler.step(self.optimizer)
         else:
+            if self._restores_buffers:
+                for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
+                    buffer.copy_(before)
             # An overflow that a lower scale of the loss may mend is no fault.
             outcome.updated = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
         self.scaler.update()

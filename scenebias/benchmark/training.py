@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -153,8 +154,7 @@ def rates_table(steps: StepRates, ranks: TwoRanks | None) -> Table:
     if ranks is not None:
         lines |= {"one process, SyncBatchNorm": ranks.one, "two processes, SyncBatchNorm": ranks.two}
     for name, values in lines.items():
-        median = sorted(values)[len(values) // 2]
-        table.add_row(name, *(f"{value:.2f}" for value in (median, min(values), max(values))))
+        table.add_row(name, *(f"{value:.2f}" for value in (median(values), min(values), max(values))))
     return table
 
 

@@ -1,6 +1,5 @@
 """The networks: their features, their layout, and that the small one is small and sees motion."""
 
-from collections.abc import Iterator
 from functools import cache
 
 import pytest
@@ -8,15 +7,6 @@ import torch
 from torch import nn
 
 from scenebias.backbones import BACKBONES, Backbone
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, many times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

@@ -5,7 +5,6 @@ Shape suffixes: B clips, T frames, H height, W width, C channels, D features, A 
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,15 +22,6 @@ from scenebias.weights import TrainedOn, load_scene_head, load_weights
 from shards.errors import UserError
 
 ACTIONS = 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, many times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class TheirBlock(nn.Module):
