@@ -4,6 +4,7 @@ Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertic
 """
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ _START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
+
+# The same of the squares that are evaluated: the shorter side leaves no room.
+_TEST_CROPS = {1: [0.5], 3: [0.0, 0.5, 1.0]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,23 @@ class ClipConfig:
         return (self.frames - 1) * self.stride + 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """Which windows of a clip are evaluated; the prediction for the clip is their mean."""
+
+    test_clips: int | None = None
+    """Evaluate so many windows of a clip, spread evenly from its first frame to its last (a single one in the middle);
+    None: all that do not overlap, as in the paper."""
+    test_crops: Literal[1, 3] = 1
+    """Squares cut from each of these windows: one in the centre, or three along the longer side of the frame."""
+
+    def __post_init__(self) -> None:
+        if self.test_clips is not None and self.test_clips < 1:
+            raise ValueError(f"test_clips must be at least 1 or None, got {self.test_clips}")
+        if self.test_crops not in _TEST_CROPS:
+            raise ValueError(f"test_crops must be 1 or 3, got {self.test_crops}")
+
+
 @dataclass(frozen=True)
 class Windows:
     """What to cut from B clips: a range of frames, a square of every frame, mirrored or not. Arrays of length B."""
@@ -56,7 +77,7 @@ class Windows:
     sample_B: Int64Array
     """Which clip of the data set."""
     window_B: Int64Array
-    """Which of the clip's evaluation windows; 0 in training."""
+    """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
     start_frame_B: Int64Array
     top_B: Int64Array
     left_B: Int64Array
@@ -119,39 +140,73 @@ def draw_training_windows(
 
 
 class EvaluationWindows:
-    """All non-overlapping windows of every clip, in order: centre crop of the shorter side, not mirrored.
+    """The windows of every clip that ``protocol`` asks for, numbered clip by clip: squares of the shorter side.
 
-    Every clip has at least one window; one that is shorter than a window loops. ``frame_counts`` (N,) and
-    ``frame_sizes`` (N, 2) (height, width) describe the stored clips. Holds one number a clip: a slice of the windows
-    is made as it is taken.
+    Every clip has at least one window; one that is too short for ``test_clips`` different ones has fewer, and one that
+    is shorter than a window loops. ``frame_counts`` (N,) and ``frame_sizes`` (N, 2) (height, width) describe the stored
+    clips. Holds one number a clip: windows are made as they are taken.
     """
 
-    def __init__(self, config: ClipConfig, frame_counts: Int64Array, frame_sizes: Int64Array) -> None:
-        self._stride = config.frames * config.stride
+    def __init__(
+        self,
+        config: ClipConfig,
+        frame_counts: Int64Array,
+        frame_sizes: Int64Array,
+        protocol: ProtocolConfig | None = None,
+    ) -> None:
+        protocol = protocol or ProtocolConfig()
+        self._config = config
+        self._test_clips = protocol.test_clips
+        self._crop_positions = np.array(_TEST_CROPS[protocol.test_crops])
+        self._frame_counts = frame_counts
         self._frame_sizes = frame_sizes
         self._first_windows = np.zeros(len(frame_counts) + 1, dtype=np.int64)  # of every clip, then their number
-        np.cumsum(np.maximum(frame_counts - config.span, 0) // self._stride + 1, out=self._first_windows[1:])
+        np.cumsum(self._start_counts(frame_counts) * len(self._crop_positions), out=self._first_windows[1:])
 
     def __len__(self) -> int:
         return int(self._first_windows[-1])
 
-    def __getitem__(self, places: slice) -> Windows:
-        taken = range(len(self))[places]
-        place_B = np.arange(taken.start, taken.stop, taken.step)
-        sample_B = np.searchsorted(self._first_windows, place_B, side="right") - 1
-        window_B = place_B - self._first_windows[sample_B]
+    def __getitem__(self, numbers: slice | Int64Array) -> Windows:
+        """The windows of these numbers, each at least 0 and below the length."""
+        if isinstance(numbers, slice):
+            taken = range(len(self))[numbers]
+            numbers = np.arange(taken.start, taken.stop, taken.step)
+        sample_B = self.samples(numbers)
+        window_B = numbers - self._first_windows[sample_B]
         frame_size_B2 = self._frame_sizes[sample_B]
         side_B = frame_size_B2.min(axis=1)
-        corner_B2 = _corners(frame_size_B2, side_B, np.full_like(frame_size_B2, 0.5, dtype=np.float64))
+        time_B, crop_B = np.divmod(window_B, len(self._crop_positions))
+        corner_B2 = _corners(frame_size_B2, side_B, self._crop_positions[crop_B, None])
         return Windows(
             sample_B=sample_B,
             window_B=window_B,
-            start_frame_B=window_B * self._stride,
+            start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
             top_B=corner_B2[:, 0],
             left_B=corner_B2[:, 1],
             side_B=side_B,
             flip_B=np.zeros(len(sample_B), dtype=bool),
         )
+
+    def samples(self, number_B: Int64Array) -> Int64Array:
+        """Which clip of the data set each of these window numbers is of."""
+        return np.searchsorted(self._first_windows, number_B, side="right") - 1
+
+    def _room(self, frame_counts: Int64Array) -> Int64Array:
+        return np.maximum(frame_counts - self._config.span, 0)
+
+    def _start_counts(self, frame_counts: Int64Array) -> Int64Array:
+        room = self._room(frame_counts)
+        if self._test_clips is None:
+            return room // (self._config.frames * self._config.stride) + 1
+        return np.minimum(self._test_clips, room + 1)
+
+    def _start_frames(self, time_B: Int64Array, frame_count_B: Int64Array) -> Int64Array:
+        if self._test_clips is None:
+            return time_B * self._config.frames * self._config.stride
+        room_B = self._room(frame_count_B)
+        if self._test_clips == 1:
+            return room_B // 2
+        return time_B * room_B // np.maximum(self._start_counts(frame_count_B) - 1, 1)
 
 
 def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:

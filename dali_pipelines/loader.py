@@ -7,7 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, Windows, draw_training_windows
+from dali_pipelines.augmentation import (
+    ClipConfig,
+    EvaluationWindows,
+    Int64Array,
+    ProtocolConfig,
+    Windows,
+    draw_training_windows,
+)
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
 from dali_pipelines.faults import FaultConfig
 from dali_pipelines.requests import Draw
@@ -122,9 +129,11 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every non-overlapping window of every clip, exactly once over all ranks, in order, centre crop.
+    """The windows of every clip that ``protocol`` asks for (see `EvaluationWindows`), exactly once over all ranks.
 
     A rank takes an even, contiguous share of the windows, so the number of batches may differ between ranks.
+    ``order``: numbers of the windows to serve, in this order, any of them left out or repeated; None: all, in theirs.
+    Raises ValueError where ``order`` names a window that is not there.
     """
 
     def __init__(
@@ -138,14 +147,20 @@ class EvalLoader:
         device: str | torch.device = "cpu",
         threads: int = 2,
         prefetch: int = 2,
+        protocol: ProtocolConfig | None = None,
+        order: Int64Array | None = None,
     ) -> None:
         _check_rank(rank, world_size)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.dataset = dataset
-        self._windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes)
-        self.window_count = len(self._windows)
-        """Windows of the whole data set, over all ranks."""
+        self.windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes, protocol)
+        """All windows of the data set."""
+        if order is not None and not ((order >= 0) & (order < len(self.windows))).all():
+            raise ValueError(f"order must be numbers of windows, at least 0 and below {len(self.windows)}")
+        self._order = order
+        self.window_count = len(self.windows if order is None else order)
+        """Windows that are served, over all ranks."""
         self._share = rank_share(range(self.window_count), rank, world_size)
         self._batch_size = batch_size
         self._decoder = ClipDecoder(
@@ -159,8 +174,10 @@ class EvalLoader:
     def __iter__(self) -> Iterator[ClipBatch]:
         """Yield the rank's batches from the first; ends an iteration that is under way."""
         starts = range(0, len(self._share), self._batch_size)
-        batches = (self._share[start : start + self._batch_size] for start in starts)
-        return self._decoder.batches(Draw(self._windows[batch.start : batch.stop]) for batch in batches)
+        shares = (self._share[start : start + self._batch_size] for start in starts)
+        places = (slice(share.start, share.stop) for share in shares)
+        numbers = places if self._order is None else (self._order[place] for place in places)
+        return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
 
 
 def _check_rank(rank: int, world_size: int) -> None:

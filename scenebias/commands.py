@@ -24,6 +24,7 @@ def run_command(
     arguments: list[str] | None = None,
     *,
     recipes: Mapping[Any, Mapping[str, Any]] | None = None,
+    example: str | None = None,
 ) -> None:
     """Parse ``arguments`` (``sys.argv`` when None) into ``config_type``, call ``main`` with it and exit.
 
@@ -33,14 +34,20 @@ def run_command(
 
     ``recipes`` are values of ``config_type``'s fields by the names that its field ``recipe`` may have: the one that
     ``--recipe`` names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required.
+    ``example`` is a whole command line, with which ``--help`` ends.
     """
-    config = tyro.cli(
-        config_type,
-        default=tyro.MISSING_NONPROP if recipes is None else _chosen_recipe(config_type, recipes, arguments),
-        args=arguments,
-        description=inspect.getdoc(main),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    try:
+        config = tyro.cli(
+            config_type,
+            default=tyro.MISSING_NONPROP if recipes is None else _chosen_recipe(config_type, recipes, arguments),
+            args=arguments,
+            description=inspect.getdoc(main),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except SystemExit:
+        if example is not None and {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
+            print(f"example:\n  {example}")
+        raise
     try:
         status = main(config)
     except UserError as error:
@@ -72,10 +79,15 @@ def _chosen_recipe(config_type: Any, recipes: Mapping[Any, Mapping[str, Any]], a
 
 
 def write_output(path: Path, content: Any) -> None:
-    """Write a command's extra output: a text as it is, anything else as JSON; UserError where it cannot be written."""
-    text = content if isinstance(content, str) else json.dumps(content, indent=2, sort_keys=True) + "\n"
+    """Write a command's extra output: bytes and texts as they are, anything else as JSON.
+
+    Raises UserError where it cannot be written.
+    """
+    if not isinstance(content, bytes):
+        text = content if isinstance(content, str) else json.dumps(content, indent=2, sort_keys=True) + "\n"
+        content = text.encode()
     try:
         with atomic_write(path) as file:
-            file.write(text.encode())
+            file.write(content)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another place") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from typing import cast
 
 import torch
@@ -172,6 +173,7 @@ def _take_device() -> torch.device:
     return device
 
 
+@cache  # a process may have several sessions, one after another
 def _end_with_parent() -> None:
     """End this process when ``torchrun`` is killed: it could wait for the other ranks for ever, and keep its GPU."""
     parent = os.pidfd_open(os.getppid())

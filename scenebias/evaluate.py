@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dali_pipelines import ProtocolConfig
 from scenebias.commands import run_command, write_output
 from scenebias.datasets import RemoteConfig, require_same_classes
 from scenebias.distributed import distributed_session
 from scenebias.evaluation import evaluate_model, hide_humans
 from scenebias.masked_clip import Fill
+from scenebias.predictions import save_predictions
 from scenebias.training_run import clip_config_of, evaluation_loader_for, identity_of
 from scenebias.weights import ensure_unseen, load_weights
 from shards.errors import UserError
@@ -34,8 +36,11 @@ class EvaluateConfig:
     """Decoding threads of each process."""
     json: Path | None = None
     """Also write the numbers to this file."""
+    predictions: Path | None = None
+    """Also write the prediction for every clip to this file, an .npz of plain arrays; of one data set alone."""
     force: bool = False
     """Go on even where the weights have seen the clips."""
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
@@ -44,10 +49,12 @@ class EvaluateConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.data:
             raise ValueError("data must name at least one packed data set")
+        if self.predictions is not None and len(self.data) > 1:
+            raise ValueError(f"predictions are written of one data set, and data names {len(self.data)}")
 
 
 def main(config: EvaluateConfig) -> None:
-    """Accuracy of trained weights: all windows of every clip, mean softmax, every clip counted once."""
+    """Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once."""
     model, metadata = load_weights(config.weights)
     datasets = [config.remote.open(location) for location in config.data]
     for dataset in datasets:
@@ -70,9 +77,17 @@ def main(config: EvaluateConfig) -> None:
         model.to(place.device).to(memory_format=torch.channels_last_3d)
         for dataset in datasets:
             loader = evaluation_loader_for(
-                dataset, clip_config_of(metadata), place, batch_size=config.batch_size, threads=config.loader_threads
+                dataset,
+                clip_config_of(metadata),
+                place,
+                batch_size=config.batch_size,
+                threads=config.loader_threads,
+                protocol=config.protocol,
             )
-            numbers = evaluate_model(model, loader, model.action_count, place, change=change).summary()
+            evaluation = evaluate_model(model, loader, model.action_count, place, change=change)
+            if config.predictions is not None and place.is_main:
+                save_predictions(config.predictions, evaluation, dataset)
+            numbers = evaluation.summary()
             results[str(dataset.location)] = numbers
             percentages = [f"{100 * numbers[name]:.1f}" for name in ("top1", "top5", "mean_class_accuracy")]
             name = escape(str(dataset.location))
@@ -84,4 +99,9 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, EvaluateConfig)
+    run_command(
+        main,
+        EvaluateConfig,
+        example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
+        "--data data/jhmdb/test --hide-humans frame_mean",
+    )

@@ -65,10 +65,7 @@ class Evaluation:
     @property
     def mean_class_accuracy(self) -> float:
         """Mean over the classes that occur of the share predicted right, 0 to 1."""
-        confusion = self.confusion_AA
-        counts = confusion.sum(axis=1)
-        occurs = counts > 0
-        return float((confusion.diagonal()[occurs] / counts[occurs]).mean())
+        return float(np.nanmean(class_accuracies(self.confusion_AA)))
 
     @property
     def action_loss(self) -> float:
@@ -93,6 +90,15 @@ class Evaluation:
         }
 
 
+def class_accuracies(confusion_AA: np.ndarray) -> np.ndarray:
+    """Share of each class's clips predicted right, float64 (A,), 0 to 1; NaN for a class without clips.
+
+    ``confusion_AA`` counts clips, true class by predicted class.
+    """
+    count_A = confusion_AA.sum(axis=1)
+    return np.divide(confusion_AA.diagonal(), count_A, out=np.full(len(count_A), np.nan), where=count_A > 0)
+
+
 def mean_over_windows(
     function: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[ClipBatch],
@@ -106,7 +112,8 @@ def mean_over_windows(
     """Average ``function`` (uint8 clip_BTHWC to (B, ``width``)) over the windows of each clip, on all ranks together.
 
     ``batches`` are this rank's share. ``change`` alters the clips first. Returns float64 (``clip_count``, ``width``),
-    the same on every rank. Raises `Interrupted`, on all ranks, where ``interruption`` asks any of them to end.
+    the same on every rank, NaN for clips of which no window comes. Raises `Interrupted`, on all ranks, where
+    ``interruption`` asks any of them to end.
     """
     total_ND = torch.zeros(clip_count, width, dtype=torch.float64, device=place.device)
     windows_N1 = torch.zeros(clip_count, 1, dtype=torch.float64, device=place.device)

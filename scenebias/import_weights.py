@@ -164,4 +164,9 @@ def main(config: ImportConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, ImportConfig)
+    run_command(
+        main,
+        ImportConfig,
+        example="python -m scenebias.import_weights resnet-18-kinetics.pth --classes kinetics_classes.txt "
+        "--dataset kinetics400 --out runs/kinetics.safetensors",
+    )

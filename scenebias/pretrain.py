@@ -56,4 +56,11 @@ def main(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, PretrainConfig, recipes=PRETRAIN_RECIPES)
+    run_command(
+        main,
+        PretrainConfig,
+        recipes=PRETRAIN_RECIPES,
+        example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
+        "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "
+        "--schedule cosine --out runs/jhmdb-debias",
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -20,11 +21,19 @@ STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } img.chart { background: #fff; border-radius: 6px; }
+@media (prefers-color-scheme: dark) { img.chart { filter: invert(.92) hue-rotate(180deg); } }
+.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--least)), 1fr)); }
+.grid figure { margin: 0; display: flex; flex-direction: column; align-items: flex-start; }
+.grid figcaption { order: -1; opacity: 1; } .wide img { max-width: none; }
 figcaption, .note { opacity: .75; font-size: .9rem; }
+h1, h2, h3, p, figcaption { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; min-width: 7rem; }
+@media (max-width: 30rem) { th, td { padding: .35rem .3rem; } }
 """
+PHONE_REM = 24
+"""The width of a phone, in the page's letter heights of 1/6 inch; what is a little wider may be shrunk."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,23 @@ def chart(figure: Figure, caption: str) -> str:
     return _image(buffer.getvalue(), "svg+xml", caption, "chart")
 
 
+def grid(items: Sequence[str], least_width_rem: float = 18) -> str:
+    """Ready HTML in as many columns as the page is wide enough for; one on a phone."""
+    return f'<div class="grid" style="--least: {least_width_rem}rem">{"".join(items)}</div>'
+
+
+def charts(figures: Mapping[str, Figure]) -> str:
+    """A grid of charts by title, in columns that hold the widest of them as it is."""
+    width_rem = 6 * max((figure.get_figwidth() for figure in figures.values()), default=0)
+    items = [chart(figure, title) for title, figure in figures.items()]
+    return grid([wide(item) for item in items] if width_rem > PHONE_REM else items, width_rem)
+
+
+def wide(item: str) -> str:
+    """Ready HTML whose pictures keep their size; where the page is narrower, they scroll within themselves."""
+    return f'<div class="scroll wide">{item}</div>'
+
+
 def frame_rows(rows_THW3: Sequence[np.ndarray], gap: int = 4, scale: int = 1) -> np.ndarray:
     """Rows of frames below each other, every row uint8 (T, H, W, 3) laid out in time; enlarged ``scale`` times."""
     rows = []
@@ -87,32 +113,43 @@ def smooth(values: Sequence[float], width: int) -> np.ndarray:
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
-def loss_curves(runs: Mapping[str, Path]) -> Figure:
-    """Losses by step and validation accuracy by epoch, one line a run; a loss that a run has not is left out."""
+def loss_curves(runs: Mapping[str, Path]) -> dict[str, Figure]:
+    """Charts by title: losses by step, validation accuracy by epoch. One line a run, named in the last chart.
+
+    Losses that no run has are left out.
+    """
     names = {
         "action_loss": "action loss (nats)",
         "scene_loss": "scene loss (nats)",
         "masked_entropy": "entropy on masked clips (nats)",
     }
     steps = {run: read_log(path, "step") for run, path in runs.items()}
-    shown = [name for name in names if any(name in entries[0] for entries in steps.values())]
-    figure = Figure(figsize=(3.6 * (len(shown) + 1), 2.8), layout="constrained")
-    axes = figure.subplots(1, len(shown) + 1)
-    for axis, name in zip(axes, shown, strict=False):
-        for colour, (run, entries) in enumerate(steps.items()):
+    figures = {}
+    for name, title in names.items():
+        if not any(name in entries[0] for entries in steps.values()):
+            continue
+        figures[title], axis = _curves("step")
+        for colour, entries in enumerate(steps.values()):
             points = [(entry["global_step"], entry[name]) for entry in entries if name in entry]
             if points:
                 at, values = zip(*points, strict=True)
-                axis.plot(at, smooth(values, 25), color=f"C{colour}", label=run)
-        axis.set(title=names[name], xlabel="step")
+                axis.plot(at, smooth(values, 25), color=f"C{colour}")
+    figures["validation top-1 (%)"], axis = _curves("epoch")
     for run, path in runs.items():
         epochs = read_log(path, "epoch")
-        axes[-1].plot([e["epoch"] + 1 for e in epochs], [100 * e["top1"] for e in epochs], marker=".", label=run)
-    axes[-1].set(title="validation top-1 (%)", xlabel="epoch", ylim=(0, 100))
-    axes[-1].legend(frameon=False)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure
+        axis.plot([e["epoch"] + 1 for e in epochs], [100 * e["top1"] for e in epochs], marker=".", label=run)
+    axis.set_ylim(0, 100)
+    axis.legend(frameon=False, fontsize=8)
+    return figures
+
+
+def _curves(x_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(3, 2.3), layout="constrained")
+    axis = figure.subplots()
+    axis.set_xlabel(x_label, fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

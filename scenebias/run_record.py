@@ -44,17 +44,17 @@ def write_run_record(out: Path, config: Any, data: dict[str, Any], circumstances
     )
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a nested dictionary by dotted name."""
-    leaves: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return leaves
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What differs between two nested dictionaries, as clauses by dotted name."""
-    old, new = _leaves(before), _leaves(now)
+    old, new = leaves(before), leaves(now)
     changed = {name for name in old.keys() | new.keys() if name not in old or name not in new or old[name] != new[name]}
     return {name: f"{name} was {_said(old, name)} and is now {_said(new, name)}" for name in sorted(changed)}
 

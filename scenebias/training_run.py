@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
+from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, ProtocolConfig, TrainLoader
 from scenebias.arithmetic import ArithmeticConfig
 from scenebias.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.datasets import RemoteConfig, open_pair, require_scenes
@@ -26,6 +27,7 @@ from scenebias.interruption import Interruption
 from scenebias.model import ActionModel
 from scenebias.objective import DebiasingModel, ObjectiveConfig
 from scenebias.optimization import OptimizationConfig
+from scenebias.predictions import PREDICTIONS_NAME, save_predictions
 from scenebias.profiling import StepProfiler
 from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
 from scenebias.trainer import ScheduleConfig, Trainer
@@ -64,8 +66,8 @@ TRACE_NAME = "trace.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """What every training run needs to know."""
+class RunPlaces:
+    """What a training run works on, and where."""
 
     train: str
     """Packed data set to train on: a folder, or its URL."""
@@ -73,6 +75,12 @@ class RunConfig:
     """Packed data set to evaluate on after every epoch."""
     out: Path
     """Folder of the run; the same command continues a run that was interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train, on whatever data."""
+
     loader_threads: int = 2
     """Decoding threads of each process."""
     loader_prefetch: int = 2
@@ -84,6 +92,7 @@ class RunConfig:
     profile: bool = False
     """Write a trace of a few steps, by torch's profiler, to trace.json in --out; it opens in ui.perfetto.dev."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -104,6 +113,11 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.shuffle_window_shards is not None and self.shuffle_window_shards < 1:
             raise ValueError(f"shuffle_window_shards must be at least 1 or None, got {self.shuffle_window_shards}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainingOptions, RunPlaces):
+    """What every training run needs to know."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +211,19 @@ def check_batches(train: ShardDataset, batch_size: int, world_size: int, accumul
 
 
 def evaluation_loader_for(
-    dataset: ShardDataset, clip: ClipConfig, place: ProcessPlace, *, batch_size: int, threads: int
+    dataset: ShardDataset,
+    clip: ClipConfig,
+    place: ProcessPlace,
+    *,
+    batch_size: int,
+    threads: int,
+    protocol: ProtocolConfig | None = None,
+    order: np.ndarray | None = None,
 ) -> EvalLoader:
-    """This rank's share of the windows of ``dataset``; ``batch_size`` counts those of all ranks together."""
+    """This rank's share of the windows of ``dataset``; ``batch_size`` counts those of all ranks together.
+
+    ``protocol`` and ``order`` are as of `EvalLoader`.
+    """
     return EvalLoader(
         dataset,
         clip,
@@ -208,14 +232,17 @@ def evaluation_loader_for(
         world_size=place.world_size,
         device=place.device,
         threads=threads,
+        protocol=protocol,
+        order=order,
     )
 
 
 def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDataset], Pupil]) -> None:
     """Train what ``make_pupil`` makes for the training data, in all processes that ``torchrun`` started.
 
-    Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``weights.safetensors`` and ``result.json``
-    in ``config.out``. A finished run of the same configuration is left as it is; another one's folder is refused.
+    Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``predictions.npz``, ``weights.safetensors``
+    and ``result.json`` in ``config.out``. A finished run of the same configuration is left as it is; another one's
+    folder is refused.
     """
     train, val = open_pair(config.train, config.val, config.remote)
     pupil = make_pupil(train)
@@ -282,11 +309,15 @@ def _train(
         place,
         batch_size=-(-schedule.batch_size // config.arithmetic.accumulate),
         threads=config.loader_threads,
+        protocol=config.protocol,
     )
 
     def evaluate(interruption: Interruption) -> Evaluation:
         classes = len(train.manifest.classes)
-        return evaluate_model(pupil.model.action_model, evaluation_loader, classes, place, interruption=interruption)
+        found = evaluate_model(pupil.model.action_model, evaluation_loader, classes, place, interruption=interruption)
+        if place.is_main:  # before the checkpoint that says that the epoch is over
+            save_predictions(config.out / PREDICTIONS_NAME, found, val)
+        return found
 
     trainer = Trainer(
         pupil.model,

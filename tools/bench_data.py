@@ -4,4 +4,9 @@ from scenebias.benchmark.command import BenchData, main
 from scenebias.commands import run_command
 
 if __name__ == "__main__":
-    run_command(main, BenchData)
+    run_command(
+        main,
+        BenchData,
+        example="python tools/bench_data.py --shards data/jhmdb/train --videos $DATA/jhmdb/videos "
+        "--plot data/bench.png",
+    )

@@ -251,4 +251,8 @@ def describe_machine(ffmpeg: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_command(main, BenchPack)
+    run_command(
+        main,
+        BenchPack,
+        example="python tools/bench_pack.py --videos $DATA/jhmdb/videos --limit 160 --json data/bench_pack.json",
+    )

@@ -109,4 +109,8 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
 
 
 if __name__ == "__main__":
-    run_command(main, InspectShards)
+    run_command(
+        main,
+        InspectShards,
+        example="python tools/inspect_shards.py data/jhmdb/train --verify --html data/jhmdb/train.html",
+    )

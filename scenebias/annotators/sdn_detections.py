@@ -105,4 +105,9 @@ def _plain_name(name: object) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main, ConvertDetections)
+    run_command(
+        main,
+        ConvertDetections,
+        example="python -m scenebias.annotators.sdn_detections detection_train_merged_rearranged.npy "
+        "data/masks/mini-kinetics",
+    )

@@ -151,4 +151,4 @@ def render_world(config: RenderConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_command(render_world, RenderConfig)
+    run_command(render_world, RenderConfig, example="python -m scenebias.demo.render --seed 1 --out runs/demo/world")

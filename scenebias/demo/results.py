@@ -19,7 +19,7 @@ from scenebias.evaluation import Evaluation, evaluate_model, extract_features, h
 from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.progress import ProgressDisplay
-from scenebias.report import Section, chart, frame_rows, loss_curves, page, paragraph, picture, read_log, table
+from scenebias.report import Section, charts, frame_rows, loss_curves, page, paragraph, picture, read_log, table
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
 from scenebias.weights import load_weights, read_metadata
@@ -190,7 +190,7 @@ def main(config: ResultsConfig) -> None:
                 ),
             ),
             Section("Results", table(header, rows)),
-            Section("Training", chart(curves, "Pretraining of the baseline and the debiased model.")),
+            Section("Training", charts(curves)),
             Section(
                 "What the debiased model is shown",
                 picture(strip, "Clips, their human masks, and the clips with the humans masked out."),
@@ -202,4 +202,4 @@ def main(config: ResultsConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, ResultsConfig)
+    run_command(main, ResultsConfig, example="python -m scenebias.demo.results --out runs/demo")

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, draw_training_windows, frame_indices
+from dali_pipelines.augmentation import (
+    ClipConfig,
+    EvaluationWindows,
+    ProtocolConfig,
+    draw_training_windows,
+    frame_indices,
+)
 from shards.order import rank_share
 
 clip_configs = st.builds(
@@ -135,6 +141,53 @@ def test_evaluation_windows_do_not_overlap_and_leave_no_room_for_another(config,
         assert (np.diff(starts) >= config.frames * config.stride).all()
         assert len(starts) == 1 or starts[-1] + config.span <= count
         assert starts[-1] + config.frames * config.stride + config.span > count
+
+
+@pytest.mark.parametrize(("field", "value"), [("test_clips", 0), ("test_crops", 2)])
+def test_protocol_errors_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        ProtocolConfig(**{field: value})
+
+
+@given(clip_configs, frame_counts, st.integers(1, 12))
+def test_so_many_evaluation_windows_lie_evenly_from_the_first_frame_to_the_last(config, counts, test_clips):
+    windows = EvaluationWindows(config, counts, sizes_for(counts), ProtocolConfig(test_clips=test_clips))[:]
+    for sample, count in enumerate(counts.tolist()):
+        starts = windows.start_frame_B[windows.sample_B == sample]
+        room = max(count - config.span, 0)
+        assert len(starts) == min(test_clips, room + 1)
+        even = [room / 2] if test_clips == 1 else np.linspace(0, room, len(starts))
+        assert np.abs(starts - even).max() < 1
+        assert len(set(starts.tolist())) == len(starts)
+        assert test_clips == 1 or starts[[0, -1]].tolist() == [0, room]
+
+
+@given(clip_configs, frame_counts, st.none() | st.integers(1, 5))
+def test_three_crops_of_the_same_frames_follow_each_other_along_the_longer_side(config, counts, test_clips):
+    sizes = sizes_for(counts)
+    centre = EvaluationWindows(config, counts, sizes, ProtocolConfig(test_clips=test_clips))[:]
+    three = EvaluationWindows(config, counts, sizes, ProtocolConfig(test_clips=test_clips, test_crops=3))[:]
+    assert three.sample_B.tolist() == centre.sample_B.repeat(3).tolist()
+    assert three.start_frame_B.tolist() == centre.start_frame_B.repeat(3).tolist()
+    assert three.side_B.tolist() == centre.side_B.repeat(3).tolist()
+    room_B2 = sizes[centre.sample_B] - centre.side_B[:, None]
+    corner_B32 = np.stack([three.top_B, three.left_B], axis=-1).reshape(-1, 3, 2)
+    assert not corner_B32[:, 0].any()
+    assert corner_B32[:, 1].tolist() == (room_B2 // 2).tolist()
+    assert corner_B32[:, 2].tolist() == room_B2.tolist()
+    for sample in range(len(counts)):
+        numbers = three.window_B[three.sample_B == sample]
+        assert numbers.tolist() == list(range(len(numbers)))
+
+
+@given(clip_configs, frame_counts, st.data())
+def test_windows_by_their_numbers_are_those_of_the_whole(config, counts, data):
+    windows = EvaluationWindows(config, counts, sizes_for(counts), ProtocolConfig(test_clips=3, test_crops=3))
+    numbers = np.array(data.draw(st.lists(st.integers(0, len(windows) - 1), max_size=20)), dtype=np.int64)
+    whole, taken = windows[:], windows[numbers]
+    for field in dataclasses.fields(taken):
+        np.testing.assert_array_equal(getattr(taken, field.name), getattr(whole, field.name)[numbers])
+    np.testing.assert_array_equal(windows.samples(numbers), taken.sample_B)
 
 
 @given(clip_configs, frame_counts, st.data())

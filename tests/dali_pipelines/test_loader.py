@@ -17,7 +17,13 @@ import torch
 from PIL import Image
 
 from dali_pipelines import decoders
-from dali_pipelines.augmentation import ClipConfig, EvaluationWindows, Windows, draw_training_windows
+from dali_pipelines.augmentation import (
+    ClipConfig,
+    EvaluationWindows,
+    ProtocolConfig,
+    Windows,
+    draw_training_windows,
+)
 from dali_pipelines.decoding import ClipBatch, ClipDecoder
 from dali_pipelines.loader import EvalLoader, TrainLoader
 from dali_pipelines.requests import Draw
@@ -234,6 +240,28 @@ def test_evaluation_sees_every_window_once_in_order_over_all_ranks(waves, world_
     assert Counter(sample for sample, _ in seen) == {
         i: max(1, count // 8) for i, count in enumerate(waves.frame_counts)
     }
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_serves_the_windows_of_an_order_and_their_pixels(waves, world_size):
+    protocol = ProtocolConfig(test_clips=2, test_crops=3)
+    whole = concatenate(list(EvalLoader(waves, CLIP, batch_size=16, protocol=protocol)))
+    order = np.random.default_rng(0).integers(0, len(whole.sample_B), 31)
+    loaders = [
+        EvalLoader(waves, CLIP, batch_size=4, rank=rank, world_size=world_size, protocol=protocol, order=order)
+        for rank in range(world_size)
+    ]
+    assert {loader.window_count for loader in loaders} == {31}
+    served = concatenate([batch for loader in loaders for batch in loader])
+    expected = ClipBatch(**{field: getattr(whole, field)[order] for field in FIELDS})
+    assert_equal(served, expected)
+    assert served.sample_B.tolist() == loaders[0].windows.samples(order).tolist()
+
+
+@pytest.mark.parametrize("number", [-1, 10**6])
+def test_an_order_of_windows_that_are_not_there_is_refused(waves, number):
+    with pytest.raises(ValueError, match="order"):
+        EvalLoader(waves, CLIP, batch_size=4, order=np.array([0, number]))
 
 
 def test_evaluation_repeats_exactly(waves):

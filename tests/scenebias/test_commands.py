@@ -118,6 +118,17 @@ def test_help_names_the_recipes_and_shows_the_defaults_of_the_chosen_one(capsys:
     assert "(default: 7)" in told
 
 
+@pytest.mark.parametrize(("arguments", "shown"), [(["-h"], True), (["--help"], True), (["--nonsense"], False)])
+def test_the_example_is_shown_for_help_alone(
+    arguments: list[str], shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (arguments, None):
+        monkeypatch.setattr("sys.argv", ["command", *arguments])
+        with pytest.raises(SystemExit):
+            run_command(print, Options, given, example="command --name a")
+        assert capsys.readouterr().out.endswith("example:\n  command --name a\n") == shown
+
+
 def test_mistakes_of_ours_are_not_hidden() -> None:
     def main(options: Options) -> None:
         raise ValueError("a bug")

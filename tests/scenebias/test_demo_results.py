@@ -16,13 +16,13 @@ from scenebias.objective import ObjectiveConfig
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.trainer import ScheduleConfig
-from scenebias.transfer import TransferConfig
-from scenebias.transfer import main as transfer
+from scenebias.transfer_run import TransferRunConfig, run_transfer
 from shards.clip_preparation import PackConfig
 from shards.errors import UserError
 from shards.pack_request import Annotators
 from shards.packing import pack
 from shards.sources import FolderSource
+from tests.scenebias.browser import problems_of_page
 
 CLIP = ClipConfig(frames=8, size=32, scales=(1.0,))
 
@@ -61,8 +61,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     for start in (*ARMS, "scratch"):
-        transfer(
-            TransferConfig(
+        run_transfer(
+            TransferRunConfig(
                 train=out / "shards" / "target-train",
                 val=out / "shards" / "target-test",
                 out=out / f"transfer-{start}",
@@ -95,8 +95,13 @@ def test_every_measure_has_a_value_for_both_models_and_a_place_in_the_table(
 def test_the_report_shows_table_curves_and_frames(demo: Path) -> None:
     measure(ResultsConfig(demo))
     page = (demo / "report.html").read_text()
-    assert page.count("data:image/") == 2
+    assert page.count("data:image/") == 4 + 1
     assert "swapped scenes: accuracy" in page
+
+
+def test_the_report_is_shown_whole_in_a_browser(demo: Path) -> None:
+    measure(ResultsConfig(demo))
+    assert problems_of_page(demo / "report.html") == []
 
 
 def test_measuring_before_training_says_what_is_missing(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_every_name_has_its_recipe() -> None:
 def test_reproduction_is_what_the_configurations_are_without_any_option() -> None:
     places = {"train": "a", "val": "b", "out": Path("c")}
     assert pretraining() == pretraining("--recipe", "reproduction") == PretrainConfig(**places)
+    places |= {"train": ("a",), "val": ("b",)}
     assert transferring() == transferring("--recipe", "reproduction") == TransferConfig(**places)
 
 

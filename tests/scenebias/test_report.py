@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from scenebias.report import (
     Section,
-    chart,
+    charts,
     frame_rows,
     loss_curves,
     page,
@@ -51,10 +52,10 @@ def write_log(run: Path, with_scene: bool) -> Path:
 def test_the_page_carries_its_pictures_and_loads_nothing(tmp_path: Path) -> None:
     curves = loss_curves({"a": write_log(tmp_path / "a", False), "b": write_log(tmp_path / "b", True)})
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    body = chart(curves, "curves") + picture(pixels, "frames")
+    body = charts(curves) + picture(pixels, "frames")
     elements = Elements(page("A & B", [Section("Training <1>", paragraph("x < y") + body)]))
     sources = [attributes["src"] for tag, attributes in elements.found if tag == "img"]
-    assert len(sources) == 2
+    assert len(sources) == len(curves) + 1
     assert all(source is not None and source.startswith("data:image/") for source in sources)
     assert not [a for _, attributes in elements.found for a in attributes if a in ("href", "srcset")]
     assert "script" not in {tag for tag, _ in elements.found}
@@ -68,6 +69,23 @@ def test_a_table_shows_every_cell_as_text() -> None:
     elements = Elements(table(["a", "<b>"], [["1", "2 & 3"], ["<i>", "–"]]))
     assert elements.text == "a<b>12 & 3<i>–"
     assert "i" not in {tag for tag, _ in elements.found}
+
+
+def test_runs_share_charts_and_a_loss_that_none_has_gets_none(tmp_path: Path) -> None:
+    runs = {"a": write_log(tmp_path / "a", False), "b": write_log(tmp_path / "b", True)}
+    curves = loss_curves(runs)
+    assert list(curves) == ["action loss (nats)", "scene loss (nats)", "validation top-1 (%)"]
+    assert [len(figure.axes[0].lines) for figure in curves.values()] == [2, 1, 2]
+    assert "scene loss (nats)" not in loss_curves({"a": tmp_path / "a"})
+
+
+def test_the_widest_chart_decides_the_columns_and_too_wide_ones_scroll() -> None:
+    small, large = Figure(figsize=(3, 2)), Figure(figsize=(6, 2))
+    assert '<div class="grid" style="--least: 18' in charts({"a": small, "b": small})
+    assert "scroll" not in charts({"a": small})
+    html = charts({"a": small, "b": large})
+    assert '<div class="grid" style="--least: 36' in html
+    assert html.count('<div class="scroll wide">') == 2
 
 
 def test_log_lines_are_told_apart(tmp_path: Path) -> None:

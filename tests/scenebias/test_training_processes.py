@@ -14,8 +14,7 @@ from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.transfer import TransferConfig
-from scenebias.transfer import main as transfer
+from scenebias.transfer_run import TransferRunConfig, run_transfer
 from scenebias.weights import load_weights
 
 CLIPS = ["--frames", "8", "--size", "32", "--batch-size", "7"]  # two processes have shares of different sizes
@@ -64,7 +63,7 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
     weights = two_process_run / "weights.safetensors"
     places = ["--train", tiny_dataset, "--val", tiny_test_dataset, "--weights", weights]
     options = [*places, *CLIPS, "--head-only", "--force", "--epochs", 3, "--learning-rate", 0.5]
-    transfer(parsed(TransferConfig, *options, "--out", tmp_path / "1"))
+    run_transfer(parsed(TransferRunConfig, *options, "--out", tmp_path / "1"))
     run_in_two("scenebias.transfer", *options, "--out", tmp_path / "2")
     one, two = (load_weights(tmp_path / count / "weights.safetensors")[0].head for count in "12")
     torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=1e-4, atol=1e-6)

@@ -22,8 +22,7 @@ from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
-from scenebias.transfer import TransferConfig
-from scenebias.transfer import main as transfer
+from scenebias.transfer_run import TransferRunConfig, run_transfer
 from scenebias.weights import load_weights, read_metadata
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -134,14 +133,14 @@ def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
     with pytest.raises(UserError, match=r"another run \(data.train.d"):
         pretrain(replace(config, train=other))
     weights = config.out / "weights.safetensors"
-    tuned = TransferConfig(
+    tuned = TransferRunConfig(
         train=other, val=config.val, out=tmp_path / "tuned", clip=CLIP, weights=weights, force=True,
         schedule=ScheduleConfig(epochs=1, batch_size=4),
     )  # fmt: skip
-    transfer(tuned)
+    run_transfer(tuned)
     weights.write_bytes((tmp_path / "tuned" / "weights.safetensors").read_bytes())
     with pytest.raises(UserError, match="initial_weights_sha256"):
-        transfer(tuned)
+        run_transfer(tuned)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_weights(config: PretrainConfig) -> None:
@@ -241,9 +240,9 @@ def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_
 def test_a_transfer_that_could_not_work_is_refused_by_name(config: PretrainConfig) -> None:
     common = {"train": config.train, "val": config.val, "out": config.out}
     with pytest.raises(ValueError, match="head_only needs weights"):
-        TransferConfig(head_only=True, **common)
+        TransferRunConfig(head_only=True, **common)
     with pytest.raises(ValueError, match="backbone must be one of"):
-        TransferConfig(backbone="nosuch", **common)
+        TransferRunConfig(backbone="nosuch", **common)
 
 
 def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig, tmp_path: Path) -> None:
@@ -257,7 +256,7 @@ def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig
         "force": True,
         "schedule": ScheduleConfig(epochs=1, batch_size=6),
     }
-    transfer(TransferConfig(out=tmp_path / "probe", head_only=True, **common))
+    run_transfer(TransferRunConfig(out=tmp_path / "probe", head_only=True, **common))
     source, metadata = load_weights(weights)
     probe, probe_metadata = load_weights(tmp_path / "probe" / "weights.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(source.backbone.buffers(), probe.backbone.buffers(), strict=True))
@@ -266,7 +265,7 @@ def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig
     )
     assert not torch.equal(source.head[1].weight, probe.head[1].weight)
     assert probe_metadata.trained_on == (*metadata.trained_on, *metadata.trained_on)
-    transfer(TransferConfig(out=tmp_path / "all", **common))
+    run_transfer(TransferRunConfig(out=tmp_path / "all", **common))
     tuned, _ = load_weights(tmp_path / "all" / "weights.safetensors")
     assert not torch.equal(next(source.backbone.parameters()), next(tuned.backbone.parameters()))
 

@@ -25,8 +25,7 @@ from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.trainer import ScheduleConfig
 from scenebias.training_log import TrainingLog
-from scenebias.transfer import TransferConfig
-from scenebias.transfer import main as transfer
+from scenebias.transfer_run import TransferRunConfig, run_transfer
 from scenebias.weights import load_weights
 from shards.errors import UserError
 
@@ -261,7 +260,7 @@ def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_loss
 ) -> None:
     """The backbone is frozen: a rank's batch statistics are its own."""
     weights = undisturbed.out / "weights.safetensors"
-    one = TransferConfig(
+    one = TransferRunConfig(
         train=undisturbed.train,
         val=undisturbed.val,
         out=tmp_path / "one",
@@ -273,7 +272,7 @@ def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_loss
         schedule=ScheduleConfig(epochs=16, batch_size=6, check_ranks_every_steps=1),
         optimization=OptimizationConfig(learning_rate=0.5),
     )
-    transfer(one)
+    run_transfer(one)
     expected = log_lines(one.out)
     places = ("--train", one.train, "--val", one.val, "--weights", str(weights))
     options = ("scenebias.transfer", "--epochs", "16", "--learning-rate", "0.5", "--head-only", "--force", *places)
@@ -284,7 +283,7 @@ def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_loss
     assert 4 <= len(log_lines(tmp_path / "two")) < len(expected)
     three = Path(shutil.copytree(tmp_path / "two", tmp_path / "three"))
     in_three = processes.train(3, three, *options)
-    transfer(replace(one, out=tmp_path / "two"))
+    run_transfer(replace(one, out=tmp_path / "two"))
     finish(in_three)
     for out in (tmp_path / "two", three):
         lines = log_lines(out)

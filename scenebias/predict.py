@@ -1,0 +1,250 @@
+"""``python -m scenebias.predict``: what a model says of a video file, and how much of it without the people.
+
+Shape suffixes: N frames, H rows, W columns, C colours; B windows, T frames of a window, S side of the input; A actions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, PngMasks
+from scenebias.annotators.human_masks import JHMDB_FPS
+from scenebias.commands import run_command, write_output
+from scenebias.masked_clip import Fill, mask_out_humans
+from scenebias.model import ActionModel
+from scenebias.pretrained import ClipTransform, Pretrained, load_pretrained
+from shards.errors import UserError
+from shards.masks import resize_masks
+from shards.sources.listing import ClipEntry
+from shards.video import BrokenClipError, open_video
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Which video to look at, with which model."""
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """Any video file."""
+    weights: Path
+    """Weights of a training run."""
+    mask: Path | None = None
+    """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
+    .png; as tools/make_shards.py --masks explains them."""
+    mask_fps: float | None = None
+    """Frame rate at which the masks were drawn, where it is not that of the video; JHMDB's .mat files: 25."""
+    fill: Fill = "frame_mean"
+    """What hides the humans."""
+    height: int | None = None
+    """Rows that frames are scaled to before the crop, best those of the shards that the weights were trained on; by
+    default in proportion to 128 for an input of 112."""
+    batch_size: int = 8
+    """Windows at a time."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.mask_fps is not None and not self.mask_fps > 0:
+            raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutHumans:
+    """What a model says of the same video with its humans hidden."""
+
+    probability_A: NDArray[np.float64]
+    person_share: float
+    """Share of the frames in which the mask shows a person, 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of a video: probabilities are means of softmax over its windows."""
+
+    classes: tuple[str, ...]
+    window_count: int
+    probability_A: NDArray[np.float64]
+    without_humans: WithoutHumans | None
+
+    @property
+    def top(self) -> list[int]:
+        """The most probable actions, at most five, the first the most probable."""
+        return np.argsort(-self.probability_A, kind="stable")[:SHOWN].tolist()
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as JSON values. ``surviving_share`` is the score of the predicted action without humans over that
+        with them."""
+        columns = {"probability": self.probability_A}
+        hidden: dict[str, Any] = {}
+        if self.without_humans is not None:
+            hidden_A = columns["probability_without_humans"] = self.without_humans.probability_A
+            hidden = {
+                "action_without_humans": self.classes[int(hidden_A.argmax())],
+                "surviving_share": float(hidden_A[self.top[0]] / self.probability_A[self.top[0]]),
+                "person_share": self.without_humans.person_share,
+            }
+        top = [
+            {"action": self.classes[action]} | {name: float(values_A[action]) for name, values_A in columns.items()}
+            for action in self.top
+        ]
+        return {"windows": self.window_count, "top": top, **hidden}
+
+
+def predict_video(
+    video: Path,
+    pretrained: Pretrained,
+    *,
+    height: int,
+    batch_size: int = 8,
+    mask_NHW: NDArray[np.bool_] | None = None,
+    fill: Fill = "frame_mean",
+) -> Prediction:
+    """Look at all windows of ``video``, scaled to ``height`` rows, with a mask also at those without its humans.
+
+    Raises:
+        BrokenClipError: it cannot be decoded.
+    """
+    model, classes, transform = pretrained
+    clip = transform.clip
+    first_frame = 0
+    probabilities, hidden_probabilities = [], []
+    for frames_NHWC in _pieces(video, height, batch_size * clip.frames * clip.stride):
+        if first_frame and len(frames_NHWC) < clip.span:
+            break  # no whole window is left; a clip that has none at all loops
+        clip_BTHWC = transform(frames_NHWC)
+        probabilities.append(_probabilities(model, clip_BTHWC))
+        if mask_NHW is not None:
+            piece_NHW = mask_NHW[first_frame : first_frame + len(frames_NHWC)]
+            mask_BTHW = transform.masks(resize_masks(piece_NHW, frames_NHWC.shape[1:3]))
+            sample_B = torch.zeros(len(clip_BTHWC), dtype=torch.int64)
+            hidden_BTHWC = mask_out_humans(clip_BTHWC, mask_BTHW, fill, sample_B=sample_B, seed=0, epoch=0)
+            hidden_probabilities.append(_probabilities(model, hidden_BTHWC))
+        first_frame += len(frames_NHWC)
+    without_humans = None
+    if mask_NHW is not None:
+        hidden_A = np.concatenate(hidden_probabilities).mean(axis=0)
+        without_humans = WithoutHumans(hidden_A, float(mask_NHW.any(axis=(1, 2)).mean()))
+    probability_BA = np.concatenate(probabilities)
+    return Prediction(classes, len(probability_BA), probability_BA.mean(axis=0), without_humans)
+
+
+def _pieces(video: Path, height: int, frame_count: int) -> Iterator[NDArray[np.uint8]]:
+    """The video in pieces of so many frames, so that a long one does not fill the memory."""
+    with open_video(video) as opened:
+        frames = (frame.rgb(height) for frame in opened.frames())
+        while piece := list(islice(frames, frame_count)):
+            yield np.stack(piece)
+
+
+def _probabilities(model: ActionModel, clip_BTHWC: torch.Tensor) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        logits_BA = model(clip_BTHWC.to(model.scale.device))
+    return logits_BA.double().softmax(dim=1).cpu().numpy()
+
+
+def read_mask(video: Path, mask: Path, mask_fps: float | None = None) -> NDArray[np.bool_]:
+    """The human masks of every frame of ``video``, bool (N, H, W) at its own size, from any file that packing reads.
+
+    Raises:
+        BrokenClipError: the video cannot be decoded.
+        UserError: the masks cannot be read, or are not as many or as large as its frames.
+    """
+    source = _mask_source(mask, mask_fps)
+    entry = ClipEntry(name=mask.name if mask.is_dir() else mask.stem, path=video, class_name="")
+    if mask.is_file() and source.files(entry) != (mask,):
+        raise UserError(f"{mask}: {source.files(entry)[0].name} beside it has the same name; move one of them away")
+    with open_video(video) as opened:
+        frame_count = sum(1 for _ in opened.frames())
+        info = opened.info
+    mask_NHW = source.load(entry, frame_count, info.height, info.width, info.fps)
+    if mask_NHW is None:
+        raise UserError(f"{mask}: holds no .png pictures; give the folder that holds one a frame")
+    return mask_NHW
+
+
+def _mask_source(mask: Path, mask_fps: float | None) -> MaskFolder:
+    folder = mask.parent
+    if mask.is_dir():
+        return PngMasks(folder, mask_fps)
+    if not mask.is_file():
+        raise UserError(f"--mask {mask}: no such file; give the masks of the video's humans")
+    if mask.suffix == ".mat":
+        return JhmdbMasks(folder, mask_fps or JHMDB_FPS)
+    if mask.suffix in NumpyMasks.suffixes:
+        return NumpyMasks(folder, mask_fps)
+    if mask.suffix in BoxMasks.suffixes:
+        return BoxMasks(folder, mask_fps)
+    raise UserError(f"--mask {mask}: of no known kind; give a .mat, .npz, .npy or .json file, or a folder of .png")
+
+
+def stored_height(transform: ClipTransform) -> int:
+    """Rows in proportion to the 128 that packed frames have for an input of 112, a multiple of 16 as packing asks."""
+    return 16 * -(-transform.clip.size * 128 // (112 * 16))
+
+
+def print_prediction(console: Console, title: str, prediction: Prediction) -> None:
+    """A table of the most probable actions, and what is left of the first without the humans."""
+    table = Table("action", title=escape(title))
+    table.add_column("probability", justify="right")
+    columns = [prediction.probability_A]
+    if prediction.without_humans is not None:
+        table.add_column("humans hidden", justify="right")
+        columns.append(prediction.without_humans.probability_A)
+    for action in prediction.top:
+        table.add_row(escape(prediction.classes[action]), *(f"{100 * values_A[action]:.1f} %" for values_A in columns))
+    console.print(table)
+    if prediction.without_humans is not None:
+        numbers = prediction.summary()
+        console.print(
+            f"{100 * numbers['surviving_share']:.0f} % of the score of {numbers['top'][0]['action']} survives without"
+            f" the humans, who are in {100 * numbers['person_share']:.0f} % of the frames; the model then says"
+            f" {numbers['action_without_humans']}",
+            markup=False,
+            highlight=False,
+        )
+
+
+def main(config: PredictConfig) -> None:
+    """The five most probable actions in a video, and how much of the first one's score survives without its humans."""
+    pretrained = load_pretrained(config.weights)
+    pretrained.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        prediction = predict_video(
+            config.video,
+            pretrained,
+            height=config.height or stored_height(pretrained.transform),
+            batch_size=config.batch_size,
+            mask_NHW=None if config.mask is None else read_mask(config.video, config.mask, config.mask_fps),
+            fill=config.fill,
+        )
+    except BrokenClipError as error:
+        raise UserError(f"{config.video}: {error}; give another video") from error
+    count = prediction.window_count
+    print_prediction(Console(soft_wrap=True), f"{config.video}, {count} window{'s' * (count != 1)}", prediction)
+    if config.json is not None:
+        write_output(config.json, {"video": str(config.video), **prediction.summary()})
+
+
+if __name__ == "__main__":
+    run_command(
+        main,
+        PredictConfig,
+        example="python -m scenebias.predict $DATA/jhmdb/videos/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mp4 "
+        "--weights runs/jhmdb-debias/weights.safetensors "
+        "--mask $DATA/jhmdb/masks/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mat",
+    )

@@ -1,0 +1,92 @@
+"""How far a measured mean can be trusted: intervals over few seeds, and over the clips that models were tested on.
+
+Shape suffixes: S splits, R runs (seeds), N test clips.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval, in the unit of the values; ``low`` and ``high`` are NaN where unknown."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of n independent runs with Student's interval: mean ± t · s / √n.
+
+    s is the standard deviation of the values, with n - 1 in its denominator, and t the (1 + ``confidence``) / 2
+    quantile of Student's t distribution with n - 1 degrees of freedom (Student, "The probable error of a mean",
+    Biometrika 6, 1908): it covers the mean of normally distributed values with that probability at any n. The
+    interval of one value is unknown.
+
+    Raises:
+        ValueError: no values, or a confidence outside (0, 1).
+    """
+    _check_confidence(confidence)
+    if len(values) == 0:
+        raise ValueError("values must hold at least one number")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, math.nan, math.nan)
+    t = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    half_width = float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return Interval(mean, mean - half_width, mean + half_width)
+
+
+def paired_bootstrap(
+    correct_a_RN: np.ndarray | Sequence[np.ndarray],
+    correct_b_RN: np.ndarray | Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Difference of two models' means, a's minus b's, with an interval for the choice of the test clips.
+
+    Values (bool or float) are of the same N clips in both, R runs of each model, whose number may differ: a clip's
+    difference is that of its means over the runs, d_N = mean_R(a) - mean_R(b), so all runs of a clip stay together.
+    The clips are drawn anew, N of N with replacement, ``resamples`` times; the interval runs from the (1 -
+    ``confidence``) / 2 quantile of the means of d to the (1 + ``confidence``) / 2 quantile: the percentile interval of
+    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3, on paired data (section 8.4). It says
+    nothing of how much other seeds would change; `seed_interval` does.
+
+    Lists of S such arrays are splits, each drawn by itself; the difference is then the mean of the splits'.
+
+    Raises:
+        ValueError: a and b are not of the same clips, there are none, or a confidence outside (0, 1).
+    """
+    _check_confidence(confidence)
+    splits_a, splits_b = _as_splits(correct_a_RN), _as_splits(correct_b_RN)
+    clips_a, clips_b = ([len(split_N) for split_N in splits] for splits in (splits_a, splits_b))
+    if clips_a != clips_b or 0 in clips_a or not clips_a:
+        raise ValueError(f"a and b must be of the same clips, one or more in every split; got {clips_a} and {clips_b}")
+    differences = [a_N - b_N for a_N, b_N in zip(splits_a, splits_b, strict=True)]
+    random = np.random.default_rng(seed)
+    resampled_SR = [
+        [difference_N[random.integers(len(difference_N), size=len(difference_N))].mean() for _ in range(resamples)]
+        for difference_N in differences
+    ]
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(np.mean(resampled_SR, axis=0), tails)
+    mean = np.mean([difference_N.mean() for difference_N in differences])
+    return Interval(float(mean), float(low), float(high))
+
+
+def _as_splits(values: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The mean over the runs of every clip (N,) in float64, split by split."""
+    splits = [values] if isinstance(values, np.ndarray) else values
+    return [np.atleast_2d(np.asarray(split_RN, dtype=np.float64)).mean(axis=0) for split_RN in splits]
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
