@@ -106,3 +106,15 @@ def effective_masks(mask_BTHW: Tensor, min_person_share: float) -> Tensor:
     """
     # The tolerance is for shares such as 0.7, which float32 holds a little below or above its decimal value.
     return person_share(mask_BTHW) >= min_person_share - 1e-6
+
+
+def boxes_around(mask_BTHW: Tensor) -> Tensor:
+    """The bool masks grown, frame by frame, to the smallest box that holds them; an empty mask stays empty."""
+
+    def between(any_BTHW: Tensor, dimension: int) -> Tensor:
+        """From the first to the last that is set."""
+        reached = any_BTHW.cumsum(dimension) > 0
+        left = any_BTHW.flip(dimension).cumsum(dimension).flip(dimension) > 0
+        return reached & left
+
+    return between(mask_BTHW.any(dim=3, keepdim=True), 2) & between(mask_BTHW.any(dim=2, keepdim=True), 3)

@@ -20,15 +20,22 @@ class SoftmaxRegression:
         """The most probable class of each row, int64 (N,)."""
         return (np.asarray(feature_ND, dtype=np.float64) @ self.weight_DC + self.bias_C).argmax(axis=1)
 
-    def accuracy(self, feature_ND: np.ndarray, label_N: np.ndarray) -> float:
-        """Share of rows whose class is predicted, 0 to 1."""
-        return float((self.predict(feature_ND) == label_N).mean())
+    def accuracy(self, feature_ND: np.ndarray, label_N: np.ndarray, weight_N: np.ndarray | None = None) -> float:
+        """Share of rows whose class is predicted, 0 to 1; ``weight_N``: how much each row counts."""
+        return float(np.average(self.predict(feature_ND) == label_N, weights=weight_N))
 
 
 def fit_softmax_regression(
-    feature_ND: np.ndarray, label_N: np.ndarray, class_count: int, penalty: float = 1e-4, iterations: int = 300
+    feature_ND: np.ndarray,
+    label_N: np.ndarray,
+    class_count: int,
+    penalty: float = 1e-4,
+    iterations: int = 300,
+    weight_N: np.ndarray | None = None,
 ) -> SoftmaxRegression:
     """Minimise mean cross entropy + ``penalty``/2 · ‖W‖² by L-BFGS from zero; deterministic, as the problem is convex.
+
+    ``weight_N`` says how much each row counts in the mean; None: all alike.
 
     Features are centred and divided by one common scale for the fit, so ``penalty`` means the same for any unit.
     """
@@ -36,6 +43,8 @@ def fit_softmax_regression(
     scale = max(float(np.std(feature_ND - mean_D)), 1e-12)
     x_ND = torch.from_numpy((feature_ND - mean_D) / scale)
     y_N = torch.tensor(np.asarray(label_N, dtype=np.int64))
+    share_N = torch.from_numpy(np.full(len(y_N), 1.0) if weight_N is None else weight_N.astype(np.float64))
+    share_N = share_N / share_N.sum()
     weight_DC = torch.zeros(x_ND.shape[1], class_count, dtype=torch.float64, requires_grad=True)
     bias_C = torch.zeros(class_count, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -44,7 +53,7 @@ def fit_softmax_regression(
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(x_ND @ weight_DC + bias_C, y_N)
+        loss = share_N @ torch.nn.functional.cross_entropy(x_ND @ weight_DC + bias_C, y_N, reduction="none")
         loss = loss + penalty / 2 * weight_DC.square().sum()
         loss.backward()
         return loss

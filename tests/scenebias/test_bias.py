@@ -1,16 +1,39 @@
-"""Scene bias of a data set."""
+"""Scene bias of a data set, and of models beside it."""
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from scenebias.bias import BiasConfig, SceneBias, main, scene_bias
+from dali_pipelines import ClipConfig
+from scenebias.bias import BiasConfig, SceneBias, load_models, main, scene_bias
+from scenebias.model import ActionModel, ModelConfig
+from scenebias.model_bias import MEASURES
 from scenebias.softmax_regression import fit_softmax_regression
+from scenebias.training_run import identity_of
+from scenebias.weights import WeightsMetadata, save_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from tests.scenebias.browser import problems_of_page
+
+
+def write_weights(folder: Path, classes: tuple[str, ...], seed: int, size: int = 32, seen: Path | None = None) -> Path:
+    """Weights of a network that has learned nothing, as a run in ``folder`` would have left them."""
+    torch.manual_seed(seed)
+    metadata = WeightsMetadata(
+        backbone="small3d",
+        classes=classes,
+        trained_on=() if seen is None else (identity_of(ShardDataset.open(seen)),),
+        configuration={"clip": asdict(ClipConfig(size=size))},
+    )
+    folder.mkdir()
+    save_weights(folder / "weights.safetensors", ActionModel(ModelConfig("small3d"), len(classes)), metadata)
+    return folder / "weights.safetensors"
 
 
 def one_hot_scenes(scene_action: np.ndarray, rho: float, per_action: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +57,7 @@ def test_the_published_value_of_ucf101_follows_from_its_accuracy() -> None:
 
 
 def test_the_command_writes_what_it_measures(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> None:
-    main(BiasConfig(tiny_dataset, tiny_test_dataset, json=tmp_path / "bias.json"))
+    main(BiasConfig(train=str(tiny_dataset), val=str(tiny_test_dataset), json=tmp_path / "bias.json"))
     train, test = ShardDataset.open(tiny_dataset), ShardDataset.open(tiny_test_dataset)
     predicted_N = fit_softmax_regression(train.scenes, train.labels, 3).predict(test.scenes)
     numbers = json.loads((tmp_path / "bias.json").read_text())
@@ -64,4 +87,78 @@ def test_data_without_scenes_is_refused_by_name(tmp_path: Path, synthetic_sample
             Manifest(dataset="synthetic", split="1", subset="bare", classes=classes, frame_height=48, quality=85)
         )
     with pytest.raises(UserError, match="bare has scene labels for 0 of its 1 clips"):
-        main(BiasConfig(bare, tiny_dataset))
+        main(BiasConfig(train=str(bare), val=str(tiny_dataset)))
+
+
+def test_models_stand_beside_each_other_in_table_file_and_page(
+    plain_train: Path, plain_test: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = ShardDataset.open(plain_train).manifest.classes
+    weights = tuple(write_weights(tmp_path / name, classes, seed) for seed, name in enumerate(("first", "second")))
+    config = BiasConfig(
+        train=str(plain_train),
+        val=str(plain_test),
+        weights=weights,
+        json=tmp_path / "bias.json",
+        html=tmp_path / "bias.html",
+        png=tmp_path / "bias.png",
+        loader_threads=1,
+    )
+    main(config)
+    printed = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "bias.json").read_text())
+    assert numbers["accuracy"] == pytest.approx(5 / 7)
+    assert list(numbers["models"]) == ["first", "second"]
+    for model in numbers["models"].values():
+        assert set(model["values"]) == set(MEASURES)
+        assert model["reasons"] == {}
+    page = (tmp_path / "bias.html").read_text()
+    for text in ("first", "second", "M(D, scene)", "human only, on grey: accuracy"):
+        assert text in page
+        assert text.split(",")[0] in printed
+    with Image.open(tmp_path / "bias.png") as picture:
+        picture.verify()
+    assert problems_of_page(tmp_path / "bias.html") == []
+
+
+def test_what_cannot_be_measured_is_null_and_told(
+    plain_train: Path, plain_test_without_masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = write_weights(tmp_path / "run", ShardDataset.open(plain_train).manifest.classes, 0)
+    val = str(plain_test_without_masks)
+    main(BiasConfig(train=str(plain_train), val=val, weights=(weights,), json=tmp_path / "bias.json"))
+    model = json.loads((tmp_path / "bias.json").read_text())["models"]["run"]
+    assert model["values"]["swapped_top1"] is None
+    assert model["values"]["clean_top1"] is not None
+    assert "not measured: no validation clip has an effective human mask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["html", "png"])
+def test_a_gallery_takes_two_models(output: str) -> None:
+    with pytest.raises(ValueError, match=f"{output} shows where two models disagree: weights must be at least two"):
+        BiasConfig(train="a", val="b", weights=(Path("w"),), **{output: Path("gallery")})  # type: ignore[arg-type]
+
+
+def test_weights_that_do_not_fit_the_data_or_each_other_are_refused(
+    plain_train: Path, plain_test: Path, tmp_path: Path
+) -> None:
+    classes = ShardDataset.open(plain_train).manifest.classes
+    first = write_weights(tmp_path / "first", classes, 0)
+    others = {
+        "plain.*has other classes than": write_weights(tmp_path / "classes", ("a", "b"), 0),
+        "sees clips cut otherwise than": write_weights(tmp_path / "size", classes, 0, size=24),
+        "the weights were trained on": write_weights(tmp_path / "seen", classes, 0, seen=plain_test),
+    }
+    for message, other in others.items():
+        with pytest.raises(UserError, match=message):
+            main(BiasConfig(train=str(plain_train), val=str(plain_test), weights=(first, other)))
+
+
+def test_models_of_one_name_are_told_apart_by_their_paths(plain_train: Path, plain_test: Path, tmp_path: Path) -> None:
+    classes = ShardDataset.open(plain_train).manifest.classes
+    for parent in ("a", "b"):
+        (tmp_path / parent).mkdir()
+    weights = tuple(write_weights(tmp_path / parent / "run", classes, 0) for parent in ("a", "b"))
+    train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
+    _, models = load_models(BiasConfig(train="", val="", weights=weights), train, val)
+    assert list(models) == [str(path) for path in weights]

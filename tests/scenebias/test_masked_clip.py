@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.masked_clip import FILLS, effective_masks, mask_out_humans, person_share, random_colours, random_noise
+from scenebias.masked_clip import (
+    FILLS,
+    boxes_around,
+    effective_masks,
+    mask_out_humans,
+    person_share,
+    random_colours,
+    random_noise,
+)
 from scenebias.model import MEAN_C
 
 
@@ -127,3 +135,15 @@ def test_person_share_counts_frames_and_decides_which_masks_are_effective(
     assert person_share(mask_BTHW).item() == pytest.approx(person_frames / frame_count)
     percent = data.draw(st.integers(0, 100))
     assert effective_masks(mask_BTHW, percent / 100).item() == (100 * person_frames >= percent * frame_count)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 0.2))
+def test_a_box_reaches_from_the_first_to_the_last_row_and_column_of_the_mask(seed: int, share: float) -> None:
+    mask_BTHW = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(seed)) < share
+    wanted_BTHW = torch.zeros_like(mask_BTHW)
+    for mask_HW, wanted_HW in zip(mask_BTHW.flatten(0, 1), wanted_BTHW.flatten(0, 1), strict=True):
+        rows, columns = np.nonzero(mask_HW.numpy())
+        if len(rows):
+            wanted_HW[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    assert torch.equal(boxes_around(mask_BTHW), wanted_BTHW)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scenebias.evaluation import Evaluation
-from scenebias.measures import scene_probe, swap_to_scene_rate
+from scenebias.measures import background_error, contrasted_accuracy, scene_probe, swap_to_scene_rate
 
 
 def evaluation(prediction: list[int], label: list[int], actions: int = 4) -> Evaluation:
@@ -36,3 +36,33 @@ def test_the_probe_finds_a_scene_that_is_in_the_features_and_none_that_is_not() 
     assert found.accuracy > 0.99
     assert lost.accuracy < 0.45
     assert found.chance == lost.chance == pytest.approx(np.bincount(scene_N[300:]).max() / 300)
+
+
+def test_the_background_s_error_counts_predictions_of_the_class_of_its_clip() -> None:
+    measured = background_error(evaluation([1, 0, 2, 3, 3], [0, 0, 0, 0, 0]), np.array([1, 1, 1, 3, 2]))
+    assert measured == pytest.approx(2 / 5)
+
+
+def test_a_background_of_the_clip_s_own_action_is_no_error() -> None:
+    with pytest.raises(ValueError, match="background_label_N must differ"):
+        background_error(evaluation([1, 0], [0, 0]), np.array([1, 0]))
+
+
+def test_contrasted_accuracy_counts_what_is_right_moving_and_wrong_still() -> None:
+    label = [0, 1, 2, 3]
+    moving, frozen = evaluation([0, 1, 2, 0], label), evaluation([1, 1, 0, 0], label)
+    assert contrasted_accuracy(moving, frozen) == pytest.approx(2 / 4)
+    assert contrasted_accuracy(moving, moving) == 0
+
+
+def test_with_weights_of_equal_cells_a_probe_cannot_find_the_scene_through_the_action() -> None:
+    """Features that hold the action alone, on clips where the action tells the scene."""
+    label_N = np.array([0] * 9 + [0] + [1] + [1] * 9)
+    scene_N = np.array([0] * 9 + [1] + [0] + [1] * 9)
+    weight_N = np.where(label_N == scene_N, 1 / 36, 1 / 4)
+    feature_ND, scene_NS = np.eye(2)[label_N], np.eye(365)[scene_N]
+    plain = scene_probe(feature_ND, scene_NS, feature_ND, scene_NS)
+    balanced = scene_probe(feature_ND, scene_NS, feature_ND, scene_NS, train_weight_N=weight_N, test_weight_N=weight_N)
+    assert plain.accuracy == pytest.approx(0.9)
+    assert balanced.accuracy == pytest.approx(0.5)
+    assert balanced.chance == pytest.approx(0.5)

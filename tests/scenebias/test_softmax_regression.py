@@ -31,3 +31,15 @@ def test_unit_and_offset_of_the_features_change_no_prediction() -> None:
     a = fit_softmax_regression(feature_ND, label_N, 4).predict(feature_ND)
     b = fit_softmax_regression(1000 * feature_ND + 7, label_N, 4).predict(1000 * feature_ND + 7)
     assert np.array_equal(a, b)
+
+
+def test_a_weight_counts_as_so_many_copies_of_the_row() -> None:
+    random = np.random.default_rng(0)
+    feature_ND, label_N, copies_N = random.normal(size=(50, 3)), random.integers(0, 3, 50), random.integers(1, 5, 50)
+    feature_ND -= np.average(feature_ND, axis=0, weights=copies_N)
+    repeated = (np.repeat(feature_ND, copies_N, axis=0), np.repeat(label_N, copies_N))
+    weighted = fit_softmax_regression(feature_ND, label_N, 3, penalty=0, weight_N=copies_N)
+    copied = fit_softmax_regression(*repeated, 3, penalty=0)
+    np.testing.assert_allclose(np.diff(weighted.weight_DC), np.diff(copied.weight_DC), atol=1e-3)
+    np.testing.assert_allclose(np.diff(weighted.bias_C), np.diff(copied.bias_C), atol=1e-3)
+    assert weighted.accuracy(feature_ND, label_N, copies_N) == pytest.approx(weighted.accuracy(*repeated))
