@@ -16,6 +16,7 @@ from scenebias.report import Section, charts, loss_curves, page, paragraph, tabl
 from scenebias.statistics import Interval
 from scenebias.transfer_results import MEASURES, TransferResults
 
+RESULTS_NAME = "results.json"
 NONE = "–"
 
 
@@ -28,7 +29,7 @@ def report_results(out: Path, results: TransferResults) -> None:
     if len(results.rows) > 1:
         title = f"top-1 compared with {results.reference}, in percentage points, with its 95 % interval over test clips"
         console.print(_printed(title, _differences(results)))
-    write_output(out / "results.json", as_json(results))
+    write_output(out / RESULTS_NAME, as_json(results))
     write_output(out / "results.html", as_page(results))
     console.print(f"confusion matrices and classes: {escape(str(out / 'results.html'))}", soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """``python -m scenebias.demo.results``: measure what the demo trained, print one table, write one report."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,12 +23,14 @@ from scenebias.progress import ProgressDisplay
 from scenebias.report import Section, charts, frame_rows, loss_curves, page, paragraph, picture, read_log, table
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
+from scenebias.transfer_report import RESULTS_NAME as TRANSFER_RESULTS_NAME
 from scenebias.weights import load_weights, read_metadata
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 ARMS = ("baseline", "debias")
-SCRATCH = "scratch"
+STARTS = {"from scratch": "scratch", "baseline": "baseline", "debias": "debias"}
+"""The rows of the transfer's results, and what they are called here."""
 BATCH_SIZE, LOADER_THREADS = 64, 2
 
 
@@ -36,7 +39,7 @@ class ResultsConfig:
     """Where the demo's runs are."""
 
     out: Path
-    """Folder of the demo: shards/<split>, pretrain-<arm>, transfer-<arm> and transfer-scratch."""
+    """Folder of the demo: shards/<split>, pretrain-<arm> and transfer."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,6 @@ def probe_arm(model: ActionModel, train: EvalLoader, test: EvalLoader, place: Pr
     return scene_probe(features[0], require_scenes(train.dataset), features[1], require_scenes(test.dataset))
 
 
-def final_top1(run: Path) -> float:
-    """Validation accuracy after a run's last epoch, 0 to 1."""
-    return read_log(run, "epoch")[-1]["top1"]
-
-
 def training_s(run: Path) -> float:
     """Seconds that a run spent in training steps."""
     return sum(entry["step_s"] for entry in read_log(run, "step"))
@@ -122,7 +120,8 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
         return {arm: 100 * numbers[key] for arm, numbers in arms.items()}
 
     chance = arms["baseline"]["scene_probe_chance"]
-    transfer = {arm: 100 * final_top1(out / f"transfer-{arm}") for arm in (*ARMS, SCRATCH)}
+    table = json.loads((out / "transfer" / TRANSFER_RESULTS_NAME).read_text(encoding="utf-8"))["table"]
+    transfer = {STARTS[row["row"]]: 100 * row["top1"]["mean"] for row in table}
     return [
         Measure("usual scenes: accuracy", "↑", "%", percent("test")),
         Measure("swapped scenes: accuracy", "↑", "%", percent("swapped")),
@@ -155,9 +154,10 @@ def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: 
 def main(config: ResultsConfig) -> None:
     """Measure the demo's models, print the table and write report.html."""
     data = DemoData(config.out / "shards")
-    for run in [f"pretrain-{arm}" for arm in ARMS] + [f"transfer-{start}" for start in (*ARMS, SCRATCH)]:
-        if not (config.out / run / RESULT_NAME).exists():
-            raise UserError(f"{config.out / run} is not finished: run tools/demo.sh {config.out}")
+    finished = [config.out / f"pretrain-{arm}" / RESULT_NAME for arm in ARMS]
+    for result in [*finished, config.out / "transfer" / TRANSFER_RESULTS_NAME]:
+        if not result.exists():
+            raise UserError(f"{result.parent} is not finished: run tools/demo.sh {config.out}")
     with distributed_session() as place:
         arms = {}
         with ProgressDisplay("measuring", len(ARMS), "models") as progress:
@@ -167,7 +167,7 @@ def main(config: ResultsConfig) -> None:
         strip = example_strip(data.splits["train"], place, config.out / "pretrain-debias")
     measures = collect_measures(config.out, arms)
     header = ("measure", "", "scratch", "baseline", "debiased")
-    rows = [(m.name, m.better, m.cell(SCRATCH), m.cell("baseline"), m.cell("debias")) for m in measures]
+    rows = [(m.name, m.better, m.cell("scratch"), m.cell("baseline"), m.cell("debias")) for m in measures]
     printed = Table(*header, title=f"Demo world, {data.actions} actions, B_scene {data.bias.bias:.2f}")
     for row in rows:
         printed.add_row(*row)

@@ -16,7 +16,8 @@ from scenebias.objective import ObjectiveConfig
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.trainer import ScheduleConfig
-from scenebias.transfer_run import TransferRunConfig, run_transfer
+from scenebias.transfer import TransferConfig
+from scenebias.transfer import main as transfer
 from shards.clip_preparation import PackConfig
 from shards.errors import UserError
 from shards.pack_request import Annotators
@@ -60,18 +61,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 schedule=ScheduleConfig(epochs=1, batch_size=8),
             )
         )
-    for start in (*ARMS, "scratch"):
-        run_transfer(
-            TransferRunConfig(
-                train=out / "shards" / "target-train",
-                val=out / "shards" / "target-test",
-                out=out / f"transfer-{start}",
-                clip=CLIP,
-                weights=None if start == "scratch" else out / f"pretrain-{start}" / "weights.safetensors",
-                backbone="small3d",
-                schedule=ScheduleConfig(epochs=1, batch_size=8),
-            )
+    transfer(
+        TransferConfig(
+            weights=tuple(out / f"pretrain-{arm}" / "weights.safetensors" for arm in ARMS),
+            scratch=True,
+            train=(str(out / "shards" / "target-train"),),
+            val=(str(out / "shards" / "target-test"),),
+            out=out / "transfer",
+            clip=CLIP,
+            schedule=ScheduleConfig(epochs=1, batch_size=8),
         )
+    )
     return out
 
 
