@@ -1,0 +1,93 @@
+"""What is compared with what: the arms of the study, and how their weights of the losses are chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from scenebias.objective import ObjectiveConfig
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to pretrain.
+
+    ``candidates`` are the settings among which tuning chooses, on a world that no reported number is of; an arm of one
+    candidate is not tuned. ``as_tuned`` names another arm whose choice this one takes over, apart from ``changes``.
+    """
+
+    name: str
+    what: str
+    candidates: tuple[ObjectiveConfig, ...] = ()
+    as_tuned: str | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+    def objective(self, chosen: Mapping[str, ObjectiveConfig]) -> ObjectiveConfig:
+        """What the arm trains for, when ``chosen`` holds what tuning chose for the arms that are tuned."""
+        if self.as_tuned is not None:
+            return replace(chosen[self.as_tuned], **self.changes)  # type: ignore[arg-type]
+        return self.candidates[0] if len(self.candidates) == 1 else chosen[self.name]
+
+
+SCENE_WEIGHTS = (0.01, 0.03, 0.1)
+MASK_WEIGHTS = (0.5, 1.0)
+ARMS = (
+    Arm(BASELINE, "actions alone", (ObjectiveConfig(objective="baseline"),)),
+    Arm(
+        "scene",
+        "with the scene-adversarial loss",
+        tuple(ObjectiveConfig(objective="scene", alpha_scene=weight) for weight in SCENE_WEIGHTS),
+    ),
+    Arm(
+        "mask",
+        "with the confusion of masked clips",
+        tuple(ObjectiveConfig(objective="mask", alpha_mask=weight) for weight in MASK_WEIGHTS),
+    ),
+    Arm(
+        "both",
+        "with both losses, as in the paper",
+        tuple(
+            ObjectiveConfig(alpha_scene=of_scene, alpha_mask=of_mask)
+            for of_scene in SCENE_WEIGHTS[:2]
+            for of_mask in MASK_WEIGHTS
+        ),
+    ),
+    Arm(
+        "both-released",
+        "with both losses, the mask loss as in the released code",
+        tuple(
+            ObjectiveConfig(mask_loss="released", alpha_scene=SCENE_WEIGHTS[0], alpha_mask=weight)
+            for weight in MASK_WEIGHTS
+        ),
+    ),
+    Arm("both-published", "both, with the weights of the reproduction (0.5, 0.5)", (ObjectiveConfig(),)),
+    Arm("both-fill-white", "both, people filled with white", as_tuned="both", changes={"fill": "white"}),
+    Arm("both-fill-random", "both, people filled with a random colour", as_tuned="both", changes={"fill": "random"}),
+    Arm("both-fill-noise", "both, people filled with noise", as_tuned="both", changes={"fill": "noise"}),
+)
+ARM_NAMES = tuple(arm.name for arm in ARMS)
+
+
+def arm_named(name: str) -> Arm:
+    """The arm of that name."""
+    return next(arm for arm in ARMS if arm.name == name)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one candidate reached on the world that tuning uses: shares, 0 to 1."""
+
+    objective: ObjectiveConfig
+    in_distribution: float
+    swapped: float
+
+
+def choose(trials: Sequence[Trial], baseline: Trial, most_lost: float = 0.02) -> Trial:
+    """The candidate that is right most often on swapped scenes, of those that lose at most ``most_lost`` on usual ones.
+
+    Where every candidate loses more than that against the ``baseline``, the one that loses least.
+    """
+    harmless = [trial for trial in trials if trial.in_distribution >= baseline.in_distribution - most_lost]
+    if harmless:
+        return max(harmless, key=lambda trial: trial.swapped)
+    return max(trials, key=lambda trial: trial.in_distribution)

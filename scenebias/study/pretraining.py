@@ -1,0 +1,68 @@
+"""The jobs that most of the study's time goes to: pretrain, and transfer what was learned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenebias.objective import ObjectiveConfig
+from scenebias.study.training import Recipe, pretrain_run, transfer_run
+from scenebias.study.work import read_wall_s, wall_time_added
+from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME
+
+_RUN, _WALL = "run", "wall_s.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What pretraining and transfer have in common: one run in a folder, and how long it took."""
+
+    folder: Path
+    train: Path
+    val: Path
+    recipe: Recipe
+    seed: int
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the training run writes."""
+        return self.folder / _RUN
+
+    @property
+    def weights(self) -> Path:
+        """What it leaves."""
+        return self.run_folder / WEIGHTS_NAME
+
+    @property
+    def is_done(self) -> bool:
+        return (self.run_folder / RESULT_NAME).exists()
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that it took, with whatever else ran beside it."""
+        return read_wall_s(self.folder / _WALL)
+
+    def run(self) -> None:
+        with wall_time_added(self.folder / _WALL):
+            self.train_model()
+
+    def train_model(self) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Pretraining(Training):
+    """Pretrain a network from random weights."""
+
+    objective: ObjectiveConfig
+
+    def train_model(self) -> None:
+        pretrain_run(self.run_folder, self.train, self.val, self.recipe, self.objective, self.seed)
+
+
+@dataclass(frozen=True)
+class Transfer(Training):
+    """Fine-tune all layers of pretrained weights, or of random ones (None), on other classes."""
+
+    start: Path | None
+
+    def train_model(self) -> None:
+        transfer_run(self.run_folder, self.train, self.val, self.recipe, self.start, self.seed)

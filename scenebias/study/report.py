@@ -1,0 +1,238 @@
+"""The report of the study: what was asked, the answer, and the numbers and pictures that it rests on."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+
+from scenebias.figures import bars
+from scenebias.report import Section, charts, page, paragraph, table
+from scenebias.statistics import Interval
+from scenebias.study.arms import ARMS, BASELINE, Trial, arm_named, choose
+from scenebias.study.demo_world import BALANCED
+from scenebias.study.jhmdb import SPLITS
+from scenebias.study.measuring import ALL_MEASURES, WALL_TIME
+from scenebias.study.plan import JHMDB_STARTS, ORACLE, OTHER_RHOS, RHO_ARMS, SCRATCH, USUAL_RHO, Plan, jhmdb_world
+from scenebias.study.results import DATA, IN_DISTRIBUTION, MOST_LOST, PROBE, SWAPPED, SWAPPED_GAIN, Results
+
+MAIN_MEASURES = (
+    IN_DISTRIBUTION,
+    SWAPPED,
+    "world_swap_to_scene_rate",
+    "world_human_only_top1",
+    "world_scene_only_top1",
+    PROBE,
+    "swapped_top1",
+    "contrasted_accuracy",
+    "background_error",
+    "hidden_pixels_frame_mean_top1",
+    "hidden_pixels_frame_mean_entropy",
+)
+FILL_MEASURES = (
+    SWAPPED,
+    "hidden_pixels_frame_mean_top1",
+    "hidden_pixels_white_top1",
+    "hidden_pixels_noise_top1",
+    "hidden_pixels_background_top1",
+    "hidden_boxes_frame_mean_top1",
+    "hidden_boxes_background_top1",
+)
+JHMDB_MEASURES = (
+    IN_DISTRIBUTION,
+    "swapped_top1",
+    "swap_to_scene_rate",
+    "human_only_top1",
+    "hidden_pixels_frame_mean_top1",
+    "hidden_pixels_frame_mean_entropy",
+    "scene_probe",
+)
+
+
+ARROWS = {"up": "↑", "down": "↓", None: ""}
+
+
+def titled(measure: str) -> str:
+    """What a measure is called, with an arrow to where less of the scene is used."""
+    return f"{ALL_MEASURES[measure].title} {ARROWS[ALL_MEASURES[measure].better]}"
+
+
+def scaled(interval: Interval, unit: str) -> Interval:
+    """Shares as percentages; other units as they are."""
+    factor = 100 if unit == "share" else 1
+    return Interval(factor * interval.mean, factor * interval.low, factor * interval.high)
+
+
+def spread(interval: Interval, unit: str) -> str:
+    """A mean with the half width of its interval: shares as percentages."""
+    if isnan(interval.mean):
+        return "–"
+    factor, digits = {"share": (100, 1), "nats": (1, 2), "seconds": (1, 0), "clips": (1, 0)}[unit]
+    text = f"{factor * interval.mean:.{digits}f}"
+    half = factor * (interval.high - interval.low) / 2
+    return text if isnan(half) else f"{text} ± {half:.{digits}f}"
+
+
+def points(interval: Interval) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    if isnan(interval.low):
+        return f"{100 * interval.mean:+.1f}"
+    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+class Report:
+    """Texts and tables from the results.
+
+    ``headline`` is the debiased arm whose chosen setting was right most often on swapped scenes where it was tuned; no
+    number of the report has a part in that choice.
+    """
+
+    def __init__(self, plan: Plan, results: Results, trials: Mapping[str, Sequence[Trial]]) -> None:
+        self.plan, self.results, self.trials = plan, results, trials
+        self.usual = plan.usual_world.name
+        self.compared = [arm.name for arm in ARMS if arm.as_tuned is None]
+        (baseline,) = trials[BASELINE]
+        tuned = [arm for arm in trials if arm != BASELINE]
+        self.headline = max(tuned, key=lambda arm: choose(trials[arm], baseline).swapped)
+
+    def page(self, pictures: Sequence[Section]) -> str:
+        """The page; ``pictures`` follow the numbers."""
+        sections = [
+            Section("The question", self._question()),
+            Section("The answer", "".join(map(paragraph, self.answer())) + self._gains_table()),
+            Section("Every arm", self._measures_table([self.usual], self.compared, MAIN_MEASURES)),
+            Section("Side by side", self._bars()),
+            Section("Can it be learned at all, and how much does the scene tell?", self._rho_table()),
+            Section("Which fill?", self._fill_table()),
+            Section("How the weights of the losses were chosen", self._tuning_table()),
+        ]
+        if self.plan.jhmdb_packs():
+            sections.append(Section("Real videos: JHMDB", self._jhmdb()))
+        return page("scenebias: does debiasing help?", [*sections, *pictures])
+
+    def _question(self) -> str:
+        scale = self.plan.config.world
+        return paragraph(
+            "Choi et al. (NeurIPS 2019) make a video model unlearn the scene while it is pretrained. Does it then"
+            " recognise the action where the scene misleads, and what does that cost where it helps? The demo world"
+            " knows the truth: eight actions of rendered figures, each in its usual scene with probability ρ;"
+            f" {scale.clips_train} clips to train on, {scale.clips_test} to test on of every kind, {scale.epochs}"
+            f" epochs of a small network, {self.plan.config.seeds} seeds an arm. Numbers are means over seeds ± half"
+            " the width of their 95 % interval (Student's t)."
+        )
+
+    def answer(self) -> list[str]:
+        """What was found, whatever it is."""
+        swapped, usual, probe = (
+            self.results.gain(self.usual, self.headline, measure) for measure in (SWAPPED, IN_DISTRIBUTION, PROBE)
+        )
+        reached = swapped.mean >= SWAPPED_GAIN and usual.mean >= -MOST_LOST and probe.mean < 0
+        over_clips = self.results.bootstrap_gain([self.usual], self.headline, "world_swapped")
+        return [
+            f"The setting that tuning liked best is “{self.headline}” ({arm_named(self.headline).what})."
+            f" Against the baseline, in points: {points(swapped)} on swapped scenes ({points(over_clips)} by the choice"
+            f" of test clips), {points(usual)} on usual ones, {points(probe)} for the scene probe.",
+            f"The target, at least {100 * SWAPPED_GAIN:.0f} points gained on swapped scenes, at most"
+            f" {100 * MOST_LOST:.0f} lost on usual ones and a probe that reads less of the scene, is"
+            f" {'reached' if reached else 'not reached'}.",
+        ]
+
+    def gains(self) -> list[list[str]]:
+        """A row for each debiased arm: what it is, and what it gains over the baseline, in points."""
+        measures = (SWAPPED, IN_DISTRIBUTION, PROBE)
+        return [
+            [arm, arm_named(arm).what, *(points(self.results.gain(self.usual, arm, measure)) for measure in measures)]
+            for arm in self.compared
+            if arm != BASELINE
+        ]
+
+    def _gains_table(self) -> str:
+        header = ["against the baseline, in points", "", *map(titled, (SWAPPED, IN_DISTRIBUTION, PROBE))]
+        return table(header, self.gains()) + paragraph(
+            "In brackets: the 95 % interval over seeds of the difference between two runs of one seed, which begin from"
+            " the same weights and see the same clips in the same order."
+        )
+
+    def _cells(self, worlds: Sequence[str], arms: Sequence[str], measure: str) -> list[str]:
+        unit = "seconds" if measure == WALL_TIME else ALL_MEASURES[measure].unit
+        return [spread(self.results.interval(worlds, arm, measure), unit) for arm in arms]
+
+    def _measures_table(self, worlds: Sequence[str], arms: Sequence[str], measures: Sequence[str]) -> str:
+        """A row a measure, a column an arm, and the time that each takes."""
+        rows = [[titled(name), *self._cells(worlds, arms, name)] for name in measures]
+        walls = ["wall time of a run, in seconds", *self._cells(worlds, arms, WALL_TIME)]
+        return table(["", *arms], [*rows, walls])
+
+    def _bars(self) -> str:
+        shown = {
+            titled(name): {
+                arm: scaled(self.results.interval([self.usual], arm, name), ALL_MEASURES[name].unit)
+                for arm in self.compared
+            }
+            for name in MAIN_MEASURES
+        }
+        return charts(bars(shown))
+
+    def _rho_table(self) -> str:
+        measures = (IN_DISTRIBUTION, SWAPPED, PROBE)
+        compared = [(BALANCED, ORACLE)] + [(rho, arm) for rho in sorted((*OTHER_RHOS, USUAL_RHO)) for arm in RHO_ARMS]
+        rows = []
+        for rho, arm in compared:
+            world = self.plan.world(rho).name
+            cells = [self._cells([world], [arm], name)[0] for name in measures]
+            rows.append([f"{rho:g}", *self._scene_biases([world]), arm, *cells])
+        return paragraph(
+            "The oracle is a baseline in a world where every scene is as likely with every action: what this network"
+            " can learn of the actions in that time. The more surely the scene goes with the action, the less there is"
+            " to win by unlearning it."
+        ) + table(["ρ", "B_scene", "arm", *map(titled, measures)], rows)
+
+    def _fill_table(self) -> str:
+        arms = [BASELINE, "both", *(arm.name for arm in ARMS if arm.as_tuned)]
+        return paragraph(
+            "“both” is trained with people filled by the mean of their frame, the others by what their names say. Each"
+            " is tested with fills that it has not seen in training: a model that stays sure of the action behind those"
+            " has learned the fill."
+        ) + self._measures_table([self.usual], arms, FILL_MEASURES)
+
+    def _tuning_table(self) -> str:
+        rows = [
+            [
+                arm,
+                f"{trial.objective.alpha_scene:g}" if trial.objective.uses_scenes else "–",
+                f"{trial.objective.alpha_mask:g}" if trial.objective.uses_masks else "–",
+                f"{100 * trial.in_distribution:.1f}",
+                f"{100 * trial.swapped:.1f}",
+            ]
+            for arm, trials in self.trials.items()
+            for trial in trials
+        ]
+        return paragraph(
+            "On a world of other people, scenes and clips, with a seed of its own. Of the candidates of an arm that"
+            f" lose at most {100 * MOST_LOST:.0f} points on usual scenes, the one that is right most often on swapped"
+            " scenes is taken; where all lose more, the one that loses least. “both-published” is not tuned, and the"
+            " fills take over the weights of “both”."
+        ) + table(["arm", "α scene", "α mask", "usual scenes (%)", "swapped scenes (%)"], rows)
+
+    def _jhmdb(self) -> str:
+        """Accuracy after transfer over the three splits, and the measures of bias before it."""
+        worlds = [jhmdb_world(split) for split in SPLITS]
+        (accuracies,) = [self._cells(worlds, JHMDB_STARTS, "transfer_top1")]
+        gains = [
+            "–" if start == BASELINE else points(self.results.bootstrap_gain(worlds, start, "transfer"))
+            for start in JHMDB_STARTS
+        ]
+        starts = [list(row) for row in zip(JHMDB_STARTS, accuracies, gains, strict=True)]
+        return (
+            paragraph(
+                "Pretrained from random weights on the first twelve classes in the order of their names, transferred to"
+                f" the nine others (chance {100 / 9:.1f} %): HMDB51's three splits with"
+                f" {self.plan.config.jhmdb.jhmdb_seeds} seeds each. The weights of “both” are those chosen in the demo"
+                " world. Intervals of accuracies are over seeds, of the mean of the splits; those of differences, in"
+                " points, by the paired bootstrap over test clips."
+            )
+            + paragraph(f"B_scene of the twelve classes: {', '.join(self._scene_biases(worlds))} on the three splits.")
+            + table(["start", "accuracy after transfer (%)", "against the baseline"], starts)
+            + paragraph("Before the transfer, on the test clips of the twelve classes; the time is that of both.")
+            + self._measures_table(worlds, [start for start in JHMDB_STARTS if start != SCRATCH], JHMDB_MEASURES)
+        )
+
+    def _scene_biases(self, worlds: Sequence[str]) -> list[str]:
+        return [f"{value:.2f}" for world in worlds for value in self.results.values(world, DATA, "scene_bias")]
