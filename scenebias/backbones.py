@@ -3,7 +3,8 @@
 Shape suffixes: B clips, C channels, T frames, H height, W width, D features.
 
 None comes with pretrained weights: to pretrain them is the point of the project. Those that others have trained with
-the code of the paper come in through ``python -m scenebias.import_weights``.
+the code of the paper come in through ``python -m scenebias.import_weights``. torchvision, whose import takes as long as
+that of PyTorch, is imported for its networks alone.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
-from scenebias.resnet3d import resnet3d_18
+from scenebias.resnet3d import Shortcut, resnet3d_18
 
 
 class Backbone(nn.Module):
@@ -33,9 +33,19 @@ class Backbone(nn.Module):
         return self.trunk(clip_BCTHW)
 
 
-def _video_resnet(build: Callable[[], VideoResNet]) -> Backbone:
-    """A video ResNet (of torchvision: Tran et al., CVPR 2018) without its last layer."""
-    network: Any = build()
+def _of_torchvision(name: str) -> Backbone:
+    """A video ResNet of torchvision (Tran et al., CVPR 2018)."""
+    from torchvision.models import video
+
+    return _without_classifier(getattr(video, name)())
+
+
+def _of_the_paper(shortcut: Shortcut) -> Backbone:
+    return _without_classifier(resnet3d_18(shortcut))
+
+
+def _without_classifier(network: Any) -> Backbone:
+    """A video ResNet up to its features."""
     feature_count = network.fc.in_features
     network.fc = nn.Identity()
     return Backbone(network, feature_count)
@@ -74,10 +84,10 @@ def _small3d() -> Backbone:
 
 BackboneName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "resnet3d_18_a", "resnet3d_18_b", "small3d"]
 BACKBONES: dict[BackboneName, Callable[[], Backbone]] = {
-    "r3d_18": partial(_video_resnet, r3d_18),
-    "mc3_18": partial(_video_resnet, mc3_18),
-    "r2plus1d_18": partial(_video_resnet, r2plus1d_18),
-    "resnet3d_18_a": partial(_video_resnet, partial(resnet3d_18, "A")),
-    "resnet3d_18_b": partial(_video_resnet, partial(resnet3d_18, "B")),
+    "r3d_18": partial(_of_torchvision, "r3d_18"),
+    "mc3_18": partial(_of_torchvision, "mc3_18"),
+    "r2plus1d_18": partial(_of_torchvision, "r2plus1d_18"),
+    "resnet3d_18_a": partial(_of_the_paper, "A"),
+    "resnet3d_18_b": partial(_of_the_paper, "B"),
     "small3d": _small3d,
 }

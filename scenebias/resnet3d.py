@@ -6,11 +6,13 @@ stride 2, which leave half the frames and a quarter of the height and width.
 Shape suffixes: B clips, C channels, T frames, H height, W width.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
+
+if TYPE_CHECKING:
+    from torchvision.models.video.resnet import VideoResNet
 
 Shortcut = Literal["A", "B"]
 
@@ -45,11 +47,13 @@ def _stem() -> nn.Sequential:
     )
 
 
-def resnet3d_18(shortcut: Shortcut) -> VideoResNet:
+def resnet3d_18(shortcut: Shortcut) -> "VideoResNet":
     """The network with the classifier that torchvision gives it, at random weights.
 
     Where a stage halves its input, ``shortcut`` A pads its channels with zeros, and B is a learned 1x1x1 convolution.
     """
+    from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet  # see `backbones`
+
     network: Any = VideoResNet(BasicBlock, [Conv3DSimple] * 4, [2, 2, 2, 2], _stem)
     if shortcut == "A":
         for stage, channel_count in ((network.layer2, 128), (network.layer3, 256), (network.layer4, 512)):

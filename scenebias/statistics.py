@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean, math.nan, math.nan)
-    t = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    t = stdtrit(len(values) - 1, (1 + confidence) / 2)
     half_width = float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
     return Interval(mean, mean - half_width, mean + half_width)
 

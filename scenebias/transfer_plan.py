@@ -56,8 +56,8 @@ class Pair:
 
 
 def as_name(*parts: str) -> str:
-    """A file name of these parts, those that are empty left out."""
-    return re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part))
+    """A file name of these parts, those that are empty left out; it leads to no other folder, whatever they hold."""
+    return re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).lstrip(".")
 
 
 def find_starts(weights: Sequence[Path], *, scratch: bool) -> list[Start]:

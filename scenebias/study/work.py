@@ -3,6 +3,7 @@
 import contextlib
 import json
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from scenebias.interruption import Interrupted
 from scenebias.progress import ProgressDisplay
 from shards.atomic import write_json
 from shards.worker_pool import run_in_order
@@ -51,7 +53,12 @@ class _Begun:
             contextlib.redirect_stdout(file),
             contextlib.redirect_stderr(file),
         ):
-            self.job.run()
+            try:
+                self.job.run()
+            except Interrupted:
+                # Its process must end too: the pool would take this for a failed job, and begin the next one in it.
+                file.flush()
+                os._exit(1)
 
 
 def run_jobs(jobs: Sequence[Job], title: str, *, workers: int, threads: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenebias.interruption import noted_signals
 from scenebias.objective import ObjectiveConfig
 from scenebias.study.arms import ARMS, BASELINE, Trial, arm_named, choose
 from scenebias.study.jhmdb import JhmdbConfig
@@ -127,6 +129,31 @@ def test_jobs_run_in_other_processes_and_only_once(tmp_path: Path) -> None:
 def test_the_error_of_a_job_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bring paper"):
         run_jobs([Note(tmp_path / "a", fails=True)], "notes", workers=1, threads=1)
+
+
+@dataclass(frozen=True)
+class Interrupting:
+    """A job that ends as training does when its process is asked to, and asks for that by Ctrl-C."""
+
+    folder: Path
+    study: int
+    is_done = False
+
+    def run(self) -> None:
+        (self.folder / "begun").touch()
+        with noted_signals() as interruption:
+            os.kill(self.study, signal.SIGINT)
+            until_s = time.monotonic() + 30
+            while interruption.requested is None and time.monotonic() < until_s:
+                time.sleep(0.01)
+            raise interruption.ended()
+
+
+def test_ctrl_c_ends_the_jobs_and_begins_no_other(tmp_path: Path) -> None:
+    jobs = [Interrupting(tmp_path / str(number), os.getpid()) for number in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, "jobs", workers=1, threads=1)
+    assert len(list(tmp_path.glob("*/begun"))) == 1
 
 
 def test_wall_time_counts_what_went_wrong_too(tmp_path: Path) -> None:

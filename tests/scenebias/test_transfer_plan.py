@@ -8,7 +8,7 @@ import pytest
 
 from scenebias.datasets import RemoteConfig
 from scenebias.model import ActionModel, ModelConfig
-from scenebias.transfer_plan import SCRATCH, Pair, check_unseen, find_pairs, find_starts
+from scenebias.transfer_plan import SCRATCH, Pair, as_name, check_unseen, find_pairs, find_starts
 from scenebias.weights import TrainedOn, WeightsMetadata, save_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -146,6 +146,11 @@ def test_pairs_go_together_by_their_position_and_are_named_by_data_set_and_split
     assert [(pair.train, pair.val) for pair in pairs] == list(zip(train, val, strict=True))
     assert [(pair.target, pair.split) for pair in pairs] == [("hmdb51", "1"), ("hmdb51", "2"), ("my set", "1")]
     assert [pair.name for pair in pairs] == ["hmdb51-1", "hmdb51-2", "my-set-1"]
+
+
+@pytest.mark.parametrize(("parts", "name"), [(("..", ""), ""), (("../a", "1"), "-a-1"), ((".x", "/b"), "x--b")])
+def test_names_of_data_sets_lead_to_no_other_folder(parts: tuple[str, str], name: str) -> None:
+    assert as_name(*parts) == name
 
 
 def test_pairs_that_do_not_fit_are_refused_by_name(pack: Callable[..., str]) -> None:
