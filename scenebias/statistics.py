@@ -59,7 +59,8 @@ def paired_bootstrap(
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3, on paired data (section 8.4). It says
     nothing of how much other seeds would change; `seed_interval` does.
 
-    Lists of S such arrays are splits, each drawn by itself; the difference is then the mean of the splits'.
+    Lists of S such arrays are splits, each drawn by itself; the difference is then the mean of the splits'. Where they
+    share test clips the interval is a little too narrow: by up to 8 % for the three of HMDB51; UCF101's share none.
 
     Raises:
         ValueError: a and b are not of the same clips, there are none, or a confidence outside (0, 1).

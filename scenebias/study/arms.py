@@ -13,7 +13,8 @@ class Arm:
     """One way to pretrain.
 
     ``candidates`` are the settings among which tuning chooses, on a world that no reported number is of; an arm of one
-    candidate is not tuned. ``as_tuned`` names another arm whose choice this one takes over, apart from ``changes``.
+    candidate is not tuned. ``as_tuned`` names another arm whose setting this one takes over, apart from ``changes``;
+    it trains for ``times_longer`` as many epochs.
     """
 
     name: str
@@ -21,12 +22,22 @@ class Arm:
     candidates: tuple[ObjectiveConfig, ...] = ()
     as_tuned: str | None = None
     changes: Mapping[str, object] = field(default_factory=dict)
+    times_longer: int = 1
 
     def objective(self, chosen: Mapping[str, ObjectiveConfig]) -> ObjectiveConfig:
         """What the arm trains for, when ``chosen`` holds what tuning chose for the arms that are tuned."""
         if self.as_tuned is not None:
-            return replace(chosen[self.as_tuned], **self.changes)  # type: ignore[arg-type]
+            return replace(arm_named(self.as_tuned).objective(chosen), **self.changes)  # type: ignore[arg-type]
         return self.candidates[0] if len(self.candidates) == 1 else chosen[self.name]
+
+
+LONGER = (BASELINE, "scene", "mask", "both")
+"""The arms that are also trained twice as long: as many updates for a baseline as the masked clips give the others."""
+
+
+def long(arm: str) -> str:
+    """The name of an arm that is trained twice as long."""
+    return f"{arm}-long"
 
 
 SCENE_WEIGHTS = (0.01, 0.03, 0.1)
@@ -56,14 +67,15 @@ ARMS = (
         "both-released",
         "with both losses, the mask loss as in the released code",
         tuple(
-            ObjectiveConfig(mask_loss="released", alpha_scene=SCENE_WEIGHTS[0], alpha_mask=weight)
-            for weight in MASK_WEIGHTS
+            ObjectiveConfig(mask_loss="released", alpha_scene=of_scene, alpha_mask=of_mask)
+            for of_scene in SCENE_WEIGHTS[:2]
+            for of_mask in MASK_WEIGHTS
         ),
     ),
     Arm("both-published", "both, with the weights of the reproduction (0.5, 0.5)", (ObjectiveConfig(),)),
+    *(Arm(long(name), f"“{name}”, twice as long", as_tuned=name, times_longer=2) for name in LONGER),
     Arm("both-fill-white", "both, people filled with white", as_tuned="both", changes={"fill": "white"}),
     Arm("both-fill-random", "both, people filled with a random colour", as_tuned="both", changes={"fill": "random"}),
-    Arm("both-fill-noise", "both, people filled with noise", as_tuned="both", changes={"fill": "noise"}),
 )
 ARM_NAMES = tuple(arm.name for arm in ARMS)
 

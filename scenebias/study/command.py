@@ -9,8 +9,8 @@ import torch
 
 from scenebias.commands import write_output
 from scenebias.objective import ObjectiveConfig
-from scenebias.run_record import RECORD_NAME, check_same_run, write_run_record
-from scenebias.study.arms import BASELINE, Trial, choose
+from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
+from scenebias.study.arms import ARMS, BASELINE, Trial, choose
 from scenebias.study.demo_world import MakeWorld
 from scenebias.study.measuring import MeasureData, MeasureDemoArm, MeasureJhmdbArm, evaluate_trial
 from scenebias.study.pictures import picture_sections
@@ -42,9 +42,10 @@ def main(config: StudyConfig) -> None:
     goes on with what is missing.
     """
     make_folder(config.out)
+    settings = {"arms": {arm.name: plain(arm) for arm in ARMS}}
     if (config.out / RECORD_NAME).exists():
-        check_same_run(config.out, config, {}, {}, MAY_CHANGE)
-    write_run_record(config.out, config, {}, {})
+        check_same_run(config.out, config, settings, {}, MAY_CHANGE)
+    write_run_record(config.out, config, settings, {})
     cores = len(os.sched_getaffinity(0))
     workers = config.workers or cores
     threads = max(1, cores // workers)

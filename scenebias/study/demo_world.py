@@ -36,8 +36,8 @@ class WorldScale:
     epochs: int = 24
     """Epochs of pretraining on a demo world."""
 
-    def recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, size=56)
+    def recipe(self, times_longer: int = 1) -> Recipe:
+        return Recipe(epochs=times_longer * self.epochs, size=56)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ WORLD_MEASURES = {
 """What can be measured in the demo world alone, where clips of every kind can be rendered."""
 TRANSFER_MEASURES = {"transfer_top1": Measure("new classes, after transfer: accuracy", "up")}
 ALL_MEASURES: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TRANSFER_MEASURES}
-WALL_TIME = "wall_s"
-"""Beside the measures: seconds that training took, with what ran beside it."""
+COSTS = {"wall_s": "wall time of a run, in seconds", "cpu_s": "CPU time of a run, in seconds"}
+"""Beside the measures: the fields of `Cost`, of the training."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _measure_demo_run(run: DemoRun, test: BiasTest, scene_action_N: np.ndarray) 
         "world_scene_only_top1": subject.evaluate(split("scene-only")).top1,
         "world_scene_probe": probe.accuracy,
         "world_scene_probe_chance": probe.chance,
-        WALL_TIME: run.training.wall_s,
+        **asdict(run.training.cost),
     }
     return Measured(
         values, {"clean": _correct(bias.evaluations["clean"]), "world_swapped": _correct(on_swapped)}
@@ -193,11 +193,11 @@ class MeasureJhmdbArm:
 
 def _measure_jhmdb_run(run: JhmdbRun, test: BiasTest | None, place: ProcessPlace) -> dict[str, Any]:
     after = Subject.load(run.transfer.weights, place).evaluate(ShardDataset.open(run.transfer.val))
-    values = {"transfer_top1": after.top1, WALL_TIME: run.transfer.wall_s}
+    values = {"transfer_top1": after.top1, **asdict(run.transfer.cost)}
     if run.pretraining is not None:
         assert test is not None, "made for runs that were pretrained"
         values |= test.measure(Subject.load(run.pretraining.weights, place).model).values
-        values[WALL_TIME] += run.pretraining.wall_s
+        values |= {name: values[name] + seconds for name, seconds in asdict(run.pretraining.cost).items()}
     return Measured(values, {"transfer": _correct(after)}).plain()
 
 

@@ -96,10 +96,12 @@ class Plan:
         """All demo worlds; those that results are of show the same people and places, matched up differently."""
         return [self.world(rho) for rho in (BALANCED, USUAL_RHO, *OTHER_RHOS)] + [self.tuning_world]
 
-    def _demo_run(self, world: World, seed: int, arm: str, objective: ObjectiveConfig) -> DemoRun:
+    def _demo_run(
+        self, world: World, seed: int, arm: str, objective: ObjectiveConfig, times_longer: int = 1
+    ) -> DemoRun:
         folder = self.config.out / "runs" / world.name / arm / f"seed-{seed}"
-        shards = world.shards("train"), world.shards("test")
-        return DemoRun(world, arm, Pretraining(folder, *shards, self.config.world.recipe(), seed, objective))
+        shards, recipe = (world.shards("train"), world.shards("test")), self.config.world.recipe(times_longer)
+        return DemoRun(world, arm, Pretraining(folder, *shards, recipe, seed, objective))
 
     def oracles(self) -> list[DemoRun]:
         """Baselines where the scene says nothing of the action: what can be learned at all."""
@@ -123,7 +125,7 @@ class Plan:
         usual = [(self.world(USUAL_RHO), arm) for arm in ARMS]
         others = [(self.world(rho), arm_named(name)) for rho in OTHER_RHOS for name in RHO_ARMS]
         return [
-            self._demo_run(world, seed, arm.name, arm.objective(chosen))
+            self._demo_run(world, seed, arm.name, arm.objective(chosen), arm.times_longer)
             for world, arm in usual + others
             for seed in seeds
         ]

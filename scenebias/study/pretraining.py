@@ -5,10 +5,10 @@ from pathlib import Path
 
 from scenebias.objective import ObjectiveConfig
 from scenebias.study.training import Recipe, pretrain_run, transfer_run
-from scenebias.study.work import read_wall_s, wall_time_added
+from scenebias.study.work import Cost, cost_added
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME
 
-_RUN, _WALL = "run", "wall_s.json"
+_RUN, _COST = "run", "cost.json"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Training:
         return (self.run_folder / RESULT_NAME).exists()
 
     @property
-    def wall_s(self) -> float:
-        """Seconds that it took, with whatever else ran beside it."""
-        return read_wall_s(self.folder / _WALL)
+    def cost(self) -> Cost:
+        """What it took so far."""
+        return Cost.read(self.folder / _COST)
 
     def run(self) -> None:
-        with wall_time_added(self.folder / _WALL):
+        with cost_added(self.folder / _COST):
             self.train_model()
 
     def train_model(self) -> None:

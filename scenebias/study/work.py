@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -97,19 +97,28 @@ def _jobs_end_with_this_process() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a job took: seconds on the clock, with whatever else ran beside it, and of all its threads."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @classmethod
+    def read(cls, path: Path) -> "Cost":
+        """What `cost_added` has counted; nothing where it has not yet."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+
 @contextlib.contextmanager
-def wall_time_added(path: Path) -> Iterator[None]:
-    """Add the seconds spent inside to the number in ``path``, also when they end in an error."""
-    begun_s = time.monotonic()
+def cost_added(path: Path) -> Iterator[None]:
+    """Add what the code inside costs to the `Cost` in ``path``, also when it ends in an error."""
+    before, wall_s, cpu_s = Cost.read(path), time.monotonic(), time.process_time()
     try:
         yield
     finally:
-        write_json(path, read_wall_s(path) + time.monotonic() - begun_s)
-
-
-def read_wall_s(path: Path) -> float:
-    """The seconds that `wall_time_added` has counted; 0 where it has not yet."""
-    return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+        wall_s, cpu_s = time.monotonic() - wall_s, time.process_time() - cpu_s
+        write_json(path, asdict(Cost(before.wall_s + wall_s, before.cpu_s + cpu_s)))
 
 
 def once(path: Path, make: Callable[[], object]) -> None:

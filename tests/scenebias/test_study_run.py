@@ -13,7 +13,7 @@ from scenebias.study.demo_world import MakeWorld, WorldScale
 from scenebias.study.jhmdb import PARTS, JhmdbConfig
 from scenebias.study.measuring import (
     ALL_MEASURES,
-    WALL_TIME,
+    COSTS,
     Measured,
     MeasureData,
     MeasureDemoArm,
@@ -87,7 +87,8 @@ def test_a_run_says_when_it_is_done_and_how_long_it_took(demo_runs: list[DemoRun
     training = demo_runs[0].training
     assert training.is_done
     assert (training.run_folder / RESULT_NAME).exists()
-    assert training.wall_s > 0
+    assert training.cost.wall_s > 0
+    assert training.cost.cpu_s > 0
     assert not replace(training, folder=training.folder / "other").is_done
 
 
@@ -98,7 +99,7 @@ def test_a_model_of_the_demo_world_gets_every_measure(demo_runs: list[DemoRun]) 
         job.run()
         assert job.is_done
         measured = Measured.read(run.training.folder)
-        wanted = {name for name in ALL_MEASURES if not name.startswith("transfer")} | {WALL_TIME}
+        wanted = {name for name in ALL_MEASURES if not name.startswith("transfer")} | set(COSTS)
         assert set(measured.values) == wanted
         for kind, measure in (("clean", "clean_top1"), ("world_swapped", "world_swapped_top1")):
             assert np.mean(measured.correct[kind]) == pytest.approx(measured.values[measure])
