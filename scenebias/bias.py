@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dali_pipelines import ClipConfig
-from scenebias.bias_gallery import Gallery, make_gallery
+from scenebias.bias_gallery import Gallery, make_gallery, require_swaps
 from scenebias.commands import run_command, write_output
 from scenebias.datasets import RemoteConfig, open_pair, require_same_classes, require_scenes
 from scenebias.distributed import distributed_session
@@ -199,6 +199,8 @@ def main(config: BiasConfig) -> None:
     clip, models = load_models(config, train, val)
     with distributed_session() as place:
         test = BiasTest(clip, train, val, place, config.batch_size, config.loader_threads, config.seed)
+        if config.html is not None or config.png is not None:
+            require_swaps(test)
         biases = measure_models(test, models)
         if not place.is_main:
             return

@@ -106,17 +106,21 @@ def _counts(evaluations: Mapping[str, Evaluation]) -> str:
     )
 
 
+def require_swaps(test: BiasTest) -> None:
+    """UserError where a gallery would have no clip to show."""
+    if not len(test.swaps.sample_M):
+        raise UserError(
+            f"{test.val.location} has no clips whose humans can change backgrounds, which the gallery shows: it takes"
+            " clips of several actions and scenes with human masks (tools/make_shards.py --masks)"
+        )
+
+
 def make_gallery(test: BiasTest, biases: Mapping[str, ModelBias], most: int = 12) -> "Gallery":
     """Where the first two models (``biases`` by their names) disagree, at most so many clips, for one process.
 
-    Only clips that have a swap are shown. Raises UserError where there are none.
+    Only clips that have a swap are shown; `require_swaps` says whether there are any.
     """
     swaps, val = test.swaps, test.val
-    if not len(swaps.sample_M):
-        raise UserError(
-            f"{val.location} has no clips whose humans can change backgrounds, which the gallery shows: it takes clips"
-            " of several actions and scenes with human masks (tools/make_shards.py --masks)"
-        )
     first, second = list(biases)[:2]
     pair = {name: biases[name] for name in (first, second)}
     swapped = {name: bias.evaluations[SWAPPED] for name, bias in pair.items()}

@@ -21,7 +21,10 @@ class PublishedResult:
 
 
 CLASS_COUNTS = {"ucf101": 101, "hmdb51": 51, "diving48": 48}
-"""Actions of the whole data sets: results on a part of one are not comparable."""
+TEST_CLIP_COUNTS = {"ucf101": 3696, "hmdb51": 1530, "diving48": 1970}
+"""Actions, and test clips of the smallest split, of whole data sets: results on a part of one are not comparable."""
+LEAST_SHARE = 0.9
+"""Of the test clips, as some may be missing."""
 
 PAPER = "Choi et al., NeurIPS 2019"
 REPRODUCTION = "reproduction with R3D-18"
@@ -42,6 +45,11 @@ PUBLISHED = (
 )
 
 
-def published_results(target: str, class_count: int) -> list[PublishedResult]:
-    """What was published of a target that has all ``class_count`` actions of the data set of that name."""
-    return [result for result in PUBLISHED if result.target == target and CLASS_COUNTS[target] == class_count]
+def published_results(target: str, class_count: int, clip_count: int) -> list[PublishedResult]:
+    """What was published of a target, if it has the actions and nearly all test clips of the data set of that name.
+
+    ``clip_count`` is of its smallest split.
+    """
+    if class_count != CLASS_COUNTS.get(target) or clip_count < LEAST_SHARE * TEST_CLIP_COUNTS[target]:
+        return []
+    return [result for result in PUBLISHED if result.target == target]

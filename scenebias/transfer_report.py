@@ -11,7 +11,6 @@ from rich.table import Table
 
 from scenebias.commands import write_output
 from scenebias.figures import confusion_matrix
-from scenebias.published import published_results
 from scenebias.report import Section, charts, loss_curves, page, paragraph, table
 from scenebias.statistics import Interval
 from scenebias.transfer_results import MEASURES, TransferResults
@@ -67,9 +66,7 @@ def _measured(results: TransferResults, name: str) -> Cells:
 def _top1(results: TransferResults) -> Cells:
     """Ours, and what was published of the same targets below."""
     header, rows = _measured(results, "top1")
-    published = [
-        found for target in results.targets for found in published_results(target, len(results.classes(target)))
-    ]
+    published = [found for target in results.targets for found in results.published(target)]
     for source, objective in dict.fromkeys((found.source, found.objective) for found in published):
         top1 = {
             found.target: found.top1 for found in published if (found.source, found.objective) == (source, objective)
@@ -113,11 +110,7 @@ def as_json(results: TransferResults) -> dict[str, Any]:
                 results.classes(target), results.class_accuracy_A(row, target).tolist(), strict=True
             )
         ],
-        "published": [
-            vars(found)
-            for target in results.targets
-            for found in published_results(target, len(results.classes(target)))
-        ],
+        "published": [vars(found) for target in results.targets for found in results.published(target)],
     }
 
 

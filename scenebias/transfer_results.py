@@ -13,6 +13,7 @@ import numpy as np
 
 from scenebias.evaluation import class_accuracies
 from scenebias.predictions import PREDICTIONS_NAME, Predictions, load_predictions
+from scenebias.published import PublishedResult, published_results
 from scenebias.statistics import Interval, paired_bootstrap, seed_interval
 
 MEASURES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
@@ -56,11 +57,19 @@ class TransferResults:
     def classes(self, target: str) -> tuple[str, ...]:
         return next(run.predictions.classes for run in self.runs if run.target == target)
 
+    def clip_counts(self, target: str) -> list[int]:
+        """Test clips of each split."""
+        runs = [run for run in self.runs_of(self.rows[0], target) if run.number == 0]
+        return [len(run.predictions.clip_names) for run in runs]
+
     def describe(self, target: str) -> str:
         """The size of a target, as a clause."""
-        runs = [run for run in self.runs_of(self.rows[0], target) if run.number == 0]
-        clips = " + ".join(str(len(run.predictions.clip_names)) for run in runs)
+        clips = " + ".join(map(str, self.clip_counts(target)))
         return f"{target} {clips} of {len(self.classes(target))} classes"
+
+    def published(self, target: str) -> list[PublishedResult]:
+        """What others have published of a target; see `published_results`."""
+        return published_results(target, len(self.classes(target)), min(self.clip_counts(target)))
 
     def runs_of(self, row: str, target: str) -> list[FinishedRun]:
         return [run for run in self.runs if (run.row, run.target) == (row, target)]

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from dali_pipelines import ClipConfig, EvalLoader
-from scenebias.bias import scene_bias
+from scenebias.bias import measure_dataset
 from scenebias.datasets import require_scenes
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features
 from scenebias.measures import scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.model_bias import MEASURES, BiasTest, Measure, scene_actions
-from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.study.arms import Trial
 from scenebias.study.plan import DemoRun, JhmdbRun
 from scenebias.study.pretraining import Training
@@ -113,10 +112,7 @@ class MeasureData:
         return (self.folder / MEASURES_NAME).exists()
 
     def run(self) -> None:
-        train, val = ShardDataset.open(self.train), ShardDataset.open(self.val)
-        actions = len(train.manifest.classes)
-        classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
-        bias = scene_bias(classifier, require_scenes(val), val.labels, actions)
+        bias = measure_dataset(ShardDataset.open(self.train), ShardDataset.open(self.val))
         measured = Measured({"scene_bias": bias.bias, "scene_accuracy": bias.accuracy, "chance": bias.chance}, {})
         write_json(self.folder / MEASURES_NAME, measured.plain())
 

@@ -241,7 +241,8 @@ class Report:
                 f" the nine others (chance {100 / 9:.1f} %): HMDB51's three splits with"
                 f" {self.plan.config.jhmdb.jhmdb_seeds} seeds each. The weights of “both” are those chosen in the demo"
                 " world. Intervals of accuracies are over seeds, of the mean of the splits; those of differences, in"
-                " points, by the paired bootstrap over test clips."
+                " points, by the paired bootstrap over test clips, as if the splits shared none (they share about one"
+                " in ten)."
             )
             + paragraph(f"B_scene of the twelve classes: {', '.join(self._scene_biases(worlds))} on the three splits.")
             + table(["start", "accuracy after transfer (%)", "against the baseline"], starts)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scenebias.predictions import PREDICTIONS_NAME
-from scenebias.published import CLASS_COUNTS, PUBLISHED, published_results
+from scenebias.published import CLASS_COUNTS, PUBLISHED, TEST_CLIP_COUNTS, published_results
 from scenebias.statistics import paired_bootstrap, seed_interval
 from scenebias.transfer_report import as_json, as_page, report_results
 from scenebias.transfer_results import FinishedRun, TransferResults
@@ -139,7 +139,7 @@ def test_published_results_stand_beside_ours_where_the_whole_data_set_is_the_tar
     runs = []
     for target, count in (("hmdb51", 51), ("diving48", 48), ("ucf101", 2)):
         classes = tuple(f"class {number}" for number in range(count))
-        finish_run(tmp_path / target, list(range(count)), np.arange(count), classes)
+        finish_run(tmp_path / target, 40 * list(range(count)), np.tile(np.arange(count), 40), classes)
         runs.append(FinishedRun("debias", 0, target, "1", tmp_path / target))
     results = TransferResults(runs)
     report_results(tmp_path, results)
@@ -152,10 +152,11 @@ def test_published_results_stand_beside_ours_where_the_whole_data_set_is_the_tar
 
 def test_what_was_published_is_complete_and_gains_from_debiasing() -> None:
     for target, classes in CLASS_COUNTS.items():
-        found = published_results(target, classes)
+        found = published_results(target, classes, TEST_CLIP_COUNTS[target])
         assert len(found) == 4
         for source in {result.source for result in found}:
             top1 = {result.objective: result.top1 for result in found if result.source == source}
             assert 0 < top1["baseline"] < top1["debias"] < 1
     assert len(PUBLISHED) == 4 * len(CLASS_COUNTS)
-    assert published_results("hmdb51", 50) == published_results("other", 51) == []
+    assert published_results("hmdb51", 50, 1530) == published_results("other", 51, 1530) == []
+    assert published_results("hmdb51", 51, 1000) == []
