@@ -93,7 +93,7 @@ def _write(plan: Plan, results: Results, trials: Mapping[str, Sequence[Trial]], 
     write_output(out / RESULTS_NAME, results.records())
     report = Report(plan, results, trials)
     shown = [run for run in demo_runs if run.world == plan.usual_world and run.training.seed == 0]
-    pictures = picture_sections([run for run in shown if run.arm in (BASELINE, report.headline)])
+    pictures = picture_sections([run for run in shown if run.arm in report.pictured])
     write_output(out / REPORT_NAME, report.page(pictures))
     for sentence in report.answer():
         print(sentence)

@@ -93,6 +93,12 @@ class Report:
         chosen = {choose(trials[arm], baseline): arm for arm in tuned}
         self.headline = chosen[choose(list(chosen), baseline)]
 
+    @property
+    def pictured(self) -> tuple[str, str]:
+        """The two arms that pictures show: the baseline and the headline, trained long where both were."""
+        pair = BASELINE, self.headline
+        return (long(BASELINE), long(self.headline)) if self.headline in LONGER else pair
+
     def page(self, pictures: Sequence[Section]) -> str:
         """The page; ``pictures`` follow the numbers."""
         sections = [
