@@ -29,7 +29,7 @@ figcaption, .note { opacity: .75; font-size: .9rem; }
 h1, h2, h3, p, figcaption { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; min-width: 7rem; }
+th:first-child, td:first-child { text-align: left; min-width: 9rem; } td:not(:first-child) { white-space: nowrap; }
 @media (max-width: 30rem) { th, td { padding: .35rem .3rem; } }
 """
 PHONE_REM = 24
