@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dali_pipelines import ClipConfig
 from scenebias.bias_gallery import Gallery, make_gallery, require_swaps
-from scenebias.commands import run_command, write_output
+from scenebias.commands import null_for_nan, run_command, write_output
 from scenebias.datasets import RemoteConfig, open_pair, require_same_classes, require_scenes
 from scenebias.distributed import distributed_session
 from scenebias.model import ActionModel
@@ -27,8 +27,6 @@ from scenebias.training_run import clip_config_of, identity_of
 from scenebias.weights import ensure_unseen, load_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-
-ARROWS = {"up": "↑", "down": "↓", None: ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ def _dataset_rows(result: SceneBias) -> list[tuple[str, ...]]:
 
 def _model_rows(biases: Mapping[str, ModelBias]) -> list[tuple[str, ...]]:
     return [
-        (measure.title, ARROWS[measure.better], *(measure.cell(bias.values[name]) for bias in biases.values()))
+        (measure.title, measure.arrow, *(measure.cell(bias.values[name]) for bias in biases.values()))
         for name, measure in MEASURES.items()
     ]
 
@@ -161,8 +159,7 @@ def _print(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
 def _plain(bias: ModelBias) -> dict[str, Any]:
     """As JSON has it: what could not be measured is null."""
-    values = {name: None if math.isnan(value) else value for name, value in bias.values.items()}
-    return {"values": values, "reasons": bias.reasons}
+    return {"values": null_for_nan(bias.values), "reasons": bias.reasons}
 
 
 def _page(dataset: str, result: SceneBias, biases: Mapping[str, ModelBias], gallery: Gallery) -> str:

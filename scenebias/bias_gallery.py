@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dali_pipelines import ClipBatch
 from scenebias.evaluation import Evaluation
 from scenebias.model_bias import CLEAN, SWAPPED, BiasTest, ModelBias
-from scenebias.report import Section, frame_rows, grid, paragraph, picture, table
+from scenebias.report import Section, frame_rows, grid, paragraph, picture, some_frames, table
 from shards.errors import UserError
 
 FRAMES = 5
@@ -80,7 +80,7 @@ def choose_disagreements(first: Evaluation, second: Evaluation, most: int) -> np
 def _some_frames(batches: Iterable[ClipBatch]) -> list[np.ndarray]:
     """Some frames of every clip, spread evenly: uint8 (T, H, W, 3) each."""
     clips = [clip_THWC for batch in batches for clip_THWC in batch.clip_BTHWC.cpu().numpy().copy()]
-    return [clip[np.linspace(0, len(clip) - 1, FRAMES).round().astype(int)] for clip in clips]
+    return [clip[some_frames(len(clip), FRAMES)] for clip in clips]
 
 
 def _rows(evaluation: Evaluation, sample_M: np.ndarray) -> Evaluation:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import inspect
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,6 +77,11 @@ def _chosen_recipe(config_type: Any, recipes: Mapping[Any, Mapping[str, Any]], a
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
     return config_type(**{**left_to_user, **recipes[name], "recipe": name})
+
+
+def null_for_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """``values`` as JSON can hold them: null where a number is not known."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def write_output(path: Path, content: Any) -> None:

@@ -6,6 +6,7 @@ Shape suffixes: B windows in a batch, T frames, H rows, W columns, N clips, D va
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -143,6 +144,11 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def class_probabilities(model: torch.nn.Module, clip_BTHWC: torch.Tensor) -> torch.Tensor:
+    """What ``model``, which maps uint8 clip_BTHWC to logits, says of each clip: float64 (B, A)."""
+    return model(clip_BTHWC).double().softmax(dim=1)
+
+
 def evaluate_model(
     model: torch.nn.Module,
     loader: EvalLoader,
@@ -157,13 +163,16 @@ def evaluate_model(
     ``change`` and ``interruption`` are as of `mean_over_windows`. The result is the same on every rank.
     """
 
-    def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
-        return model(clip_BTHWC).double().softmax(dim=1)
-
     label_N = np.asarray(loader.dataset.labels)
     with evaluating(model):
         probability_NA = mean_over_windows(
-            probabilities, loader, len(label_N), action_count, place, change=change, interruption=interruption
+            partial(class_probabilities, model),
+            loader,
+            len(label_N),
+            action_count,
+            place,
+            change=change,
+            interruption=interruption,
         )
     return Evaluation(probability_NA, label_N)
 

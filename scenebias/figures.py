@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scenebias.embedding import principal_components
-from scenebias.report import frame_rows
+from scenebias.report import frame_rows, some_frames
 from scenebias.statistics import Interval
 
 WIDTH_INCHES = 3.0
@@ -144,7 +144,7 @@ def activation_strip(clip_THW3: np.ndarray, map_THW: np.ndarray | None = None, f
     ``clip_THW3`` is uint8; ``map_THW``, 0 to 1, as of `class_activation`: the higher, the redder and less transparent.
     Small frames are enlarged.
     """
-    at = np.linspace(0, len(clip_THW3) - 1, frames).round().astype(int)
+    at = some_frames(len(clip_THW3), frames)
     shown_THW3 = clip_THW3[at]
     if map_THW is not None:
         heat_THW = map_THW[at].astype(np.float64)

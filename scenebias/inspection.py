@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scenebias.report import Section, page, paragraph, picture
+from scenebias.report import Section, page, paragraph, picture, some_frames
 from shards.dataset import ShardDataset
 from shards.masks import resize_masks, unpack_masks
 
@@ -115,7 +115,7 @@ def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) ->
 def _contact_strip(dataset: ShardDataset, i: int) -> NDArray[np.uint8]:
     """Frames spread evenly over a clip, side by side, people tinted: uint8 (H, T * W, C)."""
     frame_count = int(dataset.frame_counts[i])
-    indices = np.linspace(0, frame_count - 1, min(FRAMES_SHOWN, frame_count)).round().astype(np.int64)
+    indices = some_frames(frame_count, min(FRAMES_SHOWN, frame_count))
     height, width = dataset.frame_sizes[i].tolist()
     clip = dataset.read_clip(i, indices)
     frame_THWC = dataset.decode(i, clip)

@@ -3,7 +3,7 @@
 Shape suffixes: B clips, T frames, H height, W width, C channels (red, green, blue).
 """
 
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from shards.randomness import hash_uint64, randint
 
 Fill = Literal["frame_mean", "dataset_mean", "white", "random", "noise"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
+Share = TypeVar("Share", Tensor, np.ndarray)
 
 # Keep these draws apart from those of the augmentation, which share seed, epoch and sample.
 _COLOUR_STREAM = 0xF111
@@ -99,13 +100,18 @@ def person_share(mask_BTHW: Tensor) -> Tensor:
     return mask_BTHW.flatten(start_dim=2).any(dim=2).float().mean(dim=1)
 
 
+def is_effective(person_share: Share, min_person_share: float) -> Share:
+    """Whether so large a share of frames with a person is at least ``min_person_share``, one by one, bool."""
+    # The tolerance is for shares such as 0.7, which float32 holds a little below or above its decimal value.
+    return person_share >= min_person_share - 1e-6
+
+
 def effective_masks(mask_BTHW: Tensor, min_person_share: float) -> Tensor:
     """Which clips show a person in at least ``min_person_share`` of their frames, bool (B,).
 
     The masked version of any other clip still shows the action, so nothing is to be learned from being unsure of it.
     """
-    # The tolerance is for shares such as 0.7, which float32 holds a little below or above its decimal value.
-    return person_share(mask_BTHW) >= min_person_share - 1e-6
+    return is_effective(person_share(mask_BTHW), min_person_share)
 
 
 def boxes_around(mask_BTHW: Tensor) -> Tensor:

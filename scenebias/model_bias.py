@@ -5,11 +5,10 @@ Shape suffixes: N clips of a data set, M of them that a view can be made of, A a
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
-import torch
 
 from dali_pipelines import ClipBatch, ClipConfig, EvalLoader
 from dali_pipelines.augmentation import EvaluationWindows
@@ -17,12 +16,19 @@ from scenebias.action_balance import FullGrid, count_combinations, largest_full_
 from scenebias.clip_views import COVERS, HIDDEN_FILLS, as_it_is, hidden_name, hidden_views, humans_only
 from scenebias.datasets import require_scenes
 from scenebias.distributed import ProcessPlace
-from scenebias.evaluation import ClipChange, Evaluation, evaluating, extract_features, mean_over_windows
+from scenebias.evaluation import (
+    ClipChange,
+    Evaluation,
+    class_probabilities,
+    evaluating,
+    extract_features,
+    mean_over_windows,
+)
 from scenebias.measures import SceneProbe, background_error, contrasted_accuracy, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.outline_control import MaskedWindows, find_masked_windows, outline_accuracy
 from scenebias.scene_swap import SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
-from scenebias.softmax_regression import fit_softmax_regression
+from scenebias.softmax_regression import SoftmaxRegression, fit_softmax_regression
 from scenebias.training_run import evaluation_loader_for
 from shards.dataset import ShardDataset
 
@@ -39,6 +45,11 @@ class Measure:
     title: str
     better: Literal["up", "down"] | None
     unit: Literal["share", "nats", "clips"] = "share"
+
+    @property
+    def arrow(self) -> str:
+        """Where ``better`` points."""
+        return {"up": "↑", "down": "↓", None: ""}[self.better]
 
     def cell(self, value: float) -> str:
         """The value for a table: shares as percentages, a dash where it is unknown."""
@@ -91,16 +102,6 @@ class ModelBias:
     evaluations: dict[str, Evaluation]
 
 
-def scene_actions(train: ShardDataset, data: ShardDataset) -> np.ndarray:
-    """The action that goes with the scene of each clip of ``data``, int64 (N,).
-
-    It is what a softmax regression, fitted on the scene vectors of ``train``, predicts. Raises UserError where a clip
-    has no scene vector.
-    """
-    classifier = fit_softmax_regression(require_scenes(train), train.labels, len(train.manifest.classes))
-    return classifier.predict(require_scenes(data))
-
-
 @dataclass(frozen=True)
 class BiasTest:
     """The clips that models are measured on, prepared once for all models that see clips cut in this way.
@@ -130,9 +131,21 @@ class BiasTest:
         return find_masked_windows(self.loader(self.val), self.place)
 
     @cached_property
+    def scene_classifier(self) -> SoftmaxRegression:
+        """Tells the action from the scene vector, as ``train`` has it."""
+        return fit_softmax_regression(require_scenes(self.train), self.train.labels, len(self.train.manifest.classes))
+
+    def scene_actions(self, data: ShardDataset) -> np.ndarray:
+        """The action that goes with the scene of each clip of ``data``, as `scene_classifier` tells, int64 (N,).
+
+        Raises UserError where a clip has no scene vector.
+        """
+        return self.scene_classifier.predict(require_scenes(data))
+
+    @cached_property
     def scene_action_N(self) -> np.ndarray:
         """`scene_actions` of ``val``."""
-        return scene_actions(self.train, self.val)
+        return self.scene_actions(self.val)
 
     @cached_property
     def swaps(self) -> SceneSwaps:
@@ -186,12 +199,9 @@ class BiasTest:
                 for number, change in enumerate(views.values()):
                     yield replace(batch, clip_BTHWC=change(batch), sample_B=batch.sample_B + number * clips)
 
-        def probabilities(clip_BTHWC: torch.Tensor) -> torch.Tensor:
-            return model(clip_BTHWC).double().softmax(dim=1)
-
         with evaluating(model):
             probability = mean_over_windows(
-                probabilities, viewed(), len(views) * clips, model.action_count, self.place
+                partial(class_probabilities, model), viewed(), len(views) * clips, model.action_count, self.place
             ).reshape(len(views), clips, model.action_count)
         label_M = np.asarray(self.val.labels)[sample_M]
         return {name: Evaluation(probability[number, sample_M], label_M) for number, name in enumerate(views)}
@@ -213,7 +223,6 @@ class BiasTest:
         clips, masked_M, swaps = len(self.val), self.masked.sample_M, self.swaps
         evaluations = self.predict(model, self.loader(self.val), np.arange(clips), {CLEAN: as_it_is})
         values = dict.fromkeys(MEASURES, np.nan)
-        reasons = {}
         if len(masked_M):
             views = {HUMAN_ONLY: humans_only, **hidden_views(self.seed)}
             evaluations |= self.predict(model, self.loader(self.val, self.masked.number_W), masked_M, views)
@@ -251,18 +260,3 @@ class BiasTest:
         if name == "outline_top1":
             return "no training clip has an effective human mask"
         return "no masked validation clip has another one to lend it a background"
-
-
-def measure_model(
-    model: ActionModel,
-    clip: ClipConfig,
-    train: ShardDataset,
-    val: ShardDataset,
-    place: ProcessPlace,
-    *,
-    batch_size: int,
-    threads: int,
-    seed: int = 0,
-) -> ModelBias:
-    """All measures of one model; whoever measures several makes one `BiasTest`, whose arguments are the same."""
-    return BiasTest(clip, train, val, place, batch_size=batch_size, threads=threads, seed=seed).measure(model)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from dali_pipelines import ClipBatch, EvalLoader
 from scenebias.distributed import ProcessPlace
 from scenebias.evaluation import mean_over_windows
-from scenebias.masked_clip import person_share
+from scenebias.masked_clip import is_effective, person_share
 from scenebias.objective import ObjectiveConfig
 from scenebias.softmax_regression import fit_softmax_regression
 
@@ -98,7 +98,7 @@ def find_masked_windows(loader: EvalLoader, place: ProcessPlace) -> MaskedWindow
         return torch.cat([person_share(mask_BTHW)[:, None], outline_track(mask_BTHW)], dim=1)
 
     value_WD = mean_over_windows(share_and_track, numbered(), len(all_windows), 1 + TRACK_SIZE, place, change=_mask_of)
-    number_W = np.flatnonzero(value_WD[:, 0] >= ObjectiveConfig().min_person_share - 1e-6)
+    number_W = np.flatnonzero(is_effective(value_WD[:, 0], ObjectiveConfig().min_person_share))
     return MaskedWindows(number_W, all_windows.sample_B[number_W], value_WD[number_W, 1:])
 
 

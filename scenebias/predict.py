@@ -20,6 +20,7 @@ from rich.table import Table
 from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, PngMasks
 from scenebias.annotators.human_masks import JHMDB_FPS
 from scenebias.commands import run_command, write_output
+from scenebias.evaluation import class_probabilities
 from scenebias.masked_clip import Fill, mask_out_humans
 from scenebias.model import ActionModel
 from scenebias.pretrained import ClipTransform, Pretrained, load_pretrained
@@ -153,8 +154,7 @@ def _pieces(video: Path, height: int, frame_count: int) -> Iterator[NDArray[np.u
 
 def _probabilities(model: ActionModel, clip_BTHWC: torch.Tensor) -> NDArray[np.float64]:
     with torch.inference_mode():
-        logits_BA = model(clip_BTHWC.to(model.scale.device))
-    return logits_BA.double().softmax(dim=1).cpu().numpy()
+        return class_probabilities(model, clip_BTHWC.to(model.scale.device)).cpu().numpy()
 
 
 def read_mask(video: Path, mask: Path, mask_fps: float | None = None) -> NDArray[np.bool_]:

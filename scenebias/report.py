@@ -92,6 +92,11 @@ def wide(item: str) -> str:
     return f'<div class="scroll wide">{item}</div>'
 
 
+def some_frames(count: int, shown: int) -> np.ndarray:
+    """Numbers of ``shown`` out of ``count`` frames, spread evenly from the first to the last, int64."""
+    return np.linspace(0, count - 1, shown).round().astype(np.int64)
+
+
 def frame_rows(rows_THW3: Sequence[np.ndarray], gap: int = 4, scale: int = 1) -> np.ndarray:
     """Rows of frames below each other, every row uint8 (T, H, W, 3) laid out in time; enlarged ``scale`` times."""
     rows = []

@@ -1,6 +1,5 @@
 """A training run as a folder: checked inputs, a record of what was asked, checkpoints, logs, weights and a result."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from scenebias.trainer import ScheduleConfig, Trainer
 from scenebias.training_log import TrainingLog
 from scenebias.weights import TrainedOn, WeightsMetadata, ensure_unseen, save_weights
 from shards.atomic import write_json
+from shards.checksums import sha256_of
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder
@@ -252,7 +252,7 @@ def run_training(config: RunConfig, title: str, make_pupil: Callable[[ShardDatas
     data = {
         "train": identity_of(train),
         "val": identity_of(val),
-        "initial_weights_sha256": initial and hashlib.sha256(initial.read_bytes()).hexdigest(),
+        "initial_weights_sha256": initial and sha256_of(initial),
     }
     computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}

@@ -1,6 +1,5 @@
 """Which runs a transfer command consists of: every start on every pair of a training and a test set."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from scenebias.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.run_record import leaves
 from scenebias.training_run import WITHOUT_EFFECT, identity_of
 from scenebias.weights import TrainedOn, WeightsMetadata, ensure_unseen, read_metadata
+from shards.checksums import sha256_of
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -97,7 +97,7 @@ class _Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
+        return sha256_of(self.path)[:8]
 
     @property
     def seed(self) -> int | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scenebias.commands import write_output
+from scenebias.commands import null_for_nan, write_output
 from scenebias.figures import confusion_matrix
 from scenebias.report import Section, charts, loss_curves, page, paragraph, table
 from scenebias.statistics import Interval
@@ -96,11 +96,11 @@ def as_json(results: TransferResults) -> dict[str, Any]:
         ],
         "table": [
             {"row": row, "target": target, "seeds": int(_runs(results, row)), "splits": results.splits(target)}
-            | {name: _plain(results.measure(row, target, name)) for name in MEASURES}
+            | {name: null_for_nan(vars(results.measure(row, target, name))) for name in MEASURES}
             for row, target in pairs
         ],
         "differences": [
-            {"row": row, "reference": results.reference, "target": target, "top1": _plain(difference)}
+            {"row": row, "reference": results.reference, "target": target, "top1": null_for_nan(vars(difference))}
             for (row, target), difference in results.differences.items()
         ],
         "classes": [
@@ -112,10 +112,6 @@ def as_json(results: TransferResults) -> dict[str, Any]:
         ],
         "published": [vars(found) for target in results.targets for found in results.published(target)],
     }
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in vars(interval).items()}
 
 
 def as_page(results: TransferResults) -> str:

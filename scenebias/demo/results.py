@@ -20,7 +20,18 @@ from scenebias.evaluation import Evaluation, evaluate_model, extract_features, h
 from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
 from scenebias.progress import ProgressDisplay
-from scenebias.report import Section, charts, frame_rows, loss_curves, page, paragraph, picture, read_log, table
+from scenebias.report import (
+    Section,
+    charts,
+    frame_rows,
+    loss_curves,
+    page,
+    paragraph,
+    picture,
+    read_log,
+    some_frames,
+    table,
+)
 from scenebias.softmax_regression import fit_softmax_regression
 from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
 from scenebias.transfer_report import RESULTS_NAME as TRANSFER_RESULTS_NAME
@@ -143,7 +154,7 @@ def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: 
     batch = next(iter(loader))
     assert batch.mask_BTHW is not None, "the demo's world has masks"
     masked_BTHWC = hide_humans("frame_mean")(batch)
-    at = np.linspace(0, batch.clip_BTHWC.shape[1] - 1, frames).round().astype(int)
+    at = some_frames(batch.clip_BTHWC.shape[1], frames)
     rows = []
     for index in range(len(batch.clip_BTHWC)):
         mask_THW3 = batch.mask_BTHW[index, at, :, :, None].expand(-1, -1, -1, 3).to(torch.uint8) * 255

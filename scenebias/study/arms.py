@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from scenebias.objective import ObjectiveConfig
 
 BASELINE = "baseline"
+MOST_LOST = 0.02
+"""How much accuracy on usual scenes debiasing may cost, as a share."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,6 @@ ARMS = (
     Arm("both-fill-white", "both, people filled with white", as_tuned="both", changes={"fill": "white"}),
     Arm("both-fill-random", "both, people filled with a random colour", as_tuned="both", changes={"fill": "random"}),
 )
-ARM_NAMES = tuple(arm.name for arm in ARMS)
 
 
 def arm_named(name: str) -> Arm:
@@ -94,12 +95,12 @@ class Trial:
     swapped: float
 
 
-def choose(trials: Sequence[Trial], baseline: Trial, most_lost: float = 0.02) -> Trial:
-    """The candidate that is right most often on swapped scenes, of those that lose at most ``most_lost`` on usual ones.
+def choose(trials: Sequence[Trial], baseline: Trial) -> Trial:
+    """The candidate that is right most often on swapped scenes, of those that lose at most `MOST_LOST` on usual ones.
 
     Where every candidate loses more than that against the ``baseline``, the one that loses least.
     """
-    harmless = [trial for trial in trials if trial.in_distribution >= baseline.in_distribution - most_lost]
+    harmless = [trial for trial in trials if trial.in_distribution >= baseline.in_distribution - MOST_LOST]
     if harmless:
         return max(harmless, key=lambda trial: trial.swapped)
     return max(trials, key=lambda trial: trial.in_distribution)

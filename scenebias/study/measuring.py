@@ -12,12 +12,13 @@ import numpy as np
 
 from dali_pipelines import ClipConfig, EvalLoader
 from scenebias.bias import measure_dataset
+from scenebias.commands import null_for_nan
 from scenebias.datasets import require_scenes
 from scenebias.distributed import ProcessPlace, distributed_session
 from scenebias.evaluation import Evaluation, evaluate_model, extract_features
 from scenebias.measures import scene_probe, swap_to_scene_rate
 from scenebias.model import ActionModel
-from scenebias.model_bias import MEASURES, BiasTest, Measure, scene_actions
+from scenebias.model_bias import MEASURES, BiasTest, Measure
 from scenebias.study.arms import Trial
 from scenebias.study.plan import DemoRun, JhmdbRun
 from scenebias.study.pretraining import Training
@@ -84,8 +85,7 @@ class Measured:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it: what could not be measured is null."""
-        values = {name: None if math.isnan(value) else value for name, value in self.values.items()}
-        return {"values": values, "correct": dict(self.correct)}
+        return {"values": null_for_nan(self.values), "correct": dict(self.correct)}
 
 
 def _correct(evaluation: Evaluation) -> list[bool]:
@@ -134,7 +134,7 @@ class MeasureDemoArm:
     def run(self) -> None:
         with distributed_session() as place:
             test = _bias_test(self.runs[0].training, place)
-            scene_action_N = scene_actions(test.train, ShardDataset.open(self.runs[0].world.shards("swapped")))
+            scene_action_N = test.scene_actions(ShardDataset.open(self.runs[0].world.shards("swapped")))
             for run in self.runs:
                 once(run.training.folder / MEASURES_NAME, partial(_measure_demo_run, run, test, scene_action_N))
 

@@ -12,7 +12,6 @@ from scenebias.figures import confusion_matrix, embedding
 from scenebias.report import Section, charts, loss_curves, paragraph
 from scenebias.study.measuring import Subject
 from scenebias.study.plan import DemoRun
-from scenebias.training_run import evaluation_loader_for
 from shards.dataset import ShardDataset
 
 CLIPS_SHOWN = 3
@@ -69,12 +68,13 @@ class Pictured:
 
     def _activations(self) -> str:
         subject = next(iter(self.subjects.values()))
-        loader = evaluation_loader_for(self.swapped, subject.clip, subject.place, batch_size=CLIPS_SHOWN, threads=1)
         models = {arm: subject.model for arm, subject in self.subjects.items()}
         return paragraph(
             "Class-activation maps (Zhou et al., CVPR 2016) of each clip's own action, on swapped scenes: the redder,"
             " the more a place speaks for it. Right: the same with the person masked out."
-        ) + activation_examples(models, next(iter(loader)), self.swapped.manifest.classes)
+        ) + activation_examples(
+            models, next(iter(subject.loader(self.swapped, CLIPS_SHOWN))), self.swapped.manifest.classes
+        )
 
 
 def picture_sections(runs: list[DemoRun]) -> list[Section]:

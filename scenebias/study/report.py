@@ -6,12 +6,12 @@ from math import isnan
 from scenebias.figures import bars
 from scenebias.report import Section, charts, page, paragraph, table
 from scenebias.statistics import Interval
-from scenebias.study.arms import ARMS, BASELINE, LONGER, Trial, arm_named, choose, long
+from scenebias.study.arms import ARMS, BASELINE, LONGER, MOST_LOST, Trial, arm_named, choose, long
 from scenebias.study.demo_world import BALANCED
 from scenebias.study.jhmdb import SPLITS
 from scenebias.study.measuring import ALL_MEASURES, COSTS
 from scenebias.study.plan import JHMDB_STARTS, ORACLE, OTHER_RHOS, RHO_ARMS, SCRATCH, USUAL_RHO, Plan, jhmdb_world
-from scenebias.study.results import DATA, IN_DISTRIBUTION, MOST_LOST, PROBE, SWAPPED, SWAPPED_GAIN, Results
+from scenebias.study.results import DATA, IN_DISTRIBUTION, PROBE, SWAPPED, SWAPPED_GAIN, Results
 
 MAIN_MEASURES = (
     IN_DISTRIBUTION,
@@ -46,12 +46,11 @@ JHMDB_MEASURES = (
     "outline_top1",
     "scene_probe",
 )
-ARROWS = {"up": "↑", "down": "↓", None: ""}
 
 
 def titled(measure: str) -> str:
     """What a measure is called, with an arrow to where less of the scene is used."""
-    return f"{ALL_MEASURES[measure].title} {ARROWS[ALL_MEASURES[measure].better]}"
+    return f"{ALL_MEASURES[measure].title} {ALL_MEASURES[measure].arrow}"
 
 
 def scaled(interval: Interval, unit: str) -> Interval:

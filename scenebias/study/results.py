@@ -13,7 +13,7 @@ from scenebias.study.measuring import Measured, MeasureData
 from scenebias.study.plan import DemoRun, JhmdbRun
 
 IN_DISTRIBUTION, SWAPPED, PROBE = "clean_top1", "world_swapped_top1", "world_scene_probe"
-SWAPPED_GAIN, MOST_LOST = 0.15, 0.02
+SWAPPED_GAIN = 0.15
 DATA = "data"
 """What stands in the place of an arm where a number is of the data set itself."""
 

@@ -18,7 +18,7 @@ from dali_pipelines import ClipConfig
 from scenebias.clip_views import COVERS, HIDDEN_FILLS, as_it_is, hidden_name, hidden_views
 from scenebias.distributed import ProcessPlace
 from scenebias.evaluation import Evaluation
-from scenebias.model_bias import MEASURES, BiasTest, Measure, ModelBias, measure_model, scene_actions
+from scenebias.model_bias import MEASURES, BiasTest, Measure, ModelBias
 from scenebias.outline_control import MaskedWindows, find_masked_windows
 from shards.dataset import ShardDataset
 
@@ -58,7 +58,7 @@ class LooksAt(nn.Module):
 
 def measured(what: str, train: Path, val: Path) -> ModelBias:
     datasets = ShardDataset.open(train), ShardDataset.open(val)
-    return measure_model(LooksAt(what), CLIP, *datasets, PLACE, batch_size=4, threads=1)  # type: ignore[arg-type]
+    return BiasTest(CLIP, *datasets, PLACE, batch_size=4, threads=1).measure(LooksAt(what))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_the_scene_s_action_is_the_one_that_usually_goes_with_it(plain_train: Pa
     train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
     assert val.scenes is not None
     wanted_N = np.searchsorted([7, 100, 300], val.scenes.argmax(axis=1))
-    assert scene_actions(train, val).tolist() == np.array([1, 0, 2])[wanted_N].tolist()
+    assert BiasTest(CLIP, train, val, PLACE).scene_actions(val).tolist() == np.array([1, 0, 2])[wanted_N].tolist()
 
 
 def test_cells_of_a_table_carry_their_unit() -> None:
