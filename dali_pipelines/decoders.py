@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 
-from dali_pipelines.augmentation import ClipConfig
 from dali_pipelines.graph import CPU_CODECS, Device, Inputs, build_clip_pipeline, graph_inputs
 from dali_pipelines.requests import Piece, Request
-from shards.codecs import FILMSTRIP, part_format
+from dali_pipelines.windows import ClipConfig
+from shards.codecs.parts import DamagedPartError
+from shards.codecs.registry import FILMSTRIP, part_format
 from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError
-from shards.parts import DamagedPartError
 
 Decoded = Sequence[Any]
 """The frames of every piece or, where a graph crops, the clips and the masks: each indexed by piece."""

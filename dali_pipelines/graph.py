@@ -28,9 +28,9 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 
-from dali_pipelines.augmentation import ClipConfig
 from dali_pipelines.requests import Request
-from shards.codecs import FILMSTRIP, Codec
+from dali_pipelines.windows import ClipConfig
+from shards.codecs.registry import FILMSTRIP, Codec
 
 CPU_CODECS: tuple[Codec, ...] = (FILMSTRIP, "vp9")
 """What DALI decodes on a CPU; on a GPU it decodes every codec."""

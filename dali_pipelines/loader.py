@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_pipelines.augmentation import (
+from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
+from dali_pipelines.faults import FaultConfig
+from dali_pipelines.requests import Draw
+from dali_pipelines.windows import (
     ClipConfig,
     EvaluationWindows,
     Int64Array,
@@ -15,9 +18,7 @@ from dali_pipelines.augmentation import (
     Windows,
     draw_training_windows,
 )
-from dali_pipelines.decoding import ClipBatch, ClipDecoder
-from dali_pipelines.faults import FaultConfig
-from dali_pipelines.requests import Draw
+from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.order import EpochOrder, rank_share
 from shards.randomness import randint
@@ -151,8 +152,7 @@ class EvalLoader:
         order: Int64Array | None = None,
     ) -> None:
         _check_rank(rank, world_size)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        require_at_least(1, batch_size=batch_size)
         self.dataset = dataset
         self.windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes, protocol)
         """All windows of the data set."""

@@ -10,11 +10,11 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_pipelines.augmentation import ClipConfig, Windows, frame_indices
 from dali_pipelines.faults import Faults
+from dali_pipelines.windows import ClipConfig, Windows, frame_indices
+from shards.codecs.parts import CodedFrames
 from shards.dataset import ShardDataset, StoredClip
 from shards.errors import DamagedClipError
-from shards.parts import CodedFrames
 
 Redraw = Callable[[int, int], Windows]
 """Draws one window from another clip in place of ``sample``; ``attempt`` counts the clips tried in its place."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scenebias.pretrained import Pretrained
+    from scenebias.models.pretrained import Pretrained
 
 __all__ = ["load"]
 
@@ -19,6 +19,6 @@ def load(weights: Path | str) -> "Pretrained":
     Raises:
         shards.errors.UserError: the file is missing, damaged, or does not say how its clips were cut.
     """
-    from scenebias.pretrained import load_pretrained  # PyTorch, which not every command of the package needs
+    from scenebias.models.pretrained import load_pretrained  # PyTorch, which not every command of the package needs
 
     return load_pretrained(Path(weights))

@@ -6,77 +6,82 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 import tyro
 from rich.console import Console
 
-from shards.atomic import atomic_write
 from shards.errors import UserError
-
-Config = TypeVar("Config")
-
-
-def run_command(
-    main: Callable[[Config], int | None],
-    config_type: Any,
-    arguments: list[str] | None = None,
-    *,
-    recipes: Mapping[Any, Mapping[str, Any]] | None = None,
-    example: str | None = None,
-) -> None:
-    """Parse ``arguments`` (``sys.argv`` when None) into ``config_type``, call ``main`` with it and exit.
-
-    Options of nested dataclasses keep their own names, without a prefix. Exit status: what ``main`` returns (None: 0),
-    2 for a mistake of the user's (refused options included), 130 for Ctrl-C. ``main``'s docstring is the description
-    that ``--help`` shows.
-
-    ``recipes`` are values of ``config_type``'s fields by the names that its field ``recipe`` may have: the one that
-    ``--recipe`` names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required.
-    ``example`` is a whole command line, with which ``--help`` ends.
-    """
-    try:
-        config = tyro.cli(
-            config_type,
-            default=tyro.MISSING_NONPROP if recipes is None else _chosen_recipe(config_type, recipes, arguments),
-            args=arguments,
-            description=inspect.getdoc(main),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-    except SystemExit:
-        if example is not None and {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
-            print(f"example:\n  {example}")
-        raise
-    try:
-        status = main(config)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print("error:", style="bold red", end=" ")
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(status or 0)
+from shards.system.atomic import atomic_write
 
 
-def _chosen_recipe(config_type: Any, recipes: Mapping[Any, Mapping[str, Any]], arguments: list[str] | None) -> Any:
-    """The configuration of the recipe that is asked for; the options that every recipe leaves to the user are missing.
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A program: what it does, with which options, and how it is called for example."""
 
-    An unknown name is not refused here but where all options are read.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--recipe", nargs="?")
-    name = parser.parse_known_args(arguments)[0].recipe
-    if name not in recipes:
-        name = next(iter(recipes))
-    left_to_user = {
-        field.name: tyro.MISSING
-        for field in dataclasses.fields(config_type)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    return config_type(**{**left_to_user, **recipes[name], "recipe": name})
+    main: Callable[[Any], int | None]
+    """Does it. Its docstring is the description that ``--help`` shows; what it returns is the exit status (None: 0)."""
+    options: Any
+    """The dataclass that the options are read into, or a union of such; nested ones keep their names, unprefixed."""
+    example: str | None = None
+    """A whole command line, with which ``--help`` ends."""
+    recipes: Mapping[Any, Mapping[str, Any]] | None = None
+    """Values of the fields of ``options`` by the names that its field ``recipe`` may have: the one that ``--recipe``
+    names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
+
+    def run(self, arguments: Sequence[str] | None = None) -> NoReturn:
+        """Read ``arguments`` (``sys.argv`` when None), do it and exit.
+
+        Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
+        """
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        config = self.read(arguments)
+        try:
+            status = self.main(config)
+        except UserError as error:
+            Console(stderr=True, soft_wrap=True).print("error:", style="bold red", end=" ")
+            print(error, file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        sys.exit(status or 0)
+
+    def read(self, arguments: Sequence[str]) -> Any:
+        """The options that ``arguments`` give; ends the program where they are refused or ask for help."""
+        try:
+            return tyro.cli(
+                self.options,
+                default=tyro.MISSING_NONPROP if self.recipes is None else self._chosen_recipe(arguments),
+                args=arguments,
+                description=inspect.getdoc(self.main),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+        except SystemExit:
+            if self.example is not None and {"-h", "--help"} & set(arguments):
+                print(f"example:\n  {self.example}")
+            raise
+
+    def _chosen_recipe(self, arguments: Sequence[str]) -> Any:
+        """The configuration of the recipe that is asked for; what every recipe leaves to the user is missing.
+
+        An unknown name is not refused here but where all options are read.
+        """
+        assert self.recipes is not None, "asked for where there are recipes"
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--recipe", nargs="?")
+        name = parser.parse_known_args(arguments)[0].recipe
+        if name not in self.recipes:
+            name = next(iter(self.recipes))
+        left_to_user = {
+            field.name: tyro.MISSING
+            for field in dataclasses.fields(self.options)
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        }
+        return self.options(**{**left_to_user, **self.recipes[name], "recipe": name})
 
 
 def null_for_nan(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -9,14 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from dali_pipelines import ProtocolConfig
-from scenebias.commands import run_command, write_output
-from scenebias.datasets import RemoteConfig, require_same_classes
-from scenebias.distributed import distributed_session
-from scenebias.evaluation import evaluate_model, hide_humans
-from scenebias.masked_clip import Fill
-from scenebias.predictions import save_predictions
-from scenebias.training_run import clip_config_of, evaluation_loader_for, identity_of
-from scenebias.weights import ensure_unseen, load_weights
+from scenebias.clips.masked_clip import Fill
+from scenebias.clips.views import hide_humans
+from scenebias.commands import Command, write_output
+from scenebias.data.datasets import RemoteConfig, require_same_classes
+from scenebias.distributed.process_place import distributed_session
+from scenebias.evaluation.accuracy import evaluate_model, evaluation_loader_for
+from scenebias.evaluation.predictions import save_predictions
+from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
+from shards.checks import require_at_least
 from shards.errors import UserError
 
 
@@ -44,9 +45,7 @@ class EvaluateConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "loader_threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         if not self.data:
             raise ValueError("data must name at least one packed data set")
         if self.predictions is not None and len(self.data) > 1:
@@ -98,10 +97,12 @@ def main(config: EvaluateConfig) -> None:
                 write_output(config.json, results)
 
 
+COMMAND = Command(
+    main=main,
+    options=EvaluateConfig,
+    example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
+    "--data data/jhmdb/test --hide-humans frame_mean",
+)
+
 if __name__ == "__main__":
-    run_command(
-        main,
-        EvaluateConfig,
-        example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
-        "--data data/jhmdb/test --hide-humans frame_mean",
-    )
+    COMMAND.run()

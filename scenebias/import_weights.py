@@ -13,14 +13,14 @@ import tyro
 from torch import Tensor
 
 from dali_pipelines import ClipConfig
-from scenebias.commands import run_command
-from scenebias.foreign_weights import load_all, read_file, state_dict_in
-from scenebias.heads import AdversaryHead
-from scenebias.model import ActionModel, ModelConfig
-from scenebias.run_record import plain
-from scenebias.weights import TrainedOn, WeightsMetadata, save_weights
+from scenebias.commands import Command
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
+from scenebias.models.heads import AdversaryHead
+from scenebias.models.weights import TrainedOn, WeightsMetadata, save_weights
+from scenebias.run_folder.record import plain
 from shards.errors import UserError
-from shards.sample import SCENE_COUNT
+from shards.format.sample import SCENE_COUNT
 from shards.sources.label_files import read_classes
 
 PixelsName = Literal["activitynet", "kinetics"]
@@ -163,10 +163,12 @@ def main(config: ImportConfig) -> None:
     print(f"{config.out}: {model.config.backbone}, {len(classes)} actions{with_scenes}{unknown}")
 
 
+COMMAND = Command(
+    main=main,
+    options=ImportConfig,
+    example="python -m scenebias.import_weights resnet-18-kinetics.pth --classes kinetics_classes.txt "
+    "--dataset kinetics400 --out runs/kinetics.safetensors",
+)
+
 if __name__ == "__main__":
-    run_command(
-        main,
-        ImportConfig,
-        example="python -m scenebias.import_weights resnet-18-kinetics.pth --classes kinetics_classes.txt "
-        "--dataset kinetics400 --out runs/kinetics.safetensors",
-    )
+    COMMAND.run()

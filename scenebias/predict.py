@@ -18,16 +18,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, PngMasks
-from scenebias.annotators.human_masks import JHMDB_FPS
-from scenebias.commands import run_command, write_output
-from scenebias.evaluation import class_probabilities
-from scenebias.masked_clip import Fill, mask_out_humans
-from scenebias.model import ActionModel
-from scenebias.pretrained import ClipTransform, Pretrained, load_pretrained
+from scenebias.annotators.masks.human_masks import JHMDB_FPS
+from scenebias.clips.masked_clip import Fill, mask_out_humans
+from scenebias.commands import Command, write_output
+from scenebias.evaluation.accuracy import class_probabilities
+from scenebias.models.action_model import ActionModel
+from scenebias.models.pretrained import ClipTransform, Pretrained, load_pretrained
+from shards.checks import require_at_least
+from shards.codecs.masks import resize_masks
 from shards.errors import UserError
-from shards.masks import resize_masks
+from shards.packing.video import BrokenClipError, open_video
 from shards.sources.listing import ClipEntry
-from shards.video import BrokenClipError, open_video
 
 SHOWN = 5
 
@@ -56,10 +57,7 @@ class PredictConfig:
     """Also write the numbers to this file."""
 
     def __post_init__(self) -> None:
-        for name in ("height", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        require_at_least(1, height=self.height, batch_size=self.batch_size)
         if self.mask_fps is not None and not self.mask_fps > 0:
             raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
 
@@ -240,11 +238,13 @@ def main(config: PredictConfig) -> None:
         write_output(config.json, {"video": str(config.video), **prediction.summary()})
 
 
+COMMAND = Command(
+    main=main,
+    options=PredictConfig,
+    example="python -m scenebias.predict $DATA/jhmdb/videos/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mp4 "
+    "--weights runs/jhmdb-debias/weights.safetensors "
+    "--mask $DATA/jhmdb/masks/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mat",
+)
+
 if __name__ == "__main__":
-    run_command(
-        main,
-        PredictConfig,
-        example="python -m scenebias.predict $DATA/jhmdb/videos/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mp4 "
-        "--weights runs/jhmdb-debias/weights.safetensors "
-        "--mask $DATA/jhmdb/masks/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mat",
-    )
+    COMMAND.run()

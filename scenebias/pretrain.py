@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from scenebias.commands import run_command
-from scenebias.datasets import require_same_classes
-from scenebias.distributed import is_main_process
-from scenebias.model import ActionModel, ModelConfig
-from scenebias.objective import DebiasingModel, ObjectiveConfig
-from scenebias.recipes import PRETRAIN_RECIPES, PretrainRecipe
-from scenebias.training_run import Pupil, RunConfig, run_training
-from scenebias.weights import load_into, load_scene_head, read_metadata
+from scenebias.commands import Command
+from scenebias.data.datasets import require_same_classes
+from scenebias.distributed.process_place import is_main_process
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.weights import load_into, load_scene_head, read_metadata
+from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.options import RunConfig
+from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
+from scenebias.training.run import InitialModel, run_training
 from shards.dataset import ShardDataset
 
 
@@ -33,11 +34,11 @@ class PretrainConfig(RunConfig):
 def main(config: PretrainConfig) -> None:
     """Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene."""
 
-    def make_pupil(train: ShardDataset) -> Pupil:
+    def make_model(train: ShardDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
         model = ActionModel(config.model, len(train.manifest.classes))
         if config.init is None:
-            return Pupil(DebiasingModel(model, config.objective))
+            return InitialModel(DebiasingModel(model, config.objective))
         require_same_classes(
             read_metadata(config.init).classes,
             train.manifest.classes,
@@ -50,17 +51,19 @@ def main(config: PretrainConfig) -> None:
             found = load_scene_head(config.init, debiasing_model.scene_head)
             if not found and is_main_process():
                 print(f"--init {config.init} holds no scene head: a new one starts at random")
-        return Pupil(debiasing_model, config.init, metadata.trained_on)
+        return InitialModel(debiasing_model, config.init, metadata.trained_on)
 
-    run_training(config, f"pretrain {config.objective.objective}", make_pupil)
+    run_training(config, f"pretrain {config.objective.name}", make_model)
 
+
+COMMAND = Command(
+    main=main,
+    options=PretrainConfig,
+    recipes=PRETRAIN_RECIPES,
+    example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
+    "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "
+    "--schedule cosine --out runs/jhmdb-debias",
+)
 
 if __name__ == "__main__":
-    run_command(
-        main,
-        PretrainConfig,
-        recipes=PRETRAIN_RECIPES,
-        example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
-        "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "
-        "--schedule cosine --out runs/jhmdb-debias",
-    )
+    COMMAND.run()

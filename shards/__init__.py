@@ -3,19 +3,19 @@
 Knows neither PyTorch nor DALI.
 """
 
-from shards.cache_config import CacheConfig
-from shards.codecs import Codec, clip_encoder
+from shards.codecs.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
+from shards.codecs.masks import pack_masks, resize_masks, unpack_masks
+from shards.codecs.parts import CodedFrames
+from shards.codecs.registry import Codec, clip_encoder
 from shards.dataset import ShardDataset, StoredClip
 from shards.errors import DamagedClipError, UserError
-from shards.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
-from shards.index import rebuild_index
-from shards.manifest import AbsentClip, Manifest, ShardRecord
-from shards.masks import pack_masks, resize_masks, unpack_masks
+from shards.format.index import rebuild_index
+from shards.format.manifest import AbsentClip, Manifest, ShardRecord
+from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.format.writer import ShardWriter
 from shards.order import EpochOrder
-from shards.parts import CodedFrames
 from shards.randomness import Permutation, hash_uint64, randint, uniform
-from shards.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.writer import ShardWriter
+from shards.storage.cache_config import CacheConfig
 
 __all__ = [
     "MAX_STRIP_ROWS",

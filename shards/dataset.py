@@ -11,18 +11,18 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.cache_config import CacheConfig
-from shards.codecs import Codec, part_format
+from shards.codecs.masks import packed_width
+from shards.codecs.parts import CodedFrames, DamagedPartError, StoredPart
+from shards.codecs.registry import Codec, part_format
 from shards.errors import DamagedClipError, UserError
-from shards.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
-from shards.manifest import Manifest
-from shards.masks import packed_width
-from shards.parts import CodedFrames, DamagedPartError, StoredPart
-from shards.remote_files import RemoteFiles, local_path
-from shards.remote_indexes import fetch_indexes, forget_indexes
-from shards.remote_shards import RemoteShards
-from shards.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
-from shards.shard_store import Batch, LocalShards, ShardFile, ShardStore
+from shards.format.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
+from shards.format.manifest import Manifest
+from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
+from shards.storage.cache_config import CacheConfig
+from shards.storage.downloads import RemoteFiles, local_path
+from shards.storage.remote_indexes import fetch_indexes, forget_indexes
+from shards.storage.remote_store import RemoteShards
+from shards.storage.store import Batch, LocalShards, ShardFile, ShardStore
 
 _DEFAULT_CACHE = CacheConfig()
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.checks import require_at_least
 from shards.randomness import Permutation, hash_uint64
 
 
@@ -16,8 +17,7 @@ def rank_share(positions: range, rank: int, world_size: int) -> range:
 
     Sizes differ by at most one between ranks; a part is empty where there are fewer positions than ranks.
     """
-    if world_size < 1:
-        raise ValueError(f"world_size must be at least 1, got {world_size}")
+    require_at_least(1, world_size=world_size)
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in range({world_size}), got {rank}")
     first, last = (share * len(positions) // world_size for share in (rank, rank + 1))
@@ -60,13 +60,10 @@ class EpochOrder:
     shuffle_window_shards: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sample_count", "global_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(1, sample_count=self.sample_count, global_batch_size=self.global_batch_size)
         if self.shuffle_window_shards is None:
             return
-        if self.shuffle_window_shards < 1:
-            raise ValueError(f"shuffle_window_shards must be at least 1 or None, got {self.shuffle_window_shards}")
+        require_at_least(1, shuffle_window_shards=self.shuffle_window_shards)
         if self.shard_starts is None:
             raise ValueError("shard_starts is needed when shuffle_window_shards is given")
         starts = np.asarray(self.shard_starts)
@@ -94,8 +91,7 @@ class EpochOrder:
         return self._samples_at(epoch, rank_share(self.positions(step), rank, world_size))
 
     def _samples_at(self, epoch: int, places: range) -> NDArray[np.int64]:
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {epoch}")
+        require_at_least(0, epoch=epoch)
         positions = np.arange(places.start, places.stop)
         if not self.shuffle:
             return positions

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shards.checks import require_at_least
+
 Key = int | np.integer | NDArray[np.integer]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -62,8 +64,7 @@ class Permutation:
     _ROUNDS = 8
 
     def __init__(self, size: int, key: Key) -> None:
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        require_at_least(1, size=size)
         self.size = size
         self._columns = math.isqrt(size - 1) + 1
         self._rows = -(-size // self._columns)

@@ -7,22 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from shards.filmstrip import encode_strips
-from shards.manifest import Manifest
-from shards.masks import pack_masks
-from shards.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.writer import ShardWriter
+from shards.codecs.filmstrip import encode_strips
+from shards.codecs.masks import pack_masks
+from shards.format.manifest import Manifest
+from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.format.writer import ShardWriter
+from tests.project import ROOT
 
 # The networks of the tests are so small that threads only get in each other's way.
 torch.set_num_threads(1)
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real videos, masks and labels beside the checkout; the test is skipped where it is absent."""
-    folder = PROJECT_ROOT.parent / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"real data not found: {folder} does not exist")
     return folder

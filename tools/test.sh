@@ -2,8 +2,8 @@
 # Makes .venv, then runs format, lint, type checks and the tests. Arguments go to pytest: tools/test.sh -k filmstrip
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment
-ruff format --check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
-ruff check --config .ci/ruff.toml shards dali_pipelines scenebias tools tests
+ruff format --check shards dali_pipelines scenebias tools tests
+ruff check shards dali_pipelines scenebias tools tests
 mypy
 export OMP_NUM_THREADS=1  # of each process, as several run at a time
 exec pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

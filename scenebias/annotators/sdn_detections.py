@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from scenebias.annotators.pickled_dictionary import read_pickled_dictionary
-from scenebias.commands import run_command
+from scenebias.commands import Command
 from shards.errors import UserError
 
 SDN_FRAME_HEIGHT = 240
@@ -104,10 +104,12 @@ def _plain_name(name: object) -> str:
     return name
 
 
+COMMAND = Command(
+    main=main,
+    options=ConvertDetections,
+    example="python -m scenebias.annotators.sdn_detections detection_train_merged_rearranged.npy "
+    "data/masks/mini-kinetics",
+)
+
 if __name__ == "__main__":
-    run_command(
-        main,
-        ConvertDetections,
-        example="python -m scenebias.annotators.sdn_detections detection_train_merged_rearranged.npy "
-        "data/masks/mini-kinetics",
-    )
+    COMMAND.run()

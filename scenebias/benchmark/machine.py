@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scenebias.run_record import package_versions
+from scenebias.run_folder.record import package_versions
 
 PEER_PACKAGES = ("torchcodec", "spdl", "simplejpeg", "pillow")
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 
 from scenebias.benchmark.gpu_load import load_reader, sampled_load
-from scenebias.benchmark.setting import CountedPass
-from scenebias.progress import ProgressDisplay
+from scenebias.reports.progress import ProgressDisplay
 
 WARM_UP_STEPS = 8
+
+CountedPass = Callable[[], Iterator[int]]
+"""Goes over all measured windows once and tells how many clips each batch has; they are on the idle device then."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from scenebias.commands import run_command
+from scenebias.commands import Command
 from scenebias.demo.world import SPLITS, ClipPlan, WorldConfig, plan_clip, render_clip
-from scenebias.progress import ProgressDisplay
-from shards.atomic import write_json
+from scenebias.reports.progress import ProgressDisplay
+from shards.checks import require_at_least
 from shards.errors import UserError
-from shards.output_folder import new_folder
+from shards.packing.output_folder import new_folder
+from shards.system.atomic import write_json
 
 _CLIPS_PER_TASK = 16
 
@@ -44,8 +45,7 @@ class RenderConfig(WorldConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        require_at_least(1, workers=self.workers)
 
     @property
     def world(self) -> dict[str, int | float]:
@@ -150,5 +150,11 @@ def render_world(config: RenderConfig) -> None:
     print(f"{config.out}: {len(every_plan)} clips in {time.monotonic() - begun_s:.0f} s")
 
 
+COMMAND = Command(
+    main=render_world,
+    options=RenderConfig,
+    example="python -m scenebias.demo.render --seed 1 --out runs/demo/world",
+)
+
 if __name__ == "__main__":
-    run_command(render_world, RenderConfig, example="python -m scenebias.demo.render --seed 1 --out runs/demo/world")
+    COMMAND.run()

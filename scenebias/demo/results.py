@@ -11,31 +11,22 @@ from rich.console import Console
 from rich.table import Table
 
 from dali_pipelines import EvalLoader
-from scenebias.bias import scene_bias
-from scenebias.commands import run_command, write_output
-from scenebias.datasets import require_same_classes, require_scenes
+from scenebias.bias.data_bias import scene_bias
+from scenebias.bias.measures import SceneProbe, scene_probe, swap_to_scene_rate
+from scenebias.clips.views import hide_humans
+from scenebias.commands import Command, write_output
+from scenebias.data.datasets import require_same_classes, require_scenes
 from scenebias.demo.world import SPLITS
-from scenebias.distributed import ProcessPlace, distributed_session
-from scenebias.evaluation import Evaluation, evaluate_model, extract_features, hide_humans
-from scenebias.measures import SceneProbe, scene_probe, swap_to_scene_rate
-from scenebias.model import ActionModel
-from scenebias.progress import ProgressDisplay
-from scenebias.report import (
-    Section,
-    charts,
-    frame_rows,
-    loss_curves,
-    page,
-    paragraph,
-    picture,
-    read_log,
-    some_frames,
-    table,
-)
-from scenebias.softmax_regression import fit_softmax_regression
-from scenebias.training_run import RESULT_NAME, WEIGHTS_NAME, clip_config_of, evaluation_loader_for
-from scenebias.transfer_report import RESULTS_NAME as TRANSFER_RESULTS_NAME
-from scenebias.weights import load_weights, read_metadata
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
+from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for, extract_features
+from scenebias.evaluation.softmax_regression import fit_softmax_regression
+from scenebias.models.action_model import ActionModel
+from scenebias.models.weights import clip_config_of, load_weights, read_metadata
+from scenebias.reports.curves import loss_curves, read_log
+from scenebias.reports.html import Section, charts, frame_rows, page, paragraph, picture, some_frames, table
+from scenebias.reports.progress import ProgressDisplay
+from scenebias.run_folder.folder import RunFolder
+from scenebias.transfer.report import RESULTS_NAME as TRANSFER_RESULTS_NAME
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -84,7 +75,7 @@ class DemoData:
 
 def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, float]:
     """Every measure of one pretrained model: shares in 0 to 1, entropies in nats."""
-    model, metadata = load_weights(run / WEIGHTS_NAME)
+    model, metadata = load_weights(RunFolder(run).weights)
     require_same_classes(metadata.classes, data.classes, f"{run} has other classes than the data", "train it again")
     model.to(place.device).to(memory_format=torch.channels_last_3d)
 
@@ -149,7 +140,7 @@ def collect_measures(out: Path, arms: dict[str, dict[str, float]]) -> list[Measu
 
 def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: int = 3, frames: int = 6) -> np.ndarray:
     """Frames of a few clips, each with its mask and its masked version below, as the model is shown them."""
-    clip = clip_config_of(read_metadata(run / WEIGHTS_NAME))
+    clip = clip_config_of(read_metadata(RunFolder(run).weights))
     loader = evaluation_loader_for(dataset, clip, place, batch_size=clips, threads=LOADER_THREADS)
     batch = next(iter(loader))
     assert batch.mask_BTHW is not None, "the demo's world has masks"
@@ -165,7 +156,7 @@ def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: 
 def main(config: ResultsConfig) -> None:
     """Measure the demo's models, print the table and write report.html."""
     data = DemoData(config.out / "shards")
-    finished = [config.out / f"pretrain-{arm}" / RESULT_NAME for arm in ARMS]
+    finished = [RunFolder(config.out / f"pretrain-{arm}").result for arm in ARMS]
     for result in [*finished, config.out / "transfer" / TRANSFER_RESULTS_NAME]:
         if not result.exists():
             raise UserError(f"{result.parent} is not finished: run tools/demo.sh {config.out}")
@@ -212,5 +203,11 @@ def main(config: ResultsConfig) -> None:
     print(f"report: {config.out / 'report.html'}")
 
 
+COMMAND = Command(
+    main=main,
+    options=ResultsConfig,
+    example="python -m scenebias.demo.results --out runs/demo",
+)
+
 if __name__ == "__main__":
-    run_command(main, ResultsConfig, example="python -m scenebias.demo.results --out runs/demo")
+    COMMAND.run()

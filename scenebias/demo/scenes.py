@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.demo.canvas import Canvas
-from shards.sample import SCENE_COUNT
+from shards.format.sample import SCENE_COUNT
 
 
 def _sky(canvas: Canvas, horizon: float) -> None:

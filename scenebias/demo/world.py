@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scenebias.demo.actions import ACTIONS, TARGET_ACTIONS, perform
-from scenebias.demo.figures import Viewpoint, draw_figure, draw_shadow, random_body
+from scenebias.demo.people import Viewpoint, draw_figure, draw_shadow, random_body
 from scenebias.demo.scenes import SCENES, grey_backdrop, paint_scene, soft_label
+from shards.checks import require_at_least
 
 TYPICAL_SCENES = {
     "bow": "stage/indoor",
@@ -74,8 +75,7 @@ class WorldConfig:
             raise ValueError(f"rho must be from 0 to 1, got {self.rho}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.frames < 1:
-            raise ValueError(f"frames must be at least 1, got {self.frames}")
+        require_at_least(1, frames=self.frames)
         if self.fps <= 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
         if self.height < 32 or self.height % 16:

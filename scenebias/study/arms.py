@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from scenebias.objective import ObjectiveConfig
+from scenebias.training.objective import ObjectiveConfig
 
 BASELINE = "baseline"
 MOST_LOST = 0.02
@@ -45,16 +45,16 @@ def long(arm: str) -> str:
 SCENE_WEIGHTS = (0.01, 0.03, 0.1)
 MASK_WEIGHTS = (0.5, 1.0)
 ARMS = (
-    Arm(BASELINE, "actions alone", (ObjectiveConfig(objective="baseline"),)),
+    Arm(BASELINE, "actions alone", (ObjectiveConfig(name="baseline"),)),
     Arm(
         "scene",
         "with the scene-adversarial loss",
-        tuple(ObjectiveConfig(objective="scene", alpha_scene=weight) for weight in SCENE_WEIGHTS),
+        tuple(ObjectiveConfig(name="scene", alpha_scene=weight) for weight in SCENE_WEIGHTS),
     ),
     Arm(
         "mask",
         "with the confusion of masked clips",
-        tuple(ObjectiveConfig(objective="mask", alpha_mask=weight) for weight in MASK_WEIGHTS),
+        tuple(ObjectiveConfig(name="mask", alpha_mask=weight) for weight in MASK_WEIGHTS),
     ),
     Arm(
         "both",

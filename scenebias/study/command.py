@@ -7,18 +7,18 @@ from typing import TypeVar
 
 import torch
 
-from scenebias.commands import write_output
-from scenebias.objective import ObjectiveConfig
-from scenebias.run_record import RECORD_NAME, check_same_run, plain, write_run_record
+from scenebias.commands import Command, write_output
+from scenebias.run_folder.folder import RunFolder
+from scenebias.run_folder.record import RECORD_NAME, check_same_run, plain, write_run_record
 from scenebias.study.arms import ARMS, BASELINE, Trial, choose
 from scenebias.study.demo_world import MakeWorld
-from scenebias.study.measuring import MeasureData, MeasureDemoArm, MeasureJhmdbArm, evaluate_trial
+from scenebias.study.jobs import Job, run_jobs
+from scenebias.study.measuring_jobs import MeasureData, MeasureDemoArm, MeasureJhmdbArm, evaluate_trial
 from scenebias.study.pictures import picture_sections
 from scenebias.study.plan import DemoRun, Plan, StudyConfig
 from scenebias.study.report import Report
 from scenebias.study.results import DATA, Results
-from scenebias.study.work import Job, run_jobs
-from scenebias.training_run import make_folder
+from scenebias.training.objective import ObjectiveConfig
 
 Run = TypeVar("Run")
 RESULTS_NAME, REPORT_NAME = "results.json", "report.html"
@@ -41,7 +41,7 @@ def main(config: StudyConfig) -> None:
     Leaves results.json, report.html and everything that they were made from in --out. Given again, the same command
     goes on with what is missing.
     """
-    make_folder(config.out)
+    RunFolder(config.out).make()
     settings = {"arms": {arm.name: plain(arm) for arm in ARMS}}
     if (config.out / RECORD_NAME).exists():
         check_same_run(config.out, config, settings, {}, MAY_CHANGE)
@@ -98,3 +98,11 @@ def _write(plan: Plan, results: Results, trials: Mapping[str, Sequence[Trial]], 
     for sentence in report.answer():
         print(sentence)
     print(f"numbers: {out / RESULTS_NAME}; report: {out / REPORT_NAME}")
+
+
+COMMAND = Command(
+    main=main,
+    options=StudyConfig,
+    example="tools/study.sh --out runs/study --jhmdb-videos $DATA/jhmdb/videos --jhmdb-masks $DATA/jhmdb/masks "
+    "--jhmdb-scenes $DATA/jhmdb/scene_probs.npz --hmdb51-splits $DATA/labels/hmdb51",
+)

@@ -7,13 +7,13 @@ another action.
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenebias import make_shards
+from scenebias.data import make_shards
+from scenebias.data.make_shards import MakeShards
 from scenebias.demo.render import RenderConfig, render_world
 from scenebias.demo.world import ACTIONS, SPLITS
-from scenebias.make_shards import MakeShards
-from scenebias.study.training import Recipe
-from shards.clip_preparation import PackConfig
-from shards.manifest import MANIFEST_NAME
+from scenebias.study.recipe import Recipe
+from shards.format.manifest import MANIFEST_NAME
+from shards.packing.clip_preparation import PackConfig
 from shards.sources import FolderSource
 
 FRAME_HEIGHT = 64

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from scenebias import make_shards
-from scenebias.make_shards import MakeShards
-from scenebias.study.training import Recipe
-from shards.atomic import atomic_write
-from shards.clip_preparation import PackConfig
-from shards.manifest import MANIFEST_NAME
+from scenebias.data import make_shards
+from scenebias.data.make_shards import MakeShards
+from scenebias.study.recipe import Recipe
+from shards.checks import require_at_least
+from shards.format.manifest import MANIFEST_NAME
+from shards.packing.clip_preparation import PackConfig
 from shards.sources import CsvSource, JhmdbSource
 from shards.sources.jhmdb import CLASSES
 from shards.sources.listing import Subset
+from shards.system.atomic import atomic_write
 
 FRAME_HEIGHT = 80
 Split = Literal[1, 2, 3]
@@ -48,9 +49,9 @@ class JhmdbConfig:
         places = [self.jhmdb_videos, self.jhmdb_masks, self.jhmdb_scenes, self.hmdb51_splits]
         if any(places) and not all(places):
             raise ValueError("jhmdb_videos, jhmdb_masks, jhmdb_scenes and hmdb51_splits go together: give all or none")
-        for name in ("jhmdb_seeds", "jhmdb_epochs", "transfer_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(
+            1, jhmdb_seeds=self.jhmdb_seeds, jhmdb_epochs=self.jhmdb_epochs, transfer_epochs=self.transfer_epochs
+        )
 
     def pretraining(self) -> Recipe:
         return Recipe(epochs=self.jhmdb_epochs, size=72)

@@ -1,16 +1,25 @@
 """The pictures of the report: what two models, the baseline and a debiased one, learned and what they look at."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from scenebias.class_activation import activation_examples
-from scenebias.datasets import require_scenes
+from dali_pipelines import ClipBatch
+from scenebias.clips.masked_clip import Fill
+from scenebias.clips.views import hide_humans
+from scenebias.data.datasets import require_scenes
 from scenebias.demo.scenes import SCENES
-from scenebias.distributed import ProcessPlace, distributed_session
-from scenebias.figures import confusion_matrix, embedding
-from scenebias.report import Section, charts, loss_curves, paragraph
-from scenebias.study.measuring import Subject
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
+from scenebias.evaluation.accuracy import evaluating
+from scenebias.evaluation.class_activation import class_activation
+from scenebias.models.action_model import ActionModel
+from scenebias.reports.curves import loss_curves
+from scenebias.reports.figures import activation_strip, confusion_matrix, embedding
+from scenebias.reports.html import Section, charts, grid, paragraph, picture
+from scenebias.study.measuring_jobs import Subject
 from scenebias.study.plan import DemoRun
 from shards.dataset import ShardDataset
 
@@ -81,3 +90,34 @@ def picture_sections(runs: list[DemoRun]) -> list[Section]:
     """The sections with pictures, of ``runs`` of one world and one seed: the baseline and a debiased one."""
     with distributed_session() as place:
         return Pictured.load(runs, place).sections()
+
+
+def activation_examples(
+    models: Mapping[str, ActionModel], batch: ClipBatch, classes: Sequence[str], fill: Fill = "frame_mean"
+) -> str:
+    """HTML: every clip of a batch with masks beside itself with its humans hidden, then both under each model's map.
+
+    The maps are of the clip's own action, on the hidden clip too; the captions say how probable a model finds it.
+    """
+    views = {"the clip": batch.clip_BTHWC, "its humans hidden": hide_humans(fill)(batch)}
+    pictures = []
+    for index, label in enumerate(batch.label_B.tolist()):
+        pictures += [
+            picture(activation_strip(clip_BTHWC[index].cpu().numpy()), f"{classes[label]}: {view}")
+            for view, clip_BTHWC in views.items()
+        ]
+        pictures += [
+            _explained_clip(name, model, clip_BTHWC[index], label, classes[label])
+            for name, model in models.items()
+            for clip_BTHWC in views.values()
+        ]
+    return grid(pictures, least_width_rem=22)
+
+
+def _explained_clip(name: str, model: ActionModel, clip_THWC: Tensor, label: int, class_name: str) -> str:
+    clip_1THWC, action_1 = clip_THWC[None], torch.tensor([label], device=clip_THWC.device)
+    with evaluating(model), torch.inference_mode():
+        probability = float(model(clip_1THWC).softmax(dim=1)[0, label])
+    map_THW = class_activation(model, clip_1THWC, action_1)[0].cpu().numpy()
+    strip_HW3 = activation_strip(clip_THWC.cpu().numpy(), map_THW)
+    return picture(strip_HW3, f"{name}: {class_name} {100 * probability:.0f} %")

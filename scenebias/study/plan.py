@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scenebias.objective import ObjectiveConfig
 from scenebias.study.arms import ARMS, BASELINE, arm_named
 from scenebias.study.demo_world import BALANCED, World, WorldScale
 from scenebias.study.jhmdb import SPLITS, JhmdbConfig, PackJhmdb, Part, Split
-from scenebias.study.pretraining import Pretraining, Transfer
+from scenebias.study.training_jobs import Pretraining, Transfer
+from scenebias.training.objective import ObjectiveConfig
+from shards.checks import require_at_least
 
 USUAL_RHO = 0.8
 OTHER_RHOS = (0.5, 0.95)
@@ -35,8 +36,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= TUNING_SEED:
             raise ValueError(f"seeds must be from 1 to {TUNING_SEED}, got {self.seeds}")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        require_at_least(1, workers=self.workers)
 
 
 @dataclass(frozen=True)

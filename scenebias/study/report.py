@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from math import isnan
 
-from scenebias.figures import bars
-from scenebias.report import Section, charts, page, paragraph, table
-from scenebias.statistics import Interval
+from scenebias.evaluation.statistics import Interval
+from scenebias.reports.figures import bars
+from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.study.arms import ARMS, BASELINE, LONGER, MOST_LOST, Trial, arm_named, choose, long
 from scenebias.study.demo_world import BALANCED
 from scenebias.study.jhmdb import SPLITS
-from scenebias.study.measuring import ALL_MEASURES, COSTS
+from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS
 from scenebias.study.plan import JHMDB_STARTS, ORACLE, OTHER_RHOS, RHO_ARMS, SCRATCH, USUAL_RHO, Plan, jhmdb_world
 from scenebias.study.results import DATA, IN_DISTRIBUTION, PROBE, SWAPPED, SWAPPED_GAIN, Results
 

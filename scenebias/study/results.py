@@ -7,9 +7,9 @@ from math import isnan
 
 import numpy as np
 
-from scenebias.statistics import Interval, paired_bootstrap, seed_interval
+from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE
-from scenebias.study.measuring import Measured, MeasureData
+from scenebias.study.measuring_jobs import Measured, MeasureData
 from scenebias.study.plan import DemoRun, JhmdbRun
 
 IN_DISTRIBUTION, SWAPPED, PROBE = "clean_top1", "world_swapped_top1", "world_scene_probe"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.codecs import Codec, clip_encoder
+from shards.codecs.masks import pack_masks
+from shards.codecs.registry import Codec, clip_encoder
 from shards.dataset import ShardDataset
-from shards.manifest import Manifest
-from shards.masks import pack_masks
-from shards.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.writer import ShardWriter
+from shards.format.manifest import Manifest
+from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.format.writer import ShardWriter
 
 CLASSES = ("run", "swim", "throw")
 MakeDataset = Callable[..., ShardDataset]

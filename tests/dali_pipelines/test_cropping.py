@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from dali_pipelines.cropping import crop_clip, crop_mask
-from shards.masks import pack_masks
+from shards.codecs.masks import pack_masks
 
 SIZE = 12
 

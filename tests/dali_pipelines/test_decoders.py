@@ -12,21 +12,21 @@ import pytest
 import torch
 from av.video.reformatter import Interpolation
 
-from dali_pipelines.augmentation import (
+from dali_pipelines.clip_decoder import ClipDecoder
+from dali_pipelines.cropping import crop_clip, crop_mask
+from dali_pipelines.graph import build_clip_pipeline
+from dali_pipelines.loader import EvalLoader, TrainLoader
+from dali_pipelines.requests import Draw
+from dali_pipelines.windows import (
     ClipConfig,
     EvaluationWindows,
     Windows,
     draw_training_windows,
     frame_indices,
 )
-from dali_pipelines.cropping import crop_clip, crop_mask
-from dali_pipelines.decoding import ClipDecoder
-from dali_pipelines.graph import build_clip_pipeline
-from dali_pipelines.loader import EvalLoader, TrainLoader
-from dali_pipelines.requests import Draw
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.index import find_shards, read_shard
+from shards.format.index import find_shards, read_shard
 
 CODECS = ("h264", "hevc", "vp9")
 CLIP = ClipConfig(frames=6, size=32, stride=2)  # spans 11 frames: two or three segments of 8

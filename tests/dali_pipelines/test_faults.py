@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
+from shards.codecs.filmstrip import StripHeader
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.filmstrip import StripHeader
 
 CLIP = ClipConfig(frames=8, size=32)
 SKIP = FaultConfig(on_fault="skip", max_skipped_share=0.5)

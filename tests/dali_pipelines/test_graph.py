@@ -6,10 +6,10 @@ import torch
 from nvidia.dali import Pipeline
 
 from dali_pipelines import graph
-from dali_pipelines.augmentation import ClipConfig, Windows
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.graph import build_clip_pipeline
-from shards.masks import pack_masks
+from dali_pipelines.windows import ClipConfig, Windows
+from shards.codecs.masks import pack_masks
 
 CONFIG = ClipConfig(frames=4, size=56)
 

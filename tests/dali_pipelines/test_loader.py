@@ -17,19 +17,19 @@ import torch
 from PIL import Image
 
 from dali_pipelines import decoders
-from dali_pipelines.augmentation import (
+from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
+from dali_pipelines.loader import EvalLoader, TrainLoader
+from dali_pipelines.requests import Draw
+from dali_pipelines.windows import (
     ClipConfig,
     EvaluationWindows,
     ProtocolConfig,
     Windows,
     draw_training_windows,
 )
-from dali_pipelines.decoding import ClipBatch, ClipDecoder
-from dali_pipelines.loader import EvalLoader, TrainLoader
-from dali_pipelines.requests import Draw
+from shards.codecs.filmstrip import decode_strip
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.filmstrip import decode_strip
 
 CLIP = ClipConfig(frames=8, size=32)
 FIELDS = ("clip_BTHWC", "mask_BTHW", "has_mask_B", "scene_BS", "label_B", "sample_B", "window_B")

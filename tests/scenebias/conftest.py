@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.filmstrip import encode_strips
-from shards.manifest import Manifest
-from shards.masks import pack_masks
-from shards.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.writer import ShardWriter
+from shards.codecs.filmstrip import encode_strips
+from shards.codecs.masks import pack_masks
+from shards.format.manifest import Manifest
+from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
+from shards.format.writer import ShardWriter
 
 ACTIONS = ("blue", "green", "red")
 FRAMES, HEIGHT, WIDTH = 20, 48, 64

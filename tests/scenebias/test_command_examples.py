@@ -1,60 +1,51 @@
 """Every command's ``--help`` ends with an example, which its options accept."""
 
-import ast
-import importlib
 import shlex
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from scenebias import commands
+from scenebias.cli import MODULES, command
+from scenebias.commands import Command
+from tests.project import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted(
-    path.relative_to(ROOT)
-    for folder in ("scenebias", "tools")
-    for path in (ROOT / folder).rglob("*.py")
-    if 'if __name__ == "__main__"' in (source := path.read_text(encoding="utf-8")) and "run_command(" in source
+SCRIPTS = (
+    {"study": "tools/study.sh", "pack": "tools/make_shards.py", "inspect": "tools/inspect_shards.py"}
+    | {name: f"tools/{name.replace('-', '_')}.py" for name in ("bench-pack", "bench-train")}
+    | {"bench": "tools/bench_data.py"}
 )
+"""What the examples of these call; those of the others call their modules."""
+COMMANDS = {name: command(name) for name in MODULES} | {"demo results": import_module("scenebias.demo.results").COMMAND}
 
 
-@pytest.fixture(params=SCRIPTS, ids=str)
-def command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Callable, Any, dict]:
-    """A command's path, its main function, its options, and what else it gives to `run_command`."""
-    path = request.param
-    calls: list[tuple[tuple, dict]] = []
-    module = importlib.import_module(".".join(path.with_suffix("").parts))
-    with monkeypatch.context() as patched:
-        patched.setattr(commands, "run_command", lambda *arguments, **options: calls.append((arguments, options)))
-        start = ast.parse((ROOT / path).read_text(encoding="utf-8")).body[-1]
-        assert isinstance(start, ast.If)
-        code = compile(ast.Module(start.body, type_ignores=[]), str(path), "exec")
-        exec(code, vars(module) | {"run_command": commands.run_command})
-    ((main, config_type), options) = calls[0]
-    return path, main, config_type, options
+def test_every_module_that_starts_a_program_is_known() -> None:
+    ends = ("COMMAND.run()\n", "COMMAND.run()")
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "scenebias").rglob("*.py")
+        if path.read_text(encoding="utf-8").endswith(ends) and path.name != "__main__.py"
+    }
+    assert found <= {*MODULES.values(), "scenebias.demo.results"}
 
 
-def test_help_ends_with_the_example(
-    command: tuple[Path, Callable, Any, dict], capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, main, config_type, options = command
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_the_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        commands.run_command(main, config_type, ["--help"], **options)
+        COMMANDS[name].run(["--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out.endswith(f"\nexample:\n  {options['example']}\n")
+    assert capsys.readouterr().out.endswith(f"\nexample:\n  {COMMANDS[name].example}\n")
 
 
-def test_the_example_is_of_this_command_and_its_options_are_accepted(
-    command: tuple[Path, Callable, Any, dict],
-) -> None:
-    path, _, config_type, options = command
-    words = shlex.split(options["example"])
-    names = {str(path), ".".join(path.with_suffix("").parts).removesuffix(".__main__"), f"tools/{path.parent.name}.sh"}
-    place = next(place for place, word in enumerate(words) if word in names)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_is_of_this_command_and_its_options_are_accepted(name: str) -> None:
+    program: Command = COMMANDS[name]
+    words = shlex.split(program.example or "")
+    module = MODULES.get(name, "scenebias.demo.results").removesuffix(".command")
+    place = words.index(SCRIPTS.get(name, module))
     seen: list[Any] = []
     with pytest.raises(SystemExit) as stop:
-        commands.run_command(seen.append, config_type, words[place + 1 :], recipes=options.get("recipes"))
+        replace(program, main=seen.append).run(words[place + 1 :])
     assert stop.value.code == 0
     assert len(seen) == 1

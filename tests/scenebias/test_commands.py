@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import tyro
 
-from scenebias.commands import run_command
+from scenebias.commands import Command
 from shards.errors import UserError
 
 
@@ -28,7 +28,7 @@ class Options:
 
 def exit_status(arguments: list[str], main=lambda options: None) -> int:
     with pytest.raises(SystemExit) as stop:
-        run_command(main, Options, arguments)
+        Command(main=main, options=Options).run(arguments)
     return stop.value.code
 
 
@@ -73,7 +73,7 @@ def with_recipes(arguments: list[str]) -> RecipeOptions | int:
     """What ``main`` is given, or the exit status where it is not called."""
     seen: list[RecipeOptions] = []
     with pytest.raises(SystemExit) as stop:
-        run_command(seen.append, RecipeOptions, arguments, recipes=RECIPES)
+        Command(main=seen.append, options=RecipeOptions, recipes=RECIPES).run(arguments)
     return seen[0] if seen else stop.value.code
 
 
@@ -125,7 +125,7 @@ def test_the_example_is_shown_for_help_alone(
     for given in (arguments, None):
         monkeypatch.setattr("sys.argv", ["command", *arguments])
         with pytest.raises(SystemExit):
-            run_command(print, Options, given, example="command --name a")
+            Command(main=print, options=Options, example="command --name a").run(given)
         assert capsys.readouterr().out.endswith("example:\n  command --name a\n") == shown
 
 
@@ -134,4 +134,4 @@ def test_mistakes_of_ours_are_not_hidden() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        run_command(main, Options, ["--name", "a"])
+        Command(main=main, options=Options).run(["--name", "a"])

@@ -9,10 +9,10 @@ import torch
 from dali_pipelines import ClipConfig, ProtocolConfig
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
-from scenebias.model import ActionModel, ModelConfig
-from scenebias.predictions import load_predictions
-from scenebias.run_record import plain
-from scenebias.weights import WeightsMetadata, save_weights
+from scenebias.evaluation.predictions import load_predictions
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.weights import WeightsMetadata, save_weights
+from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
 
 

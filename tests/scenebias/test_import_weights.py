@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scenebias.heads import AdversaryHead
 from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
-from scenebias.model import ActionModel
-from scenebias.training_run import clip_config_of
-from scenebias.weights import TrainedOn, load_scene_head, load_weights
+from scenebias.models.action_model import ActionModel
+from scenebias.models.heads import AdversaryHead
+from scenebias.models.weights import TrainedOn, clip_config_of, load_scene_head, load_weights
 from shards.errors import UserError
 
 ACTIONS = 5

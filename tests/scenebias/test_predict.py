@@ -15,19 +15,19 @@ from scipy.io import savemat
 
 from dali_pipelines import ClipConfig, EvalLoader
 from scenebias.annotators import open_mask_source
-from scenebias.commands import run_command
-from scenebias.distributed import ProcessPlace
-from scenebias.evaluation import evaluate_model, hide_humans
-from scenebias.model import ActionModel, ModelConfig
-from scenebias.predict import PredictConfig, main, predict_video, read_mask, stored_height
-from scenebias.pretrained import ClipTransform, Pretrained, load_pretrained
-from scenebias.run_record import plain
-from scenebias.weights import WeightsMetadata, save_weights
-from shards.clip_preparation import PackConfig
+from scenebias.clips.views import hide_humans
+from scenebias.distributed.process_place import ProcessPlace
+from scenebias.evaluation.accuracy import evaluate_model
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.pretrained import ClipTransform, Pretrained, load_pretrained
+from scenebias.models.weights import WeightsMetadata, save_weights
+from scenebias.predict import COMMAND, PredictConfig, main, predict_video, read_mask, stored_height
+from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.pack_request import Annotators
-from shards.packing import pack
+from shards.packing.clip_preparation import PackConfig
+from shards.packing.pack import pack
+from shards.packing.request import Annotators
 from shards.sources import FolderSource
 from tests.shards.conftest import write_test_video
 
@@ -70,9 +70,7 @@ def walking_square() -> np.ndarray:
 def predict(video: Path, weights: Path, **options: object) -> dict:
     out = weights.parent / "numbers.json"
     with pytest.raises(SystemExit) as stop:
-        run_command(
-            main,
-            PredictConfig,
+        COMMAND.run(
             [str(video), "--weights", str(weights), "--json", str(out)]
             + [str(word) for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)],
         )

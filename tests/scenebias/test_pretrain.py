@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig
-from scenebias.model import ModelConfig
-from scenebias.objective import ObjectiveConfig
+from scenebias.models.action_model import ModelConfig
+from scenebias.models.weights import load_scene_head, load_weights
 from scenebias.pretrain import PretrainConfig, main
-from scenebias.trainer import ScheduleConfig
-from scenebias.training_run import Pupil
-from scenebias.weights import load_scene_head, load_weights
+from scenebias.training.objective import ObjectiveConfig
+from scenebias.training.run import InitialModel
+from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
-BASELINE, SCENE, DEBIAS = (ObjectiveConfig(objective=name) for name in ("baseline", "scene", "debias"))
+BASELINE, SCENE, DEBIAS = (ObjectiveConfig(name=name) for name in ("baseline", "scene", "debias"))
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> Pretr
 
 
 def next_stage(config: PretrainConfig, objective: ObjectiveConfig) -> PretrainConfig:
-    name = objective.objective
+    name = objective.name
     return replace(config, objective=objective, init=config.out / "weights.safetensors", out=config.out.parent / name)
 
 
-def pupil_of(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> Pupil:
+def initial_of(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> InitialModel:
     """What the run would begin with."""
-    made: list[Pupil] = []
+    made: list[InitialModel] = []
     train = ShardDataset.open(config.train)
     with monkeypatch.context() as patch:
-        patch.setattr("scenebias.pretrain.run_training", lambda _, __, make_pupil: made.append(make_pupil(train)))
+        patch.setattr("scenebias.pretrain.run_training", lambda _, __, make_model: made.append(make_model(train)))
         main(config)
     return made[0]
 
@@ -53,11 +53,11 @@ def test_weights_go_from_stage_to_stage_the_scene_head_among_them(
     main(config)
     scene, debias = next_stage(config, SCENE), next_stage(next_stage(config, SCENE), DEBIAS)
     main(scene)
-    pupil = pupil_of(debias, monkeypatch)
+    initial = initial_of(debias, monkeypatch)
     before, _ = load_weights(debias.init)
-    torch.testing.assert_close(pupil.model.action_model.state_dict(), before.state_dict(), rtol=0, atol=0)
-    anew = pupil_of(replace(debias, init=config.out / "weights.safetensors"), monkeypatch).model.scene_head
-    kept = pupil.model.scene_head
+    torch.testing.assert_close(initial.model.action_model.state_dict(), before.state_dict(), rtol=0, atol=0)
+    anew = initial_of(replace(debias, init=config.out / "weights.safetensors"), monkeypatch).model.scene_head
+    kept = initial.model.scene_head
     assert not torch.equal(kept[0].weight, anew[0].weight)
     load_scene_head(debias.init, anew)
     torch.testing.assert_close(kept.state_dict(), anew.state_dict(), rtol=0, atol=0)
@@ -70,7 +70,7 @@ def test_a_baseline_may_follow_a_stage_with_scenes_and_another_depth_of_the_head
 ) -> None:
     scene = replace(config, objective=SCENE)
     main(scene)
-    assert pupil_of(next_stage(scene, BASELINE), monkeypatch).model.scene_head is None
+    assert initial_of(next_stage(scene, BASELINE), monkeypatch).model.scene_head is None
     shallow = replace(next_stage(scene, SCENE), objective=replace(SCENE, scene_hidden_layers=1))
     with pytest.raises(UserError, match=r"has 3 hidden layers, but the run is set to 1; pass --scene-hidden-layers 3"):
-        pupil_of(shallow, monkeypatch)
+        initial_of(shallow, monkeypatch)

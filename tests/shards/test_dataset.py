@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import shard_store
-from shards.codecs import clip_encoder
+from shards.codecs.filmstrip import decode_strip
+from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.filmstrip import decode_strip
-from shards.index import rebuild_index
-from shards.manifest import Manifest
-from shards.writer import ShardWriter
+from shards.format.index import rebuild_index
+from shards.format.manifest import Manifest
+from shards.format.writer import ShardWriter
+from shards.storage import store as shard_store
 
 CLASSES = ("clap", "jump", "wave")
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.codecs import clip_encoder
+from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
-from shards.manifest import Manifest
-from shards.writer import ShardWriter
+from shards.format.manifest import Manifest
+from shards.format.writer import ShardWriter
+from tests.project import ROOT
 
-simulate_dataset = runpy.run_path(str(Path(__file__).parents[1] / "trials" / "open_scale.py"))["simulate_dataset"]
+simulate_dataset = runpy.run_path(str(ROOT / "tools" / "trials" / "open_scale.py"))["simulate_dataset"]
 
 PART_FRAMES = 32
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenebias.benchmark.command import BenchData, main
-from scenebias.commands import run_command
+from scenebias.benchmark.loading.command import COMMAND as PROGRAM
+from tests.project import ROOT
 
-COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "bench_data.py")]
+COMMAND = [sys.executable, str(ROOT / "tools" / "bench_data.py")]
 SMALL = ("--batch-size", 4, "--repeats", 2, "--steps", 2, "--least-pass-s", 0, "--workers", 1)
 SMALL_CLIPS = ("--frames", 8, "--size", 32)
 
@@ -106,7 +106,7 @@ def test_a_peer_that_is_asked_for_must_be_measurable(tiny_dataset, capsys):
 
 def assert_refused(arguments, parts, capsys):
     with pytest.raises(SystemExit) as exit_info:
-        run_command(main, BenchData, list(map(str, arguments)))
+        PROGRAM.run(list(map(str, arguments)))
     assert exit_info.value.code == 2
     said = capsys.readouterr().err
     for part in parts:

@@ -11,7 +11,9 @@ import av
 import numpy as np
 import pytest
 
-COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "bench_pack.py")]
+from tests.project import ROOT
+
+COMMAND = [sys.executable, str(ROOT / "tools" / "bench_pack.py")]
 
 
 def run(*arguments: object, path: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -10,11 +10,12 @@ from statistics import median
 import pytest
 import torch
 
-from scenebias.benchmark.training import MEANINGS, WANTED, BenchTrain, main
-from scenebias.benchmark.training_processes import _peak_tensor_bytes
-from scenebias.commands import run_command
+from scenebias.benchmark.training.command import COMMAND as PROGRAM
+from scenebias.benchmark.training.command import MEANINGS, WANTED
+from scenebias.benchmark.training.processes import _peak_tensor_bytes
+from tests.project import ROOT
 
-COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "bench_train.py")]
+COMMAND = [sys.executable, str(ROOT / "tools" / "bench_train.py")]
 SMALL = ("--backbone", "small3d", "--frames", 8, "--size", 32, "--batch-size", 4, "--steps", 2, "--repeats", 2)
 
 
@@ -89,7 +90,7 @@ def test_the_report_tells_what_was_measured_where(measured: tuple[str, dict]) ->
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit) as exit_info:
-        run_command(main, BenchTrain, list(map(str, arguments)))
+        PROGRAM.run(list(map(str, arguments)))
     assert exit_info.value.code == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said

@@ -12,20 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenebias.inspection import render_page, summarize
-from shards.codecs import clip_encoder
+from scenebias.data.inspection import render_page, summarize
+from shards.codecs.filmstrip import decode_strip
+from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
-from shards.filmstrip import decode_strip
-from shards.manifest import Manifest
-from shards.sample import SCENE_COUNT
-from shards.writer import ShardWriter
-
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+from shards.format.manifest import Manifest
+from shards.format.sample import SCENE_COUNT
+from shards.format.writer import ShardWriter
+from tests.project import ROOT
 
 
 def inspect_shards(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT_ROOT / "tools" / "inspect_shards.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
+    command = [sys.executable, str(ROOT / "tools" / "inspect_shards.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.fixture

@@ -18,15 +18,12 @@ import torch
 from torchvision.models import resnet18
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from scenebias.commands import run_command
-from scenebias.make_shards import OPTIONS, main
+from scenebias.data.make_shards import COMMAND as PROGRAM
 from shards.dataset import ShardDataset
-from shards.sample import SCENE_COUNT
+from shards.format.sample import SCENE_COUNT
+from tests.project import ROOT
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-
-COMMAND = [sys.executable, str(PROJECT_ROOT / "tools" / "make_shards.py")]
+COMMAND = [sys.executable, str(ROOT / "tools" / "make_shards.py")]
 
 
 @dataclass
@@ -40,7 +37,7 @@ def make_shards(*arguments) -> Result:
     """What the command does with these arguments, without the seconds that a new process takes to import PyTorch."""
     with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()) as stderr:
         with pytest.raises(SystemExit) as leaving:
-            run_command(main, OPTIONS, [str(argument) for argument in arguments])
+            PROGRAM.run([str(argument) for argument in arguments])
     return Result(int(leaving.value.code), stdout.getvalue(), stderr.getvalue())
 
 
@@ -96,7 +93,7 @@ def test_a_folder_is_packed_and_a_second_run_says_that_it_is_there(folder):
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["classes"]["nobody"] == {"wanted": 0, "packed": 0, "missing": 0, "broken": 0}
     command = [*COMMAND, "folder", *map(str, options(folder)), "--dataset", "mine"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0
     assert "already holds this data set" in result.stdout
 
@@ -209,7 +206,7 @@ def test_interrupting_the_whole_group_ends_quickly_and_keeps_what_is_done(folder
     command = [*COMMAND, "csv", *map(str, arguments)]
     process = subprocess.Popen(
         command,
-        cwd=PROJECT_ROOT,
+        cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -302,7 +299,7 @@ def test_networks_annotate_and_processes_share_the_work(folder):
     (folder / "out").rename(folder / "one")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "tools/make_shards.py", "folder"]
     result = subprocess.run(
-        [sys.executable, *command, *map(str, chosen)], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
+        [sys.executable, *command, *map(str, chosen)], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("3 clips in") == 1
@@ -315,8 +312,8 @@ def test_networks_annotate_and_processes_share_the_work(folder):
     ("trial", "options"), [("kill_packing.py", ["--kills", "3"]), ("pack_memory.py", ["--clips", "2000"])]
 )
 def test_a_small_trial_passes(trial, options):
-    command = [sys.executable, f"tests/trials/{trial}", *options]
+    command = [sys.executable, f"tools/trials/{trial}", *options]
     result = subprocess.run(
-        command, capture_output=True, text=True, cwd=PROJECT_ROOT, env=os.environ | {"PYTHONPATH": "."}, check=False
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

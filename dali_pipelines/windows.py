@@ -1,0 +1,217 @@
+"""What is cut from each clip: pure functions of (seed, epoch, sample), the same on every machine and in every batch.
+
+Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertical, horizontal).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.checks import require_at_least
+from shards.randomness import randint, uniform
+
+Int64Array = NDArray[np.int64]
+
+# Keys that keep the draws of one clip independent of each other.
+_START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
+
+# Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
+_CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
+
+# The same of the squares that are evaluated: the shorter side leaves no room.
+_TEST_CROPS = {1: [0.5], 3: [0.0, 0.5, 1.0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How a clip becomes a network's input (Choi et al., NeurIPS 2019, section 4.2)."""
+
+    frames: int = 16
+    """Frames in a window."""
+    stride: int = 1
+    """Distance between the window's frames in the stored clip."""
+    size: int = 112
+    """Height and width of the network's input, in pixels."""
+    scales: tuple[float, ...] = (1.0, 2**-0.25, 2**-0.5, 2**-0.75, 0.5)
+    """Sides of the square training crop, as shares of the frame's shorter side; each is as likely as the others."""
+    flip_probability: float = 0.5
+    """How often a training clip is mirrored."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames, stride=self.stride, size=self.size)
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(f"scales must be one or more numbers in (0, 1], got {self.scales}")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability must be in [0, 1], got {self.flip_probability}")
+
+    @property
+    def span(self) -> int:
+        """Stored frames from a window's first frame to its last, both included."""
+        return (self.frames - 1) * self.stride + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """Which windows of a clip are evaluated; the prediction for the clip is their mean."""
+
+    test_clips: int | None = None
+    """Evaluate so many windows of a clip, spread evenly from its first frame to its last (a single one in the middle);
+    None: all that do not overlap, as in the paper."""
+    test_crops: Literal[1, 3] = 1
+    """Squares cut from each of these windows: one in the centre, or three along the longer side of the frame."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, test_clips=self.test_clips)
+        if self.test_crops not in _TEST_CROPS:
+            raise ValueError(f"test_crops must be 1 or 3, got {self.test_crops}")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What to cut from B clips: a range of frames, a square of every frame, mirrored or not. Arrays of length B."""
+
+    sample_B: Int64Array
+    """Which clip of the data set."""
+    window_B: Int64Array
+    """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
+    start_frame_B: Int64Array
+    top_B: Int64Array
+    left_B: Int64Array
+    side_B: Int64Array
+    """The square's first row, first column and side, in pixels of the stored frame."""
+    flip_B: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sample_B)
+
+    def __getitem__(self, index: slice | Int64Array) -> "Windows":
+        return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def with_window(self, index: int, other: "Windows") -> "Windows":
+        """The same windows with the only one of ``other`` at ``index``."""
+        values = {field.name: getattr(self, field.name).copy() for field in fields(self)}
+        for name, value_B in values.items():
+            value_B[index] = getattr(other, name)[0]
+        return Windows(**values)
+
+    def rois(self) -> Int64Array:
+        """Start and end corner (vertical, horizontal) of every square, (B, 2, 2); a mirrored one runs right to left."""
+        right_B = self.left_B + self.side_B
+        start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
+        end_B2 = np.stack([self.top_B + self.side_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
+        return np.stack([start_B2, end_B2], axis=1)
+
+
+def draw_training_windows(
+    config: ClipConfig,
+    *,
+    seed: int,
+    epoch: int,
+    sample_B: Int64Array,
+    frame_count_B: Int64Array,
+    frame_size_B2: Int64Array,
+) -> Windows:
+    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample) alone.
+
+    ``frame_count_B`` and ``frame_size_B2`` (height, width) describe the stored clips ``sample_B``.
+    Clips shorter than a window start at frame 0 and loop.
+    """
+
+    def key(draw: int) -> tuple[int, int, Int64Array, int]:
+        return seed, epoch, sample_B, draw
+
+    scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
+    position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
+    side_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
+    corner_B2 = _corners(frame_size_B2, side_B, position_B2)
+    return Windows(
+        sample_B=sample_B,
+        window_B=np.zeros_like(sample_B),
+        start_frame_B=randint(np.maximum(frame_count_B - config.span + 1, 1), *key(_START_FRAME)),
+        top_B=corner_B2[:, 0],
+        left_B=corner_B2[:, 1],
+        side_B=side_B,
+        flip_B=uniform(*key(_FLIP)) < config.flip_probability,
+    )
+
+
+class EvaluationWindows:
+    """The windows of every clip that ``protocol`` asks for, numbered clip by clip: squares of the shorter side.
+
+    Every clip has at least one window; one that is too short for ``test_clips`` different ones has fewer, and one that
+    is shorter than a window loops. ``frame_counts`` (N,) and ``frame_sizes`` (N, 2) (height, width) describe the stored
+    clips. Holds one number a clip: windows are made as they are taken.
+    """
+
+    def __init__(
+        self,
+        config: ClipConfig,
+        frame_counts: Int64Array,
+        frame_sizes: Int64Array,
+        protocol: ProtocolConfig | None = None,
+    ) -> None:
+        protocol = protocol or ProtocolConfig()
+        self._config = config
+        self._test_clips = protocol.test_clips
+        self._crop_positions = np.array(_TEST_CROPS[protocol.test_crops])
+        self._frame_counts = frame_counts
+        self._frame_sizes = frame_sizes
+        self._first_windows = np.zeros(len(frame_counts) + 1, dtype=np.int64)  # of every clip, then their number
+        np.cumsum(self._start_counts(frame_counts) * len(self._crop_positions), out=self._first_windows[1:])
+
+    def __len__(self) -> int:
+        return int(self._first_windows[-1])
+
+    def __getitem__(self, numbers: slice | Int64Array) -> Windows:
+        """The windows of these numbers, each at least 0 and below the length."""
+        if isinstance(numbers, slice):
+            taken = range(len(self))[numbers]
+            numbers = np.arange(taken.start, taken.stop, taken.step)
+        sample_B = self.samples(numbers)
+        window_B = numbers - self._first_windows[sample_B]
+        frame_size_B2 = self._frame_sizes[sample_B]
+        side_B = frame_size_B2.min(axis=1)
+        time_B, crop_B = np.divmod(window_B, len(self._crop_positions))
+        corner_B2 = _corners(frame_size_B2, side_B, self._crop_positions[crop_B, None])
+        return Windows(
+            sample_B=sample_B,
+            window_B=window_B,
+            start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
+            top_B=corner_B2[:, 0],
+            left_B=corner_B2[:, 1],
+            side_B=side_B,
+            flip_B=np.zeros(len(sample_B), dtype=bool),
+        )
+
+    def samples(self, number_B: Int64Array) -> Int64Array:
+        """Which clip of the data set each of these window numbers is of."""
+        return np.searchsorted(self._first_windows, number_B, side="right") - 1
+
+    def _room(self, frame_counts: Int64Array) -> Int64Array:
+        return np.maximum(frame_counts - self._config.span, 0)
+
+    def _start_counts(self, frame_counts: Int64Array) -> Int64Array:
+        room = self._room(frame_counts)
+        if self._test_clips is None:
+            return room // (self._config.frames * self._config.stride) + 1
+        return np.minimum(self._test_clips, room + 1)
+
+    def _start_frames(self, time_B: Int64Array, frame_count_B: Int64Array) -> Int64Array:
+        if self._test_clips is None:
+            return time_B * self._config.frames * self._config.stride
+        room_B = self._room(frame_count_B)
+        if self._test_clips == 1:
+            return room_B // 2
+        return time_B * room_B // np.maximum(self._start_counts(frame_count_B) - 1, 1)
+
+
+def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:
+    """The stored frames of every window, (B, T); clips that are too short start again from their first frame."""
+    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
+    return frames_BT % frame_count_B[:, None]
+
+
+def _corners(frame_size_B2: Int64Array, side_B: Int64Array, position_B2: NDArray[np.float64]) -> Int64Array:
+    return np.floor((frame_size_B2 - side_B[:, None]) * position_B2).astype(np.int64)

@@ -1,0 +1,194 @@
+"""``python -m scenebias.bias``: the scene bias of a data set, from its scene vectors, and of models trained on it."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dali_pipelines import ClipConfig
+from scenebias.bias.bias_test import MEASURES, BiasTest, ModelBias
+from scenebias.bias.data_bias import SceneBias, measure_dataset
+from scenebias.bias.gallery import Gallery, make_gallery, require_swaps
+from scenebias.commands import Command, null_for_nan, write_output
+from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
+from scenebias.distributed.process_place import distributed_session
+from scenebias.models.action_model import ActionModel
+from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
+from scenebias.reports.html import Section, page, paragraph, table
+from shards.checks import require_at_least
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasConfig:
+    """Which data sets to compare, and which models."""
+
+    train: str
+    """Packed data set that the scene classifier is fitted on, and models were trained on: a folder, or its URL."""
+    val: str
+    """Packed data set that both are tested on."""
+    weights: tuple[Path, ...] = ()
+    """Weights of training runs: measure how much these models lean on the scene, beside each other."""
+    html: Path | None = None
+    """Write a page to this file: the table, and clips on which the first two models disagree."""
+    png: Path | None = None
+    """Write these clips alone to this file, as a picture."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+    batch_size: int = 32
+    """Windows per batch, over all processes together."""
+    loader_threads: int = 2
+    """Decoding threads of each process."""
+    seed: int = 0
+    """Draws the backgrounds that clips are put on, and noise."""
+    force: bool = False
+    """Go on even where the weights have seen the clips of --val."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
+        for name in ("html", "png"):
+            if getattr(self, name) is not None and len(self.weights) < 2:
+                raise ValueError(f"{name} shows where two models disagree: weights must be at least two files")
+
+
+def load_models(
+    config: BiasConfig, train: ShardDataset, val: ShardDataset
+) -> tuple[ClipConfig, dict[str, ActionModel]]:
+    """The models of ``config.weights`` by short names, and how they all see clips cut.
+
+    Raises UserError for weights of other classes, trained on the clips of ``val``, or that see other clips than the
+    first.
+    """
+    folders = [path.absolute().parent.name for path in config.weights]
+    names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
+    models, cuts = {}, []
+    for name, path in zip(names, config.weights, strict=True):
+        model, metadata = load_weights(path)
+        require_same_classes(
+            train.manifest.classes,
+            metadata.classes,
+            f"{train.location} has other classes than {path}",
+            "give the data that the weights were trained on",
+        )
+        ensure_unseen(metadata.trained_on, identity_of(val), force=config.force)
+        clip = clip_config_of(metadata)
+        cuts.append(ClipConfig(frames=clip.frames, stride=clip.stride, size=clip.size))
+        if cuts[-1] != cuts[0]:
+            raise UserError(f"{path} sees clips cut otherwise than {config.weights[0]}: measure them one at a time")
+        models[name] = model
+    return cuts[0], models
+
+
+def measure_models(test: BiasTest, models: Mapping[str, ActionModel]) -> dict[str, ModelBias]:
+    """`BiasTest.measure` of every model, by its name."""
+    biases = {}
+    for name, model in models.items():
+        model.to(test.place.device).to(memory_format=torch.channels_last_3d)
+        biases[name] = test.measure(model)
+    return biases
+
+
+def _dataset_rows(result: SceneBias) -> list[tuple[str, ...]]:
+    return [
+        ("M(D, scene): action from the scene vector", f"{100 * result.accuracy:.1f} %"),
+        ("chance", f"{100 * result.chance:.1f} %"),
+        ("B_scene = ln(M / chance)", f"{result.bias:.2f}"),
+    ]
+
+
+def _model_rows(biases: Mapping[str, ModelBias]) -> list[tuple[str, ...]]:
+    return [
+        (measure.title, measure.arrow, *(measure.cell(bias.values[name]) for bias in biases.values()))
+        for name, measure in MEASURES.items()
+    ]
+
+
+def _reasons(biases: Mapping[str, ModelBias]) -> list[str]:
+    """Why some measures are not there, each reason once."""
+    return sorted({reason for bias in biases.values() for reason in bias.reasons.values()})
+
+
+def _print(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    printed = Table(*map(escape, header), title=escape(title))
+    for row in rows:
+        printed.add_row(*map(escape, row))
+    Console().print(printed)
+
+
+def _plain(bias: ModelBias) -> dict[str, Any]:
+    """As JSON has it: what could not be measured is null."""
+    return {"values": null_for_nan(bias.values), "reasons": bias.reasons}
+
+
+def _page(dataset: str, result: SceneBias, biases: Mapping[str, ModelBias], gallery: Gallery) -> str:
+    notes = ["Arrows show where a model goes that leans less on the scene."]
+    notes += [f"Not measured: {reason}." for reason in _reasons(biases)]
+    models = table(("measure", "", *biases), _model_rows(biases)) + "".join(map(paragraph, notes))
+    sections = [
+        Section("The data", table(("measure", "value"), _dataset_rows(result))),
+        Section("The models", models),
+        gallery.section(),
+    ]
+    return page(f"Scene bias of {dataset}", sections)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def main(config: BiasConfig) -> None:
+    """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019).
+
+    With --weights also of models: their accuracy where humans are hidden or stand before another scene's background.
+    """
+    train, val = open_pair(config.train, config.val, config.remote)
+    result = measure_dataset(train, val)
+    numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
+    if not config.weights:
+        _print(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
+        if config.json is not None:
+            write_output(config.json, numbers)
+        return
+    clip, models = load_models(config, train, val)
+    with distributed_session() as place:
+        test = BiasTest(clip, train, val, place, config.batch_size, config.loader_threads, config.seed)
+        if config.html is not None or config.png is not None:
+            require_swaps(test)
+        biases = measure_models(test, models)
+        if not place.is_main:
+            return
+        _print(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
+        _print("of models trained on it", ("measure", "", *biases), _model_rows(biases))
+        for reason in _reasons(biases):
+            print(f"not measured: {reason}")
+        if config.json is not None:
+            write_output(config.json, numbers | {"models": {name: _plain(bias) for name, bias in biases.items()}})
+        if config.html is None and config.png is None:
+            return
+        gallery = make_gallery(test, biases)
+        if config.html is not None:
+            write_output(config.html, _page(train.manifest.dataset, result, biases, gallery))
+            print(f"page: {config.html}")
+        if config.png is not None:
+            write_output(config.png, _png(gallery.figure()))
+            print(f"picture: {config.png}")
+
+
+COMMAND = Command(
+    main=main,
+    options=BiasConfig,
+    example="python -m scenebias.bias --train data/jhmdb/train --val data/jhmdb/test "
+    "--weights runs/jhmdb-baseline/weights.safetensors runs/jhmdb-debias/weights.safetensors "
+    "--html data/jhmdb/bias.html",
+)

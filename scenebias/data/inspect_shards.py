@@ -1,0 +1,117 @@
+"""The command tools/inspect_shards.py: say what is in a packed data set, check every byte of it, or make a page."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from scenebias.annotators import read_scene_categories
+from scenebias.commands import Command, write_output
+from scenebias.data.datasets import RemoteConfig
+from scenebias.data.inspection import Summary, render_page, scene_name, summarize
+from shards.checks import require_at_least
+from shards.codecs.registry import FILMSTRIP
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.format.index import rebuild_index
+from shards.format.manifest import Manifest
+from shards.storage.downloads import local_path
+
+SCENES_SHOWN = 5
+
+
+SIZES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectShards:
+    """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
+
+    location: tyro.conf.Positional[str]
+    """Folder that tools/make_shards.py made, or its URL (s3://, gs://, https://)."""
+    verify: bool = False
+    """First read everything: compare every checksum and decode every frame. Exit status 1 if anything is wrong."""
+    html: Path | None = None
+    """Write one self-contained page with frames, masks and scenes of some clips of every class."""
+    samples_per_class: int = 2
+    """Clips of every class on the page."""
+    scene_names: Path | None = None
+    """Names of the 365 scene categories: categories_places365.txt of Places365."""
+    rebuild_index: bool = False
+    """First make every index again from the tar files alone."""
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, samples_per_class=self.samples_per_class)
+
+
+def main(config: InspectShards) -> int:
+    """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    scene_names = read_scene_categories(config.scene_names, "--scene-names") if config.scene_names else None
+    if config.rebuild_index:
+        directory = local_path(config.location)
+        if directory is None:
+            raise UserError(f"--rebuild-index cannot write to {config.location}: run it where the shards lie")
+        try:
+            rebuild_index(directory)
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be written ({error.strerror}); mend that") from error
+    dataset = config.remote.open(config.location)
+    if config.verify and print_problems(console, dataset):
+        return 1  # a damaged data set may have no summary
+    print_summary(console, dataset.manifest, summarize(dataset), scene_names)
+    if config.html:
+        write_output(config.html, render_page(dataset, config.samples_per_class, scene_names))
+        console.print(f"wrote {config.html}")
+    return 0
+
+
+def print_problems(console: Console, dataset: ShardDataset) -> int:
+    """Read everything, print every problem as it is found, and return how many there are."""
+    problem_count = 0
+    for problem in dataset.verify():
+        problem_count += 1
+        console.print(problem, style="red")
+    console.print(f"verified {len(dataset)} clips: {problem_count or 'no'} problem{'s' * (problem_count != 1)}")
+    return problem_count
+
+
+def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_names: tuple[str, ...] | None) -> None:
+    """Print the numbers of a data set; a class without any clip is red."""
+    table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
+    table.add_column("clips", justify="right")
+    table.add_column("frames with people", justify="right")
+    table.add_column("scenes, on average")
+    for name, count, share, scenes in zip(
+        manifest.classes, manifest.class_counts, summary.class_person_shares, summary.class_scenes, strict=True
+    ):
+        top = ", ".join(f"{scene_name(category, scene_names)} {probability:.0%}" for category, probability in scenes)
+        people = "" if share is None else f"{share:.0%}"
+        table.add_row(name, str(count), people, top, style=None if count else "red")
+    console.print(table)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("clips", f"{summary.clip_count} in {len(manifest.shards)} shards")
+    facts.add_row("absent", f"{len(manifest.missing)} missing, {len(manifest.broken)} broken when packed")
+    facts.add_row("frames", f"{summary.frame_count}, {summary.bytes_per_frame:.0f} bytes each")
+    lengths = ", ".join(f"{low}-{high}: {count}" for low, high, count in summary.frame_histogram)
+    facts.add_row("clip lengths", lengths)
+    sizes = ", ".join(f"{width}x{height}: {count}" for width, height, count in summary.frame_sizes[:SIZES_SHOWN])
+    facts.add_row("frame sizes", sizes + (", ..." if len(summary.frame_sizes) > SIZES_SHOWN else ""))
+    scale = "quality" if manifest.codec == FILMSTRIP else "constant rate factor"
+    facts.add_row("stored as", f"{manifest.codec}, {manifest.frame_height} rows, {scale} {manifest.quality}")
+    people = "" if summary.person_share is None else f", a person in {summary.person_share:.1%} of their frames"
+    facts.add_row("masks", f"{summary.masked_count} clips{people}")
+    top = ", ".join(f"{scene_name(category, scene_names)}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
+    facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")
+    facts.add_row("digest", manifest.digest)
+    console.print(facts)
+
+
+COMMAND = Command(
+    main=main,
+    options=InspectShards,
+    example="python tools/inspect_shards.py data/jhmdb/train --verify --html data/jhmdb/train.html",
+)

@@ -1,0 +1,64 @@
+"""The predictions of every test clip as a file (predictions.npz): what confusion matrices and intervals are made of.
+
+Shape suffixes: N clips, A actions.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scenebias.evaluation.accuracy import Evaluation
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.system.atomic import atomic_write
+
+PREDICTIONS_NAME = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicted, and of which clips of which classes."""
+
+    evaluation: Evaluation
+    clip_names: tuple[str, ...]
+    """The original names of the N clips, in the order of the data set."""
+    classes: tuple[str, ...]
+    """The A actions."""
+
+
+def save_predictions(path: Path, evaluation: Evaluation, dataset: ShardDataset) -> None:
+    """Write the predictions of ``dataset``'s clips; ``path`` appears only when it is complete.
+
+    An .npz file of plain arrays: ``probability_NA`` (float32), ``label_N`` (int64), ``clip_name_N`` and ``class_A``
+    (text). Raises UserError where it cannot be written.
+    """
+    try:
+        with atomic_write(path) as file:
+            np.savez(
+                file,
+                probability_NA=evaluation.probability_NA.astype(np.float32),
+                label_N=evaluation.label_N,
+                clip_name_N=np.array([dataset.info(clip).name for clip in range(len(dataset))], dtype=np.str_),
+                class_A=np.array(dataset.manifest.classes, dtype=np.str_),
+            )
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place, or make room") from error
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what `save_predictions` wrote; UserError where it is missing or damaged."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            probability_NA, label_N, clip_name_N, class_A = (
+                file[name] for name in ("probability_NA", "label_N", "clip_name_N", "class_A")
+            )
+        if probability_NA.shape != (len(label_N), len(class_A)) or len(clip_name_N) != len(label_N):
+            raise ValueError(f"{probability_NA.shape} probabilities of {len(label_N)} clips, {len(class_A)} classes")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error}): evaluate again, or remove the run's folder to train it again"
+        ) from error
+    evaluation = Evaluation(probability_NA.astype(np.float64), label_N.astype(np.int64))
+    return Predictions(evaluation, tuple(clip_name_N.tolist()), tuple(class_A.tolist()))

@@ -1,0 +1,105 @@
+"""How far a measured mean can be trusted: intervals over few seeds, and over the clips that models were tested on.
+
+Shape suffixes: S splits, R runs (seeds), N test clips.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+_DRAWN_AT_ONCE = 1 << 22
+"""Values of resampled clips in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval, in the unit of the values; ``low`` and ``high`` are NaN where unknown."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of n independent runs with Student's interval: mean ± t · s / √n.
+
+    s is the standard deviation of the values, with n - 1 in its denominator, and t the (1 + ``confidence``) / 2
+    quantile of Student's t distribution with n - 1 degrees of freedom (Student, "The probable error of a mean",
+    Biometrika 6, 1908): it covers the mean of normally distributed values with that probability at any n. The
+    interval of one value is unknown.
+
+    Raises:
+        ValueError: no values, or a confidence outside (0, 1).
+    """
+    _check_confidence(confidence)
+    if len(values) == 0:
+        raise ValueError("values must hold at least one number")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, math.nan, math.nan)
+    t = stdtrit(len(values) - 1, (1 + confidence) / 2)
+    half_width = float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return Interval(mean, mean - half_width, mean + half_width)
+
+
+def paired_bootstrap(
+    correct_a_RN: np.ndarray | Sequence[np.ndarray],
+    correct_b_RN: np.ndarray | Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Difference of two models' means, a's minus b's, with an interval for the choice of the test clips.
+
+    Values (bool or float) are of the same N clips in both, R runs of each model, whose number may differ: a clip's
+    difference is that of its means over the runs, d_N = mean_R(a) - mean_R(b), so all runs of a clip stay together.
+    The clips are drawn anew, N of N with replacement, ``resamples`` times; the interval runs from the (1 -
+    ``confidence``) / 2 quantile of the means of d to the (1 + ``confidence``) / 2 quantile: the percentile interval of
+    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3, on paired data (section 8.4). It says
+    nothing of how much other seeds would change; `seed_interval` does.
+
+    Lists of S such arrays are splits, each drawn by itself; the difference is then the mean of the splits'. Where they
+    share test clips the interval is a little too narrow: by up to 8 % for the three of HMDB51; UCF101's share none.
+
+    Raises:
+        ValueError: a and b are not of the same clips, there are none, or a confidence outside (0, 1).
+    """
+    _check_confidence(confidence)
+    splits_a, splits_b = _as_splits(correct_a_RN), _as_splits(correct_b_RN)
+    clips_a, clips_b = ([len(split_N) for split_N in splits] for splits in (splits_a, splits_b))
+    if clips_a != clips_b or 0 in clips_a or not clips_a:
+        raise ValueError(f"a and b must be of the same clips, one or more in every split; got {clips_a} and {clips_b}")
+    from scipy.stats import bootstrap  # its import takes long
+
+    # A single clip can be drawn in one way only, which scipy refuses to do: twice the clip is the same population.
+    differences = [(a_N - b_N).repeat(1 + (len(a_N) == 1)) for a_N, b_N in zip(splits_a, splits_b, strict=True)]
+    found = bootstrap(
+        differences,
+        _mean_of_means,
+        n_resamples=resamples,
+        batch=max(1, _DRAWN_AT_ONCE // max(map(len, differences))),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = found.confidence_interval
+    return Interval(float(_mean_of_means(*differences)), float(low), float(high))
+
+
+def _mean_of_means(*splits: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.mean([split.mean(axis=axis) for split in splits], axis=0)
+
+
+def _as_splits(values: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The mean over the runs of every clip (N,) in float64, split by split."""
+    splits = [values] if isinstance(values, np.ndarray) else values
+    return [np.atleast_2d(np.asarray(split_RN, dtype=np.float64)).mean(axis=0) for split_RN in splits]
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")

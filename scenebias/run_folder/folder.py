@@ -1,0 +1,116 @@
+"""A training run as a folder: what lies in it, and how far the run has come."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from scenebias.run_folder.checkpoint import CheckpointFolder
+from scenebias.run_folder.record import RECORD_NAME
+from shards.errors import UserError
+from shards.system.atomic import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a finished run came to."""
+
+    final: dict[str, float]
+    """The numbers of `Evaluation.summary` after the last epoch."""
+    history: list[dict[str, Any]]
+    """The numbers of every epoch, oldest first."""
+    skipped_clips: int
+    """Training clips that could not be read, over all epochs."""
+    skipped_steps: int
+    """Training steps without a finite loss, over all epochs."""
+
+    @classmethod
+    def of_epochs(cls, history: list[dict[str, Any]]) -> Self:
+        """What the numbers of every epoch come to."""
+        counted = ("skipped_clips", "skipped_steps")
+        final = {name: value for name, value in history[-1].items() if name not in ("epoch", *counted)}
+        totals = {name: sum(numbers[name] for numbers in history) for name in counted}
+        return cls(final=final, history=history, **totals)
+
+    def __post_init__(self) -> None:
+        if missing := {"top1", "top5", "clips"} - self.final.keys():
+            raise ValueError(f"final lacks {', '.join(sorted(missing))}")
+
+    @property
+    def line(self) -> str:
+        """One line to tell it."""
+        told = f"; {self.skipped_clips} training clips could not be read and were skipped" if self.skipped_clips else ""
+        told += f"; {self.skipped_steps} steps without a finite loss were skipped" if self.skipped_steps else ""
+        top1, top5, clips = (self.final[name] for name in ("top1", "top5", "clips"))
+        return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips{told}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a training run, which need not be there yet."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the finished run."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """The `RunResult`: the last that is written."""
+        return self.path / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def trace(self) -> Path:
+        """Where the profiler writes, if it is asked to."""
+        return self.path / "trace.json"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.result.exists() and self.weights.exists()
+
+    def has_begun(self) -> bool:
+        """Whether it holds work of a run; UserError where it holds something else.
+
+        A run that failed before its first checkpoint has left nothing to continue: its folder may be used anew.
+        """
+        if not self.path.exists():
+            return False
+        if not self.path.is_dir():
+            raise UserError(f"--out {self.path} is a file: choose a folder")
+        if not (self.path / RECORD_NAME).exists() and any(not path.match(".*.tmp") for path in self.path.iterdir()):
+            raise UserError(f"--out {self.path} holds other files: choose a new folder for the run")
+        return self.result.exists() or CheckpointFolder(self.checkpoints).holds_any
+
+    def make(self) -> None:
+        """Create it; UserError where it cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {self.path} cannot be created ({error.strerror}): choose another folder") from error
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"--out {self.path} cannot be written to: choose another folder")
+
+    def remove_leftovers(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
+
+    def write_result(self, result: RunResult) -> None:
+        """Say that the run is complete."""
+        write_json(self.result, asdict(result))
+
+    def read_result(self) -> RunResult:
+        """What the finished run came to; UserError where the file is damaged."""
+        try:
+            return RunResult(**json.loads(self.result.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.result} is damaged ({error!r}): remove it to finish the run again") from error

@@ -1,0 +1,104 @@
+"""The record of a run (run.json): what was asked, of which data, with which versions; and whether a run is the same."""
+
+import dataclasses
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UserError
+from shards.system.atomic import write_json
+
+RECORD_NAME = "run.json"
+RECORDED_PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "webdataset", "numpy", "av", "scenebias")
+
+
+def package_versions() -> dict[str, str]:
+    """The installed versions of what decides a result."""
+    return {name: version(name) for name in RECORDED_PACKAGES}
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON has it: dataclasses become dictionaries, tuples lists, paths strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_run_record(out: Path, config: Any, data: dict[str, Any], circumstances: dict[str, Any]) -> None:
+    """Write ``run.json``: the resolved configuration, digests of the data, ``circumstances`` and library versions."""
+    write_json(
+        out / RECORD_NAME,
+        {
+            "configuration": plain(config),
+            "data": plain(data),
+            "circumstances": plain(circumstances),
+            "python": platform.python_version(),
+            "packages": package_versions(),
+        },
+    )
+
+
+def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A recorded configuration of any version of the program, with its options as they are called now."""
+    objective = configuration.get("objective")
+    if isinstance(objective, dict) and "objective" in objective:
+        objective = {"name" if name == "objective" else name: value for name, value in objective.items()}
+        return configuration | {"objective": objective}
+    return configuration
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a nested dictionary by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What differs between two nested dictionaries, as clauses by dotted name."""
+    old, new = leaves(before), leaves(now)
+    changed = {name for name in old.keys() | new.keys() if name not in old or name not in new or old[name] != new[name]}
+    return {name: f"{name} was {_said(old, name)} and is now {_said(new, name)}" for name in sorted(changed)}
+
+
+def _said(leaves: dict[str, Any], name: str) -> str:
+    """The value of ``name``, or that the version of the program at the time did not know it."""
+    return repr(leaves[name]) if name in leaves else "not known"
+
+
+def check_same_run(
+    out: Path,
+    config: Any,
+    data: dict[str, Any],
+    circumstances: dict[str, Any],
+    may_change: tuple[str, ...] = (),
+) -> list[str]:
+    """What has changed since the run in ``out`` was recorded without making it another run, as clauses.
+
+    That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result, the
+    ``circumstances`` and versions of packages, which should not.
+
+    Raises:
+        UserError: the rest of the configuration or the data are other ones; it names them. Or the record is damaged.
+    """
+    path = out / RECORD_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        options = _changes(with_current_names(record["configuration"]), plain(config))
+        contents = _changes({"data": record["data"]}, {"data": plain(data)})
+        around = _changes(record["circumstances"], plain(circumstances))
+        versions = _changes(record["packages"], package_versions())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
+    harmless = {name for name in options if not set(may_change).isdisjoint(name.split("."))}
+    changed = [clause for name, clause in (options | contents).items() if name not in harmless]
+    if changed:
+        raise UserError(f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder")
+    return [options[name] for name in sorted(harmless)] + list((around | versions).values())

@@ -1,0 +1,73 @@
+"""Activations that are not kept for the backward pass but computed again in it: less memory for more arithmetic."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from scenebias.models.backbones import Backbone
+
+
+def recompute_activations(backbone: Backbone) -> None:
+    """From now on keep only what enters each block of ``backbone``, and compute the rest again in the backward pass.
+
+    Gradients stay the same to the bit, and so do BatchNorm's running statistics: they see each clip once. The weights
+    keep their names.
+    """
+    for block in list(_blocks(backbone.trunk)):
+        block.forward = partial(_forward, _Plain(block))
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The innermost modules that are made of layers: of a residual network its stem and its residual blocks."""
+    for child in module.children():
+        if isinstance(child, nn.Sequential) and any(True for grandchild in child for _ in grandchild.children()):
+            yield from _blocks(child)
+        elif any(True for _ in child.children()):
+            yield child
+
+
+class _Plain(nn.Module):
+    """A block as its class runs it."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return type(self.block).forward(self.block, *inputs)
+
+
+def _forward(plain: _Plain, *inputs: Tensor) -> Any:
+    # What the block holds now: BatchNorm is about to change its statistics, and what the caller has changed for this
+    # pass alone (other tensors by torch.func.functional_call, layers in evaluation) is no longer so in the backward.
+    tensors = dict(plain.named_parameters()) | {name: buffer.clone() for name, buffer in plain.named_buffers()}
+    modes = {module: module.training for module in plain.modules()}
+    is_recomputation = False
+
+    def run(*inputs: Tensor) -> Any:
+        nonlocal is_recomputation
+        if is_recomputation:
+            with _modes(modes):
+                return functional_call(plain, tensors, inputs)
+        is_recomputation = True
+        return plain(*inputs)
+
+    return checkpoint(run, *inputs, use_reentrant=False)
+
+
+@contextmanager
+def _modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+    """Each module in training or evaluation as told, as before after the block."""
+    before = {module: module.training for module in modes}
+    for module, training in modes.items():
+        module.training = training
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training

@@ -1,0 +1,153 @@
+"""A training run from its checked inputs to its weights and result, in a folder; it goes on where it was."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dali_pipelines import TrainLoader
+from scenebias.data.datasets import open_pair
+from scenebias.distributed.interruption import Interruption
+from scenebias.distributed.process_place import (
+    ProcessPlace,
+    distributed_session,
+    is_main_process,
+    process_count,
+)
+from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
+from scenebias.evaluation.predictions import PREDICTIONS_NAME, save_predictions
+from scenebias.models.weights import TrainedOn, WeightsMetadata, ensure_unseen, identity_of, save_weights
+from scenebias.run_folder.checkpoint import CheckpointFolder
+from scenebias.run_folder.folder import RunFolder, RunResult
+from scenebias.run_folder.log import TrainingLog
+from scenebias.run_folder.profiling import StepProfiler
+from scenebias.run_folder.record import check_same_run, plain, write_run_record
+from scenebias.training.checks import check_annotations, check_batches, check_model_fits
+from scenebias.training.objective import DebiasingModel
+from scenebias.training.options import WITHOUT_EFFECT, RunConfig
+from scenebias.training.trainer import Trainer
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.system.checksums import sha256_of
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """What a run trains: the model with its objective, and where its initial weights come from."""
+
+    model: DebiasingModel
+    weights: Path | None = None
+    """The file that its initial weights are of; None: they are random."""
+    trained_on: tuple[TrainedOn, ...] = ()
+    """What these weights have seen."""
+
+
+def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
+    """Train what ``make_model`` makes for the training data, in all processes that ``torchrun`` started.
+
+    Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``predictions.npz``, ``weights.safetensors``
+    and ``result.json`` in ``config.out``. A finished run of the same configuration is left as it is; another one's
+    folder is refused.
+    """
+    folder = RunFolder(config.out)
+    train, val = open_pair(config.train, config.val, config.remote)
+    initial = make_model(train)
+    check_annotations(train, initial.model.config)
+    ensure_unseen(initial.trained_on, identity_of(val), force=config.force)
+    data = {
+        "train": identity_of(train),
+        "val": identity_of(val),
+        "initial_weights_sha256": initial.weights and sha256_of(initial.weights),
+    }
+    computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}
+    changes = []
+    if folder.has_begun():
+        changes = check_same_run(folder.path, config, data, circumstances, may_change=WITHOUT_EFFECT)
+    if folder.is_complete:
+        if is_main_process():
+            print(f"{folder.path} is complete already: {folder.read_result().line}")
+        return
+    for change in changes if is_main_process() else []:
+        print(f"the run goes on, although {change}")
+    check_model_fits(initial.model.action_model, config.clip)
+    with distributed_session(config.distributed) as place:
+        check_batches(train, config.schedule.batch_size, place.world_size, config.arithmetic.accumulate)
+        folder.make()
+        if place.is_main:
+            folder.remove_leftovers()
+            write_run_record(folder.path, config, data, circumstances)
+        try:
+            history = _trainer(config, initial, train, val, place).run(partial(TrainingLog, folder.path), title)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the GPU's memory does not suffice ({error}): train with a smaller --batch-size, or with --accumulate"
+                f" {2 * config.arithmetic.accumulate} or --recompute"
+            ) from error
+        if place.is_main:
+            _finish(config, initial, train, RunResult.of_epochs(history))
+        place.wait_for_all()
+
+
+def _trainer(
+    config: RunConfig, initial: InitialModel, train: ShardDataset, val: ShardDataset, place: ProcessPlace
+) -> Trainer:
+    """What trains and evaluates, and keeps checkpoints and predictions in the run's folder."""
+    folder, schedule, classes = RunFolder(config.out), config.schedule, len(train.manifest.classes)
+    loader = TrainLoader(
+        train,
+        config.clip,
+        global_batch_size=schedule.batch_size,
+        seed=schedule.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+        device=place.device,
+        threads=config.loader_threads,
+        prefetch=config.loader_prefetch,
+        faults=config.faults,
+        shuffle_window_shards=config.shuffle_window_shards,
+    )
+    evaluation_loader = evaluation_loader_for(
+        val,
+        config.clip,
+        place,
+        batch_size=-(-schedule.batch_size // config.arithmetic.accumulate),
+        threads=config.loader_threads,
+        protocol=config.protocol,
+    )
+
+    def evaluate(interruption: Interruption) -> Evaluation:
+        found = evaluate_model(initial.model.action_model, evaluation_loader, classes, place, interruption=interruption)
+        if place.is_main:  # before the checkpoint that says that the epoch is over
+            save_predictions(folder.path / PREDICTIONS_NAME, found, val)
+        return found
+
+    return Trainer(
+        initial.model,
+        loader,
+        evaluate,
+        CheckpointFolder(folder.checkpoints, config.checkpoints.keep_checkpoints),
+        place,
+        schedule=schedule,
+        optimization=config.optimization,
+        arithmetic=config.arithmetic,
+        checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
+        profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),
+    )
+
+
+def _finish(config: RunConfig, initial: InitialModel, train: ShardDataset, result: RunResult) -> None:
+    """Write the weights, then the result, whose presence says that the run is complete."""
+    folder, model = RunFolder(config.out), initial.model
+    metadata = WeightsMetadata(
+        backbone=model.action_model.config.backbone,
+        classes=train.manifest.classes,
+        trained_on=(*initial.trained_on, identity_of(train)),
+        configuration=plain(config),
+        metrics=result.final,
+    )
+    save_weights(folder.weights, model.action_model, metadata, model.scene_head)
+    folder.write_result(result)
+    print(f"{result.line}; weights in {folder.weights}")

@@ -1,0 +1,184 @@
+"""One step of training: from a batch to updated weights.
+
+Shape suffixes: B clips, T frames, H rows, W columns, C channels (red, green, blue), S scenes.
+"""
+
+import gc
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from dali_pipelines import ClipBatch
+from scenebias.clips.masked_clip import effective_masks, mask_out_humans
+from scenebias.distributed.process_place import ProcessPlace
+from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
+from scenebias.training.objective import DebiasingModel, Phase
+from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer
+from shards.randomness import hash_uint64
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSetting:
+    """What a step is told beside its batch."""
+
+    epoch: int
+    step: int
+    """Within the epoch."""
+    clip_count: int
+    """Clips of the step, over all processes."""
+    learning_rates: Mapping[Part, float]
+    ramp: float
+    """Of the debiasing weights, 0 to 1."""
+    seed: int
+
+
+@dataclass
+class StepOutcome:
+    """What a step did, as this process sees it."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Sums over this process's clips, as of `Losses`."""
+    effective_count: int | None = None
+    """Clips with an effective mask, over all processes; None where no masks are used."""
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    """Of each update of the weights, before clipping; the same in all processes."""
+    clip_losses: list[Tensor] = field(default_factory=list)
+    """Loss of each clip of this process, float (B,), once a phase."""
+    updated: bool = True
+    """Whether every gradient was finite, but for overflows of a scaled loss. The first update of which it was not, and
+    those after it in the step, are not made."""
+
+
+class TrainingStep:
+    """Updates ``model`` batch by batch; what it computes depends on the batch and the `StepSetting` alone.
+
+    ``outlives_nonfinite`` says that training goes on after an update that was not made.
+    """
+
+    def __init__(
+        self,
+        model: DebiasingModel,
+        optimization: OptimizationConfig,
+        arithmetic: ArithmeticConfig,
+        place: ProcessPlace,
+        *,
+        outlives_nonfinite: bool,
+    ) -> None:
+        self.model, self._optimization, self._arithmetic, self._place = model, optimization, arithmetic, place
+        prepare_model(model, arithmetic, place)
+        self.optimizer = build_optimizer(model, optimization)
+        self._dtype = arithmetic.dtype_on(place.device)
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=self._dtype == torch.float16)
+        self._backbone_stays_frozen = model.action_model.backbone_is_frozen
+        self._restores_buffers = outlives_nonfinite or self.scaler.is_enabled()
+        self._buffers_before: list[Tensor] = []
+        self._wrapped: torch.nn.Module | None = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Freeze the backbone while the heads warm up, set it free after."""
+        frozen = self._backbone_stays_frozen or epoch < self._optimization.head_warmup_epochs
+        if self._wrapped is None or frozen != self.model.action_model.backbone_is_frozen:
+            if not self._backbone_stays_frozen:
+                self.model.action_model.freeze_backbone(frozen)
+                for group in self.optimizer.param_groups:
+                    if group["part"] == "backbone":
+                        for parameter in group["params"]:
+                            parameter.requires_grad_(not frozen)
+            self._wrapped = None
+            gc.collect()  # the old wrapper's hooks on the parameters go with it
+            self._wrapped = share_gradients(self.model, self._arithmetic, self._place)
+        self.model.train()
+
+    def __call__(self, batch: ClipBatch, setting: StepSetting) -> StepOutcome:
+        """Pass all phases of a step, each followed by an update of the weights."""
+        torch.manual_seed(int(hash_uint64(setting.seed, setting.epoch, setting.step, self._place.rank)) >> 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = setting.learning_rates[group["part"]]
+        config = self.model.config
+        inputs = {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}
+        if config.uses_scenes:
+            assert batch.scene_BS is not None, "a data set without scene labels is refused before training"
+            inputs["scene_BS"] = batch.scene_BS
+        outcome = StepOutcome()
+        if config.uses_masks:
+            inputs |= self._masked(batch, setting)
+            outcome.effective_count = int(self._place.sum_over_ranks(inputs["effective_B"].sum()))
+        for phase in config.phases:
+            if phase == "masked" and not outcome.effective_count:
+                continue  # without a gradient, momentum and weight decay would still move the weights
+            self._backward(phase, inputs, setting, outcome)
+            self._update(phase, outcome)
+            if not outcome.updated:
+                break
+        return outcome
+
+    def _masked(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
+        """The batch without its people, and which of its masks are effective."""
+        config = self.model.config
+        assert batch.mask_BTHW is not None, "a data set without masks is refused before training"
+        effective_B = effective_masks(batch.mask_BTHW, config.min_person_share) & batch.has_mask_B
+        masked_BTHWC = mask_out_humans(
+            batch.clip_BTHWC,
+            batch.mask_BTHW,
+            config.fill,
+            sample_B=batch.sample_B,
+            seed=setting.seed,
+            epoch=setting.epoch,
+        )
+        return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B}
+
+    def _backward(self, phase: Phase, inputs: Mapping[str, Tensor], setting: StepSetting, outcome: StepOutcome) -> None:
+        """Leave the gradients of ``phase`` in the parameters, and none in those that have no part in it."""
+        assert self._wrapped is not None, "begin_epoch comes first"
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._restores_buffers:
+            self._buffers_before = [buffer.clone() for buffer in self.model.buffers()]
+        parts = self._arithmetic.accumulate
+        split = {name: tensor.tensor_split(parts) for name, tensor in inputs.items()}
+        clip_losses = []
+        for part in range(parts):
+            with self._sharing_gradients(part == parts - 1):
+                with torch.autocast(self._place.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                    losses = self._wrapped(
+                        phase,
+                        **{name: tensors[part] for name, tensors in split.items()},
+                        clip_count=setting.clip_count,
+                        effective_count=outcome.effective_count or 0,
+                        world_size=self._place.world_size,
+                        ramp=setting.ramp,
+                    )
+                self.scaler.scale(losses.total).backward()
+            clip_losses.append(losses.clip_loss_B)
+            for name, value in losses.sums.items():
+                outcome.sums[name] = outcome.sums[name] + value if part else value
+        outcome.clip_losses.append(torch.cat(clip_losses))
+        for parameter in self.model.unused_in(phase):
+            parameter.grad = None
+
+    def _sharing_gradients(self, last_part: bool) -> AbstractContextManager:
+        """Processes add up their gradients once a phase, in its last part."""
+        if last_part or not isinstance(self._wrapped, DistributedDataParallel):
+            return nullcontext()
+        return self._wrapped.no_sync()
+
+    def _update(self, phase: Phase, outcome: StepOutcome) -> None:
+        """Update the weights, unless a gradient is not finite: then BatchNorm forgets the batch as well."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = list(self.model.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if norm.isfinite():
+            outcome.gradient_norms["masked_gradient_norm" if phase == "masked" else "gradient_norm"] = float(norm)
+            if self._optimization.gradient_clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self._optimization.gradient_clip, norm)
+            self.scaler.step(self.optimizer)
+        else:
+            if self._restores_buffers:
+                for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
+                    buffer.copy_(before)
+            # An overflow that a lower scale of the loss may mend is no fault.
+            outcome.updated = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        self.scaler.update()

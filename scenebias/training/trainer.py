@@ -1,0 +1,322 @@
+"""The training loop: one for pretraining and transfer, one process or many.
+
+A run is a pure function of its configuration and the pair (epoch, step): the loader's batches are, the learning rates
+are, and the random generator is seeded anew at every step. So a checkpoint needs the weights, the optimiser and the
+scale of the loss alone, and any number of processes can go on from it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dali_pipelines import ClipBatch
+from scenebias.distributed.interruption import Interrupted, Interruption, noted_signals
+from scenebias.distributed.process_place import ProcessPlace
+from scenebias.distributed.rank_agreement import check_rank_agreement
+from scenebias.evaluation.accuracy import Evaluation
+from scenebias.reports.progress import ProgressDisplay
+from scenebias.run_folder.checkpoint import TrainingState
+from scenebias.run_folder.profiling import StepProfiler
+from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.objective import DebiasingModel, alpha_ramp
+from scenebias.training.optimization import OptimizationConfig, learning_rates_at
+from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
+from shards.checks import require_at_least
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+
+SHOWN = {
+    "action_loss": "loss",
+    "action_correct": "accuracy",
+    "scene_loss": "scene loss",
+    "masked_entropy": "masked entropy",
+    "clips_per_s": "clips/s",
+    "data_wait_share": "data wait share",
+}
+"""Which of a step's numbers the progress shows, and what it calls them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How long and in what steps to train."""
+
+    epochs: int = 10
+    """Passes over the training clips."""
+    batch_size: int = 32
+    """Clips per step, over all processes together."""
+    seed: int = 0
+    """Decides the initial weights, the order of the clips and their augmentation."""
+    skip_nonfinite_steps: int = 0
+    """Steps in which a loss or gradient may be infinite or no number: that update of the weights, and what follows it
+    in the step, is not made. One more ends the run."""
+    check_ranks_every_steps: int = 500
+    """Steps between checks that all processes hold the same weights; they also follow every epoch."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1, epochs=self.epochs, batch_size=self.batch_size, check_ranks_every_steps=self.check_ranks_every_steps
+        )
+        if self.skip_nonfinite_steps < 0:
+            raise ValueError(f"skip_nonfinite_steps must be 0 or more, got {self.skip_nonfinite_steps}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
+
+
+@dataclass
+class Position:
+    """How far a run has come."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done within the epoch."""
+    counts: dict[str, int] = field(default_factory=lambda: {"skipped_clips": 0, "skipped_steps": 0})
+    """In this epoch so far, over all processes."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The numbers of every finished epoch."""
+
+
+class Batches(Protocol):
+    """What the trainer asks of a loader: see `TrainLoader`."""
+
+    @property
+    def dataset(self) -> ShardDataset: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+    def clips_in_step(self, step: int) -> int: ...
+    def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]: ...
+
+
+class Checkpoints(Protocol):
+    """What the trainer asks of the place of its checkpoints: see `CheckpointFolder`."""
+
+    @property
+    def folder(self) -> Path: ...
+    def load_newest(self) -> TrainingState | None: ...
+    def save(self, state: TrainingState) -> object: ...
+
+
+class Log(Protocol):
+    """What the trainer tells its numbers to: see `TrainingLog`."""
+
+    def write(self, kind: str, global_step: int, numbers: dict[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Trainer:
+    """Trains ``model`` on ``loader`` and tells the checkpoints, the log and the person watching.
+
+    ``evaluate`` is called after every epoch, on all ranks. Every rank needs two clips in every step, for BatchNorm. A
+    signal that asks for an end (see `noted_signals`) leaves a checkpoint behind within the step.
+    """
+
+    def __init__(
+        self,
+        model: DebiasingModel,
+        loader: Batches,
+        evaluate: Callable[[Interruption], Evaluation],
+        checkpoints: Checkpoints,
+        place: ProcessPlace,
+        *,
+        schedule: ScheduleConfig,
+        optimization: OptimizationConfig,
+        arithmetic: ArithmeticConfig,
+        checkpoint_every_steps: int,
+        profiler: StepProfiler,
+    ) -> None:
+        self.model, self.loader, self.evaluate = model, loader, evaluate
+        self.checkpoints, self.place, self.profiler = checkpoints, place, profiler
+        self.schedule, self.optimization, self.checkpoint_every_steps = schedule, optimization, checkpoint_every_steps
+        self.train_step = TrainingStep(
+            model, optimization, arithmetic, place, outlives_nonfinite=schedule.skip_nonfinite_steps > 0
+        )
+        self.at = Position()
+
+    def run(self, log_of: Callable[[int, int], Log], title: str) -> list[dict[str, Any]]:
+        """Train to the last epoch, from the newest checkpoint if there is one; returns one entry per epoch.
+
+        ``log_of(global_step, finished_epochs)`` opens the log for a run that continues there; it is called on rank 0
+        alone.
+
+        Raises:
+            UserError: the run cannot go on; the message says why, and what to do.
+            Interrupted: a signal asked for an end, and a checkpoint holds all that was done.
+        """
+        resumed = self._load()
+        log = log_of(self._global_step, self.at.epoch) if self.place.is_main else None
+        total_steps = self.schedule.epochs * self.loader.steps_per_epoch
+        progress = ProgressDisplay(title, total_steps, "steps", done=self._global_step, visible=self.place.is_main)
+        try:
+            with progress, noted_signals() as interruption, self.profiler:
+                if resumed:
+                    progress.say(f"{title}: resumes at epoch {self.at.epoch}, step {self.at.step}")
+                batches = self.loader.epochs(self.at.epoch, self.schedule.epochs, self.at.step)
+                while self.at.epoch < self.schedule.epochs:
+                    self._train_epoch(batches, log, progress, interruption)
+                    self._evaluate_epoch(log, progress, interruption)
+        finally:
+            if log is not None:
+                log.close()
+        return self.at.history
+
+    @property
+    def _global_step(self) -> int:
+        return self.at.epoch * self.loader.steps_per_epoch + self.at.step
+
+    def _load(self) -> bool:
+        """Go to the newest checkpoint; False where there is none."""
+        state = self.checkpoints.load_newest()
+        if state is not None:
+            self.at = Position(state.epoch, state.step, state.counts, state.history)
+            state.restore(self.model, self.train_step.optimizer, self.train_step.scaler)
+        if not self.place.agree(self._global_step):
+            raise UserError(
+                f"the processes found different checkpoints in {self.checkpoints.folder}: put --out on storage that all"
+                " machines share, or remove that folder to begin anew"
+            )
+        return state is not None
+
+    def _save(self) -> None:
+        if self.place.is_main:
+            state = TrainingState(
+                epoch=self.at.epoch,
+                step=self.at.step,
+                model=self.model.state_dict(),
+                optimizer=self.train_step.optimizer.state_dict(),
+                scaler=self.train_step.scaler.state_dict(),
+                counts=self.at.counts,
+                history=self.at.history,
+            )
+            self.checkpoints.save(state)
+
+    def _train_epoch(
+        self,
+        batches: Iterator[ClipBatch],
+        log: Log | None,
+        progress: ProgressDisplay,
+        interruption: Interruption,
+    ) -> None:
+        """Train the rest of the epoch on ``batches``, and save."""
+        steps_per_epoch = self.loader.steps_per_epoch
+        self.train_step.begin_epoch(self.at.epoch)
+        step_begun_s = time.perf_counter()
+        for step, batch in zip(range(self.at.step, steps_per_epoch), batches, strict=False):
+            wait_s = time.perf_counter() - step_begun_s
+            global_step = self._global_step
+            numbers, asked_to_end = self._one_step(batch, progress, interruption)
+            self.profiler.step_done()
+            step_s = time.perf_counter() - step_begun_s
+            step_begun_s += step_s
+            numbers["step_s"] = step_s
+            numbers["data_wait_share"] = wait_s / step_s
+            numbers["clips_per_s"] = self.loader.clips_in_step(step) / step_s
+            if log is not None:
+                log.write("step", global_step, {"epoch": self.at.epoch, **numbers})
+            progress.update(global_step + 1, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
+            if (global_step + 1) % self.schedule.check_ranks_every_steps == 0:
+                check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}, step {step}")
+            if asked_to_end or ((step + 1) % self.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch):
+                self._save()
+                step_begun_s = time.perf_counter()
+            if asked_to_end:
+                ended = interruption.ended()
+                progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
+                self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
+                raise ended
+        check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}")
+        # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
+        self.place.copy_from_main(self.model.buffers())
+        self._save()
+
+    def _evaluate_epoch(self, log: Log | None, progress: ProgressDisplay, interruption: Interruption) -> None:
+        """Evaluate what the epoch has made, and save that it is over."""
+        try:
+            numbers = self.evaluate(interruption).summary()
+        except Interrupted as ended:  # nothing is lost: what was trained is saved
+            progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
+            raise
+        if not all(math.isfinite(number) for number in numbers.values()):
+            raise UserError(
+                f"the network's predictions on the validation clips are not finite after epoch {self.at.epoch}: train"
+                " with a lower --learning-rate or with --gradient-clip, into another --out"
+            )
+        summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
+        self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
+        if log is not None:
+            log.write("epoch", self._global_step, summary)
+        skipped = "".join(
+            f", {summary[name]} training {what} skipped"
+            for name, what in (("skipped_clips", "clips"), ("skipped_steps", "steps"))
+            if summary[name]
+        )
+        progress.say(f"epoch {summary['epoch']}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
+        self._save()
+
+    def _one_step(
+        self, batch: ClipBatch, progress: ProgressDisplay, interruption: Interruption
+    ) -> tuple[dict[str, float], bool]:
+        """Train on ``batch``; returns means over the global batch, and whether any process was asked to end."""
+        setting = self._setting()
+        outcome = self.train_step(batch, setting)
+        sums = {name: value.double() for name, value in outcome.sums.items()}
+        sums["skipped_clips"] = torch.tensor(batch.skipped_count, dtype=torch.float64, device=self.place.device)
+        sums["asked"] = torch.tensor(interruption.requested is not None, dtype=torch.float64, device=self.place.device)
+        totals = dict(zip(sums, self.place.sum_over_ranks(torch.stack(list(sums.values()))).tolist(), strict=True))
+        asked_to_end = totals.pop("asked") > 0
+        self.at.counts["skipped_clips"] += int(totals.pop("skipped_clips"))
+        means = _means(totals, setting.clip_count, outcome.effective_count)
+        if not outcome.updated or not all(math.isfinite(mean) for mean in means.values()):
+            self.at.counts["skipped_steps"] += 1
+            self._tell_nonfinite(batch, outcome, progress)
+            means = {name: mean for name, mean in means.items() if math.isfinite(mean)} | {"skipped": 1.0}
+        self.at.step += 1
+        rates = {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
+        more = {"ramp": setting.ramp, "loss_scale": self.train_step.scaler.get_scale()}
+        return means | outcome.gradient_norms | rates | more, asked_to_end
+
+    def _setting(self) -> StepSetting:
+        schedule, steps_per_epoch = self.schedule, self.loader.steps_per_epoch
+        validation_losses = [numbers["action_loss"] for numbers in self.at.history]
+        return StepSetting(
+            epoch=self.at.epoch,
+            step=self.at.step,
+            clip_count=self.loader.clips_in_step(self.at.step),
+            learning_rates=learning_rates_at(
+                self._global_step, steps_per_epoch, schedule.epochs, self.optimization, validation_losses
+            ),
+            ramp=alpha_ramp(self.model.config.alpha_schedule, self._global_step / (schedule.epochs * steps_per_epoch)),
+            seed=schedule.seed,
+        )
+
+    def _tell_nonfinite(self, batch: ClipBatch, outcome: StepOutcome, progress: ProgressDisplay) -> None:
+        """Name the clips of a step that has no finite loss or gradient; an error where there were too many."""
+        finite_B = torch.stack([losses_B.isfinite() for losses_B in outcome.clip_losses]).all(dim=0)
+        culprits = self.place.concatenate(batch.sample_B.to(finite_B.device)[~finite_B].tolist())
+        which = "clips without a finite loss"
+        if not culprits:
+            which, culprits = "clips of the step", self.place.concatenate(batch.sample_B.tolist())
+        describe = self.loader.dataset.describe
+        where = f"epoch {self.at.epoch}, step {self.at.step}"
+        what = f"the loss or its gradient is not finite in {where}; {which}: {'; '.join(map(describe, culprits))}"
+        skipped = self.at.counts["skipped_steps"] + sum(numbers["skipped_steps"] for numbers in self.at.history)
+        if skipped > self.schedule.skip_nonfinite_steps:
+            raise UserError(
+                f"{what}. Look at those clips, or train with a lower --learning-rate or with --gradient-clip, into"
+                " another --out; or pass over some such steps with --skip-nonfinite-steps"
+            )
+        progress.say(f"skipped an update: {what}")
+
+
+def _means(totals: dict[str, float], clip_count: int, effective_count: int | None) -> dict[str, float]:
+    """Sums over the clips of a step to means over them; no entropy where no mask was effective."""
+    means = {name: total / clip_count for name, total in totals.items()}
+    entropy = means.pop("masked_entropy", None)
+    if effective_count is not None:
+        means["effective_share"] = effective_count / clip_count
+        if entropy is not None and effective_count:
+            means["masked_entropy"] = entropy / means["effective_share"]
+    return means

@@ -1,0 +1,266 @@
+"""Indexes of shards: where every component lies, so that a data set is opened by mapping a few files.
+
+Beside a shard `x.tar` lie `x.idx`, DALI's own index (v1.2), and `x.index.npz`, ours. Over the whole data set lie
+`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another. The
+tar files are the truth; `rebuild_index` makes every index from them. `strips` are the parts of the clips, which are
+film strips or video segments.
+"""
+
+import filecmp
+import io
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.codecs.registry import part_format
+from shards.errors import UserError
+from shards.format.manifest import MANIFEST_NAME, Manifest
+from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_parts
+from shards.system.atomic import atomic_write
+
+SHARD_PATTERN = "shard-*.tar"
+SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
+
+COMPONENT_DTYPE = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc32", "<u4")])  # all 0 where it is absent
+STRIP_DTYPE = np.dtype([*COMPONENT_DTYPE.descr, ("header_bytes", "<u4"), ("frame_count", "<u4")])
+# What a loader asks of many clips at once is int64, and every field is aligned: the columns of the mapped table are
+# used as they are.
+SAMPLE_DTYPE = np.dtype(
+    [
+        ("label", "<i8"),
+        ("frame_count", "<i8"),
+        ("frame_size", "<i8", (2,)),  # height and width
+        ("first_strip", "<u8"),
+        ("strip_count", "<u4"),
+        ("shard", "<u4"),
+        ("mask_height", "<u4"),
+        ("mask_width", "<u4"),
+        ("masks", COMPONENT_DTYPE),
+        ("scene", COMPONENT_DTYPE),
+        ("cls", COMPONENT_DTYPE),
+        ("json", COMPONENT_DTYPE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A component in its shard: the name after the key, where its bytes begin, and the bytes."""
+
+    name: str
+    offset: int
+    data: bytes
+
+
+@dataclass
+class ShardIndex:
+    """The index of one shard, grown sample by sample."""
+
+    dali_lines: list[str] = field(default_factory=list)
+    samples: list[tuple] = field(default_factory=list)
+    strips: list[tuple] = field(default_factory=list)
+    scenes: list[NDArray[np.float16]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, shard: Path) -> Self:
+        """Make the index of a shard from the shard itself.
+
+        Raises:
+            ValueError: a component is missing or cannot be read.
+            tarfile.TarError: as of `read_shard`.
+        """
+        index = cls()
+        for key, members in read_shard(shard):
+            index.add(key, members)
+        return index
+
+    def add(self, key: str, members: Sequence[Member]) -> None:
+        """Add one sample, whose components lie in the shard in this order.
+
+        Raises:
+            ValueError: a component is missing or cannot be read.
+        """
+        sample = Sample.from_components({member.name: member.data for member in members})
+        places = {member.name: (member.offset, len(member.data), zlib.crc32(member.data)) for member in members}
+        info = sample.info
+        part_places = [places[name] for name in find_parts(places, info.codec)]
+        headers = [part_format(info.codec).header(part) for part in sample.parts]
+        self.samples.append(
+            (
+                sample.label,
+                info.frame_count,
+                (info.height, info.width),
+                len(self.strips),
+                len(headers),
+                0,  # the shard's number, known when indexes are merged
+                info.mask_height,
+                info.mask_width,
+                *(places.get(name, (0, 0, 0)) for name in (MASKS, SCENE, LABEL, INFO)),
+            )
+        )
+        self.strips += [
+            (*place, header.header_bytes, header.frame_count)
+            for place, header in zip(part_places, headers, strict=True)
+        ]
+        self.scenes.append(sample.scene if sample.scene is not None else np.zeros(SCENE_COUNT, np.float16))
+        self.dali_lines.append(
+            " ".join(f"{member.name} {member.offset} {len(member.data)} {key}.{member.name}" for member in members)
+        )
+
+    def count_with(self, component: Literal["masks", "scene"]) -> int:
+        """How many samples have a component."""
+        return int(np.count_nonzero(np.array(self.samples, dtype=SAMPLE_DTYPE)[component]["bytes"]))
+
+    def save(self, shard: Path) -> None:
+        """Write `x.idx` and `x.index.npz` beside `x.tar`."""
+        for suffix, content in self.files().items():
+            with atomic_write(shard.with_suffix(suffix)) as file:
+                file.write(content)
+
+    def files(self) -> dict[str, bytes]:
+        """The content of both files by suffix."""
+        arrays = io.BytesIO()
+        np.savez(
+            arrays,
+            samples=np.array(self.samples, dtype=SAMPLE_DTYPE),
+            strips=np.array(self.strips, dtype=STRIP_DTYPE),
+            scenes=np.array(self.scenes, dtype="<f2"),
+        )
+        lines = "\n".join([f"v1.2 {len(self.dali_lines)}", *self.dali_lines, ""])
+        return {".idx": lines.encode(), ".index.npz": arrays.getvalue()}
+
+
+def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
+    """Write the data set's index from the indexes of its ``shards``, in their order, one shard at a time."""
+    sample_counts, strip_counts, has_scenes = [], [], False
+    for shard in shards:
+        samples = _load(shard, "samples")
+        sample_counts.append(len(samples))
+        strip_counts.append(int(samples["strip_count"].sum()))
+        has_scenes |= bool(samples["scene"]["bytes"].any())
+    first_strips = list(accumulate(strip_counts, initial=0))
+
+    def samples_of(number: int) -> NDArray:
+        samples = _load(shards[number], "samples")
+        samples["shard"] = number
+        samples["first_strip"] += first_strips[number]
+        return samples
+
+    numbers = range(len(shards))
+    _write_rows(directory / SAMPLES_NAME, SAMPLE_DTYPE, (sum(sample_counts),), map(samples_of, numbers))
+    strips = (_load(shard, "strips") for shard in shards)
+    _write_rows(directory / STRIPS_NAME, STRIP_DTYPE, (sum(strip_counts),), strips)
+    if has_scenes:
+        scenes = (_load(shard, "scenes") for shard in shards)
+        _write_rows(directory / SCENES_NAME, np.dtype("<f2"), (sum(sample_counts), SCENE_COUNT), scenes)
+
+
+def rebuild_index(directory: Path) -> None:
+    """Make every index of a data set from its tar files alone, the same to the byte as its writer made them.
+
+    Raises:
+        UserError: the directory has no shards, a shard cannot be read, or they are not those of the manifest, where
+            there is one.
+    """
+    shards = find_shards(directory)
+    if (directory / MANIFEST_NAME).exists():
+        _check_against_manifest(directory, shards)
+    for shard in shards:
+        _index_of(shard).save(shard)
+    merge_indexes(directory, shards)
+
+
+def index_problems(directory: Path, shards: Sequence[Path]) -> Iterator[str]:
+    """Make every index anew in memory, or in a temporary folder, and yield a sentence for each that differs."""
+    remedy = "is not the index of these shards; run tools/inspect_shards.py --rebuild-index"
+    sound = True
+    for shard in shards:
+        for suffix, content in _index_of(shard).files().items():
+            path = shard.with_suffix(suffix)
+            if not path.is_file() or path.read_bytes() != content:
+                sound = False
+                yield f"{path} {remedy}"
+    if not sound:
+        return  # the others are made from these
+    with TemporaryDirectory() as temporary:
+        merge_indexes(Path(temporary), shards)
+        for path in sorted(Path(temporary).iterdir()):
+            if not (directory / path.name).is_file() or not filecmp.cmp(path, directory / path.name, shallow=False):
+                yield f"{directory / path.name} {remedy}"
+
+
+def _index_of(shard: Path) -> ShardIndex:
+    try:
+        index = ShardIndex.read(shard)
+        if not index.samples:
+            raise ValueError("it holds no sample")
+    except (tarfile.TarError, ValueError) as error:
+        raise UserError(f"shard {shard} cannot be read ({error}); pack the data set again") from error
+    return index
+
+
+def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
+    """Yield each sample of a shard: its key and its components.
+
+    Raises:
+        tarfile.TarError: the file is not a whole tar file, or holds something else.
+    """
+    key = ""
+    members: list[Member] = []
+    with tarfile.open(shard, "r:") as tar:
+        for entry in tar:
+            file = tar.extractfile(entry) if entry.isreg() else None
+            if file is None:
+                raise tarfile.ReadError(f"its member {entry.name!r} is no plain file")
+            entry_key, _, name = entry.name.partition(".")
+            if not entry_key.isdecimal():
+                raise tarfile.ReadError(f"its member {entry.name!r} is no component of a sample")
+            if members and entry_key != key:
+                yield key, members
+                members = []
+            key = entry_key
+            members.append(Member(name, entry.offset_data, file.read()))
+    if members:
+        yield key, members
+
+
+def find_shards(directory: Path) -> list[Path]:
+    """Return the shards of a directory in order; a UserError if there are none."""
+    shards = sorted(directory.glob(SHARD_PATTERN))
+    if not shards:
+        raise UserError(f"{directory} holds no shards ({SHARD_PATTERN}); run tools/make_shards.py")
+    return shards
+
+
+def _check_against_manifest(directory: Path, shards: Sequence[Path]) -> None:
+    """Refuse shards that the manifest does not describe: an index of damaged bytes would make them look sound."""
+    records = Manifest.load(directory).shards
+    remedy = "copy the data set again, or pack again with tools/make_shards.py --overwrite"
+    if [shard.name for shard in shards] != [record.name for record in records]:
+        raise UserError(f"{directory}: its {len(shards)} shards are not the {len(records)} of its manifest; {remedy}")
+    for record in records:
+        if not record.matches(directory):
+            raise UserError(f"shard {directory / record.name} is damaged: its SHA-256 is not the manifest's; {remedy}")
+
+
+def _load(shard: Path, field: str) -> NDArray:
+    """Read one array of a shard's index."""
+    with np.load(shard.with_suffix(".index.npz"), allow_pickle=False) as index:
+        return index[field]
+
+
+def _write_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], chunks: Iterable[NDArray]) -> None:
+    """Write a .npy file of ``shape``, whose rows come in ``chunks``: all of them need not fit into the memory."""
+    with atomic_write(path) as file:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        for rows in chunks:
+            file.write(rows.astype(dtype, copy=False).tobytes())

@@ -1,0 +1,195 @@
+"""The contract of one stored sample: what its components are called, what they hold, and what must agree.
+
+| component                                     | what                                                           |
+|-----------------------------------------------|----------------------------------------------------------------|
+| `frames.jpg` or `000.frames.jpg`, `001.…`, …  | the clip's parts: film strips,                                 |
+| or `000.video.mp4`, `001.video.mp4`, …        | or video segments                                              |
+| `masks.npy`                                   | uint8 (N, h, ceil(w / 8)), human masks; absent where none      |
+| `scene.npy`                                   | float16 (365,), soft scene label, sums to 1; absent where none |
+| `cls`                                         | the action class, an ASCII integer                             |
+| `json`                                        | ClipInfo                                                       |
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.codecs.masks import npy_array, npy_bytes, packed_width
+from shards.codecs.registry import FILMSTRIP, part_format
+from shards.errors import UserError
+
+SCENE_COUNT = 365  # classes of Places365
+SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
+
+MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipInfo:
+    """What is known of a clip beside its pixels.
+
+    Attributes:
+        name: "class/clip" without extension, as the data set calls it.
+        class_name: Action class.
+        fps: Frames a second of the source video.
+        frame_count: Stored frames, N.
+        width: Columns of a stored frame.
+        height: Rows of a stored frame.
+        mask_width: Columns of a stored mask; 0 without masks.
+        mask_height: Rows of a stored mask; 0 without masks.
+        person_share: Share of the frames whose mask has a person in it, in [0, 1]; None without masks.
+        source_sha256: Checksum of the source video, in hexadecimal.
+        codec: How the frames are stored.
+    """
+
+    name: str
+    class_name: str
+    fps: float
+    frame_count: int
+    width: int
+    height: int
+    mask_width: int = 0
+    mask_height: int = 0
+    person_share: float | None = None
+    source_sha256: str = ""
+    codec: str = FILMSTRIP
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read the `json` component; fields of later versions are passed over, and older ones had no `codec`.
+
+        Raises:
+            ValueError: not JSON, or a field is missing.
+        """
+        value = json.loads(data)
+        try:
+            known = {"codec": FILMSTRIP} | value
+            return cls(**{field.name: known[field.name] for field in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the json component lacks {error}") from error
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample:
+    """One clip with its labels, as it goes into a shard.
+
+    Attributes:
+        label: Index of the action class.
+        info: What is known of the clip.
+        parts: Film strips or video segments, as ``info.codec`` says, in order.
+        masks: uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None.
+        scene: float16 (365,), sums to 1, or None.
+    """
+
+    label: int
+    info: ClipInfo
+    parts: tuple[bytes, ...]
+    masks: NDArray[np.uint8] | None = None
+    scene: NDArray[np.float16] | None = None
+
+    def components(self) -> dict[str, bytes]:
+        """Return the components in the order in which a shard holds them.
+
+        Raises:
+            UserError: parts of the sample do not agree; the sentence names the clip.
+        """
+        problem = next(self.problems(), None)
+        if problem is not None:
+            raise UserError(f"clip {self.info.name!r} cannot be stored: {problem}")
+        components = dict(zip(part_names(self.info.codec, len(self.parts)), self.parts, strict=True))
+        if self.masks is not None:
+            components[MASKS] = npy_bytes(self.masks)
+        if self.scene is not None:
+            components[SCENE] = npy_bytes(self.scene)
+        return components | {LABEL: str(self.label).encode(), INFO: self.info.to_json()}
+
+    @classmethod
+    def from_components(cls, components: Mapping[str, bytes]) -> Self:
+        """Read a sample back from its components; the parts are parsed, not compared with each other.
+
+        Raises:
+            ValueError: a component is missing or cannot be read.
+        """
+        if missing := {LABEL, INFO} - components.keys():
+            raise ValueError(f"components are missing: {', '.join(sorted(missing))}")
+        info = ClipInfo.from_json(components[INFO])
+        return cls(
+            label=int(components[LABEL]),
+            info=info,
+            parts=tuple(components[name] for name in find_parts(components, info.codec)),
+            masks=npy_array(components[MASKS]) if MASKS in components else None,
+            scene=npy_array(components[SCENE]) if SCENE in components else None,
+        )
+
+    def problems(self) -> Iterator[str]:
+        """Tell, one clause each, what does not agree."""
+        info = self.info
+        if self.label < 0:
+            yield f"label must be at least 0, got {self.label}"
+        if not info.fps > 0:
+            yield f"fps must be above 0, got {info.fps}"
+        try:
+            headers = [part_format(info.codec).header(part) for part in self.parts]
+        except ValueError as error:
+            yield str(error)
+            return
+        if (stored := sum(header.frame_count for header in headers)) != info.frame_count:
+            yield f"its parts hold {stored} frames, its information says {info.frame_count}"
+        for header in headers:
+            if (header.width, header.height) != (info.width, info.height):
+                yield (
+                    f"a part has frames of {header.width}x{header.height}, "
+                    f"its information says {info.width}x{info.height}"
+                )
+        yield from self._mask_problems()
+        yield from self._scene_problems()
+
+    def _mask_problems(self) -> Iterator[str]:
+        info = self.info
+        if self.masks is None:
+            if info.mask_width or info.mask_height or info.person_share is not None:
+                yield "its information tells of masks, but there are none"
+            return
+        expected = (info.frame_count, info.mask_height, packed_width(info.mask_width))
+        if self.masks.dtype != np.uint8 or self.masks.shape != expected or 0 in expected:
+            yield f"masks must be uint8 {expected} and not empty, got {self.masks.dtype} {self.masks.shape}"
+        if info.person_share is None or not 0 <= info.person_share <= 1:
+            yield f"person_share must be in [0, 1] where there are masks, got {info.person_share}"
+
+    def _scene_problems(self) -> Iterator[str]:
+        if self.scene is None:
+            return
+        if self.scene.dtype != np.float16 or self.scene.shape != (SCENE_COUNT,):
+            yield f"scene must be float16 ({SCENE_COUNT},), got {self.scene.dtype} {self.scene.shape}"
+            return
+        total = float(self.scene.sum(dtype=np.float64))
+        if not np.all(self.scene >= 0) or not abs(total - 1) <= SCENE_SUM_TOLERANCE:
+            yield f"scene must be probabilities that sum to 1, the sum is {total:.4f}"
+
+
+def part_names(codec: str, count: int) -> list[str]:
+    """The components that hold ``count`` parts; a film strip that is alone has no number."""
+    component = part_format(codec).component
+    if codec == FILMSTRIP and count == 1:
+        return [component]
+    return [f"{number:03d}.{component}" for number in range(count)]
+
+
+def find_parts(names: Iterable[str], codec: str) -> list[str]:
+    """Those of a sample's components that hold its parts, in order.
+
+    Raises:
+        ValueError: there are none, or an unknown codec.
+    """
+    component = part_format(codec).component
+    found = sorted((name for name in names if name.endswith(component)), key=lambda name: (len(name), name))
+    if not found:
+        raise ValueError(f"components are missing: {component}")
+    return found

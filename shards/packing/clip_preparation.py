@@ -1,0 +1,196 @@
+"""What a worker process does: read, decode and encode one clip, once.
+
+Array suffixes: N frames, H height, W width, C colours.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.checks import require_at_least
+from shards.codecs.filmstrip import MAX_STRIP_ROWS
+from shards.codecs.masks import pack_masks, resize_masks
+from shards.codecs.registry import ClipEncoder, Codec, clip_encoder
+from shards.errors import UserError
+from shards.format.sample import ClipInfo, Sample
+from shards.packing.annotations import MaskSource
+from shards.packing.video import BrokenClipError, Video, open_video
+from shards.sources.listing import ClipEntry, utf8_name
+from shards.system.checksums import sha256_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """How clips are stored."""
+
+    height: int = 128
+    """Stored frame height in pixels, a multiple of 16; the width follows from the display aspect."""
+    codec: Codec = "filmstrip"
+    """filmstrip: JPEG, made for reading any frames fast. h264, hevc, vp9: video, five times smaller, and three to six
+    times slower to read on a CPU. GPUs decode hevc from 144 rows on, vp9 from 128."""
+    quality: int = 85
+    """JPEG quality of a film strip, 1 to 95."""
+    crf: int | None = None
+    """Constant rate factor of a video, 1 to 51 (vp9: to 63): lower is better and larger. By default 20 for h264, 22 for
+    hevc, 28 for vp9."""
+    segment_frames: int = 32
+    """Frames in each self-contained segment of a video."""
+    mask_scale: float = 0.5
+    """Stored size of the masks, as a fraction of the stored frame's."""
+    network_side: int = 256
+    """Shorter side of the frames that the networks for masks and scenes see; smaller videos are not enlarged."""
+    samples_per_shard: int = 256
+    """Clips in one tar file, those that turn out broken included."""
+    seed: int = 0
+    """Seed of the order in which clips are stored."""
+    workers: int | None = None
+    """Processes that decode; by default one for each CPU core. It does not change the output."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.height <= MAX_STRIP_ROWS or self.height % 16:
+            raise ValueError(f"height must be a multiple of 16 up to {MAX_STRIP_ROWS}, got {self.height}")
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f"quality must be 1 to 95, got {self.quality}")
+        if not 0 < self.mask_scale <= 1:
+            raise ValueError(f"mask_scale must be above 0 and at most 1, got {self.mask_scale}")
+        require_at_least(
+            1,
+            segment_frames=self.segment_frames,
+            network_side=self.network_side,
+            samples_per_shard=self.samples_per_shard,
+        )
+        require_at_least(1, workers=self.workers)
+        self.encoder()  # which checks what concerns its codec
+
+    def encoder(self) -> ClipEncoder:
+        """The encoder that these options ask for."""
+        return clip_encoder(
+            self.codec,
+            quality=self.quality,
+            crf=self.crf,
+            segment_frames=self.segment_frames,
+            height=self.height,
+        )
+
+    def output_options(self) -> dict[str, Any]:
+        """The options that decide the output."""
+        return {name: value for name, value in asdict(self).items() if name != "workers"}
+
+
+@dataclass(frozen=True)
+class FrameDemand:
+    """Which frames the networks want: for each of them, frames 0, every, 2 * every, ... of a clip."""
+
+    strides: frozenset[int] = frozenset()
+
+    def wants(self, frame: int) -> bool:
+        return any(frame % every == 0 for every in self.strides)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedClip:
+    """A clip as a worker gives it back: all but what the parent process adds."""
+
+    sample: Sample
+    network_frames: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    """The frames that networks want, by frame number: RGB (H, W, C)."""
+
+
+def prepare_clip(
+    entry: ClipEntry,
+    label: int,
+    config: PackConfig,
+    mask_source: MaskSource | None = None,
+    demand: FrameDemand = FrameDemand(),
+) -> PreparedClip:
+    """Decode one clip, once, and encode it, with the masks of ``mask_source`` and without a scene label.
+
+    Raises:
+        BrokenClipError: the video cannot be read or decoded, or its masks do not fit it.
+    """
+    try:
+        return _prepare(entry, label, config, mask_source, demand)
+    except OSError as error:
+        raise BrokenClipError(f"cannot be read ({error.strerror or error})") from error
+
+
+def _prepare(
+    entry: ClipEntry, label: int, config: PackConfig, mask_source: MaskSource | None, demand: FrameDemand
+) -> PreparedClip:
+    if entry.path.name != utf8_name(entry.path.name):
+        raise BrokenClipError("its name is not UTF-8: rename it")
+    with open_video(entry.path) as video:
+        source_sha256 = sha256_of(entry.path)
+        parts, frame_count, network_frames = _encode(video, entry, config, demand)
+        info = video.info
+    mask_NHW = None
+    if mask_source is not None:
+        try:
+            mask_NHW = mask_source.load(entry, frame_count, info.height, info.width, info.fps)
+        except UserError as error:
+            raise BrokenClipError(str(error)) from error
+    sample = Sample(
+        label=label,
+        info=ClipInfo(
+            name=entry.name,
+            class_name=entry.class_name,
+            fps=info.fps,
+            frame_count=frame_count,
+            width=info.width_at(config.height),
+            height=config.height,
+            source_sha256=source_sha256,
+            codec=config.codec,
+        ),
+        parts=tuple(parts),
+    )
+    return PreparedClip(sample if mask_NHW is None else with_masks(sample, mask_NHW, config.mask_scale), network_frames)
+
+
+def with_masks(sample: Sample, mask_NHW: NDArray[np.bool_], mask_scale: float) -> Sample:
+    """Add human masks, one a frame and of any size, stored at ``mask_scale`` of the stored frame's size."""
+    info = sample.info
+    height = max(1, round(info.height * mask_scale))
+    width = max(1, round(info.width * mask_scale))
+    person_share = float(mask_NHW.any(axis=(1, 2)).mean())
+    return replace(
+        sample,
+        info=replace(info, mask_width=width, mask_height=height, person_share=person_share),
+        masks=pack_masks(resize_masks(mask_NHW, (height, width))),
+    )
+
+
+def _encode(
+    video: Video, entry: ClipEntry, config: PackConfig, demand: FrameDemand
+) -> tuple[list[bytes], int, dict[int, NDArray[np.uint8]]]:
+    """Decode every frame once: the encoded parts, the number of frames, and what the networks want."""
+    encoder = config.encoder()
+    network_height = _network_height(video.info.height, video.info.width_at(video.info.height), config.network_side)
+    parts: list[bytes] = []
+    chunk: list[NDArray[np.uint8]] = []
+    network_frames: dict[int, NDArray[np.uint8]] = {}
+    frame_count = 0
+
+    def flush() -> None:
+        try:
+            parts.append(encoder.encode(np.stack(chunk), video.info.fps))
+        except ValueError as error:
+            raise BrokenClipError(f"cannot be stored ({error})") from error
+        chunk.clear()  # one part at a time, so that a long video does not fill the memory
+
+    for frame in video.frames(entry.start_frame, entry.end_frame):
+        chunk.append(frame.rgb(config.height))
+        if demand.wants(frame_count):
+            network_frames[frame_count] = frame.rgb(network_height)
+        frame_count += 1
+        if len(chunk) == encoder.frames_per_part:
+            flush()
+    if chunk:
+        flush()
+    return parts, frame_count, network_frames
+
+
+def _network_height(height: int, width: int, network_side: int) -> int:
+    """Height of the frames for networks, whose shorter side is at most ``network_side``."""
+    return round(height * min(1.0, network_side / min(height, width)))

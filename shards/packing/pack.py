@@ -1,0 +1,207 @@
+"""Turn a listing of videos into a data set of shards.
+
+The clips are shuffled once, and each run of ``samples_per_shard`` of them makes a shard. Where several processes pack
+together, each makes every so many-th shard. The same input and options give the same bytes with any number of workers
+and processes, and after any number of interruptions.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.codecs.registry import FILMSTRIP
+from shards.codecs.video_segments import choose_crf
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.format.index import merge_indexes
+from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
+from shards.packing.clip_preparation import PackConfig
+from shards.packing.journal import ShardJournal
+from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
+from shards.packing.report import PackReport, some, some_broken, strict_error
+from shards.packing.request import Annotators, PackRequest, versions
+from shards.packing.work_folder import WorkFolder
+from shards.sources.listing import Listing
+
+REPORT_NAME = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of this process among several that pack together."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    """Processes on this machine, which share its cores."""
+    wait_for_all: Callable[[], None] = lambda: None
+    """Returns when every process has called it."""
+    from_main: Callable[[int], int] = lambda value: value
+    """Gives every process the value with which that of rank 0 comes."""
+
+
+NO_ANNOTATORS = Annotators()
+ALONE = Share()
+
+
+def pack(
+    listing: Listing,
+    out: Path,
+    config: PackConfig,
+    *,
+    annotators: Annotators = NO_ANNOTATORS,
+    share: Share = ALONE,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: PackProgress | None = None,
+) -> PackReport | None:
+    """Pack every clip of ``listing`` into the folder ``out``, and a ``report.json`` beside the shards.
+
+    A clip that cannot be decoded, or whose masks do not fit it, is set aside and reported. Until the data set is
+    complete it grows in a hidden folder beside ``out``; what is done there is not done again by a later call.
+
+    Args:
+        listing: what to pack.
+        out: folder of the new data set.
+        config: how to store it.
+        annotators: where masks and scene labels come from.
+        share: which part of it this process packs; all of them must be called alike.
+        strict: make any missing or broken clip, and any without annotation where an annotator is given, an error.
+        overwrite: replace the data set that is in ``out``, or an unfinished one of another request.
+        progress: told of the clips that are done, of those of this process.
+
+    Returns:
+        The report on rank 0; None on the others, and where ``out`` already holds the result of the same input and
+        options.
+
+    Raises:
+        UserError: ``out`` holds something else or cannot be written, or nothing can be packed.
+    """
+    request = PackRequest(listing, config, annotators)
+    _check_listing(request, strict)
+    try:
+        return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: cannot be written ({error.strerror or error}); mend that and give the same command to go on"
+        ) from error
+
+
+def _pack(
+    request: PackRequest, work: WorkFolder, share: Share, strict: bool, overwrite: bool, progress: PackProgress | None
+) -> PackReport | None:
+    is_main = share.rank == 0
+    content = request.content_checksum() if is_main else ("", 0)
+    # Rank 0 decides for all: they could disagree, and wait for each other for ever.
+    if share.from_main(is_main and _is_done(work.out, *content, strict)):
+        if is_main:
+            work.remove_leftovers()
+        return None
+    workers = request.config.workers or max(1, len(os.sched_getaffinity(0)) // share.local_world_size)
+    alone = share.world_size == 1
+    checksum = request.work_checksum
+    with work.prepared(checksum, overwrite=overwrite, alone=alone) if is_main else nullcontext():
+        share.wait_for_all()
+        if not work.path.is_dir():
+            raise UserError(f"--out {work.out}: process {share.rank} does not see {work.path}; give a shared folder")
+        if not work.holds(checksum):
+            raise UserError(f"process {share.rank} has other videos or options than process 0; give all the same")
+        with work.shard_locks() as locks:
+            shards = PlannedShard.plan(request, work, locks, share.rank, share.world_size)
+            Packer(request, workers, strict, progress).complete(shards)
+        share.wait_for_all()
+        if not is_main:
+            return None
+        report = _finish(request, work, content, strict)
+        work.move_into_place(overwrite=overwrite)
+    return report
+
+
+def _check_listing(request: PackRequest, strict: bool) -> None:
+    listing, annotators = request.listing, request.annotators
+    if not listing.clips:
+        example = f", for example {listing.missing[0].path}" if listing.missing else ""
+        raise UserError(f"{listing.dataset}, {listing.subset}: none of its videos is there{example}; check --root")
+    if not strict:
+        return
+    if listing.missing:
+        raise UserError(f"--strict: missing: {some([str(entry.path) for entry in listing.missing])}; add the videos")
+    masks, scenes = annotators.mask_source, annotators.scene_source
+    if masks and (bare := [entry.name for entry in listing.clips if not masks.files(entry)]):
+        raise UserError(f"--strict: without masks: {some(bare)}; add the masks, or give --masks none")
+    if scenes and (bare := [entry.name for entry in listing.clips if entry not in scenes]):
+        raise UserError(f"--strict: without a scene label: {some(bare)}; add the labels, or give --scenes none")
+    wanted = {entry.class_name for entry in listing.clips} | {entry.class_name for entry in listing.missing}
+    if not listing.may_lack_classes and (bare := [name for name in listing.classes if name not in wanted]):
+        raise UserError(f"--strict: classes without any clip: {some(bare)}; add videos, or leave the classes out")
+
+
+def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:
+    """Whether ``out`` is the whole data set of this request, made after the latest change of its input."""
+    path = out / MANIFEST_NAME
+    if not path.is_file() or path.stat().st_mtime_ns <= changed_ns:
+        return False
+    try:
+        manifest = Manifest.load(out)
+        is_done = manifest.provenance.get("request_sha256") == content and bool(ShardDataset.open(out))
+    except UserError:
+        return False  # damaged: the caller may replace it
+    if is_done and strict and manifest.broken:
+        broken = {clip.name: clip.reason for clip in manifest.broken}
+        raise strict_error(broken)
+    return is_done
+
+
+def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], strict: bool) -> PackReport:
+    """Merge what all processes have made into a complete data set."""
+    journals = [ShardJournal.finished_one(work.shard_files(number)) for number in range(shard_count(request))]
+    commits = [commit for journal in journals for commit in journal.commits]
+    broken = {name: reason for journal in journals for name, reason in journal.broken.items()}
+    report = PackReport(
+        request.listing,
+        broken,
+        without_masks=tuple(name for commit in commits for name in commit.without_masks),
+        without_scenes=tuple(name for commit in commits for name in commit.without_scenes),
+    )
+    if strict and broken:
+        raise strict_error(broken)
+    if not report.packed_count:
+        raise UserError(f"none of the {len(broken)} clips could be packed: {some_broken(broken)}")
+    records = [journal.record for journal in journals if journal.record]
+    assert sum(record.samples for record in records) == report.packed_count, "a clip is neither packed nor set aside"
+    if request.content_checksum() != content:
+        raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
+    merge_indexes(work.dataset, [work.dataset / record.name for record in records])
+    report.save(work.dataset / REPORT_NAME)
+    _manifest(request, report, records, content[0]).save(work.dataset)
+    return report
+
+
+def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardRecord], content: str) -> Manifest:
+    listing, config, counts = request.listing, request.config, report.counts()
+    return Manifest(
+        dataset=listing.dataset,
+        split=listing.split,
+        subset=listing.subset,
+        classes=listing.classes,
+        class_counts=tuple(counts[name].packed for name in listing.classes),
+        frame_height=config.height,
+        quality=config.quality if config.codec == FILMSTRIP else choose_crf(config.codec, config.crf),
+        codec=config.codec,
+        provenance={
+            "options": config.output_options(),
+            **request.annotators.settings(),
+            "request_sha256": content,
+            "versions": versions(),
+        },
+        missing=tuple(
+            AbsentClip(name=entry.name, class_name=entry.class_name, reason=entry.reason) for entry in listing.missing
+        ),
+        broken=tuple(
+            AbsentClip(name=entry.name, class_name=entry.class_name, reason=report.broken[entry.name])
+            for entry in report.broken_clips
+        ),
+        shards=tuple(records),
+    )

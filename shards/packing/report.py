@@ -1,0 +1,97 @@
+"""What became of every clip that a data set should hold."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UserError
+from shards.sources.listing import UNKNOWN_CLASS, ClipEntry, Listing, utf8_name
+from shards.system.atomic import write_json
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Clips of one class: ``wanted = packed + missing + broken``."""
+
+    wanted: int
+    packed: int
+    missing: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """The outcome of one pack."""
+
+    listing: Listing
+    broken: Mapping[str, str]
+    """Name of every clip that was set aside, and why."""
+    without_masks: tuple[str, ...]
+    """Packed clips for which the mask source, where one was given, has no file."""
+    without_scenes: tuple[str, ...]
+    """Packed clips for which the scene source, where one was given, has no label."""
+
+    @property
+    def broken_clips(self) -> list[ClipEntry]:
+        """The clips that were set aside."""
+        return [entry for entry in self.listing.clips if entry.name in self.broken]
+
+    @property
+    def packed_count(self) -> int:
+        return len(self.listing.clips) - len(self.broken)
+
+    @property
+    def empty_classes(self) -> list[str]:
+        """Classes of which no clip was packed."""
+        return [name for name, counts in self.counts().items() if name != UNKNOWN_CLASS and not counts.packed]
+
+    def counts(self) -> dict[str, ClassCounts]:
+        """The counts of every class, in the order of the labels; last, those of missing clips of `UNKNOWN_CLASS`."""
+        found = Counter(entry.class_name for entry in self.listing.clips)
+        missing = Counter(entry.class_name for entry in self.listing.missing)
+        broken = Counter(entry.class_name for entry in self.broken_clips)
+        names = (*self.listing.classes, *([UNKNOWN_CLASS] if missing[UNKNOWN_CLASS] else []))
+        return {
+            name: ClassCounts(found[name] + missing[name], found[name] - broken[name], missing[name], broken[name])
+            for name in names
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON; files are named from the folder that all clips have in common."""
+        root = os.path.commonpath([entry.path.parent for entry in self.listing.clips])
+        value: dict[str, Any] = {
+            "dataset": self.listing.dataset,
+            "split": self.listing.split,
+            "subset": self.listing.subset,
+            "packed": self.packed_count,
+            "classes": {name: asdict(counts) for name, counts in self.counts().items()},
+            "empty_classes": self.empty_classes,
+            "missing": {entry.name: entry.reason for entry in self.listing.missing},
+            "broken": {
+                entry.name: {"file": utf8_name(str(entry.path.relative_to(root))), "reason": self.broken[entry.name]}
+                for entry in self.broken_clips
+            },
+            "without_masks": sorted(self.without_masks),
+            "without_scenes": sorted(self.without_scenes),
+            "unlisted": list(self.listing.unlisted),
+        }
+        write_json(path, value)
+
+
+def strict_error(broken: Mapping[str, str]) -> UserError:
+    """What ``--strict`` says of broken clips."""
+    return UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+
+
+def some_broken(broken: Mapping[str, str]) -> str:
+    """The first few broken clips, with their reasons, and how many there are."""
+    return some([f"{name} ({reason})" for name, reason in broken.items()])
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of ``names``, and how many there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,125 @@
+"""What a pack is made from, as checksums: so that a second run knows what is done already.
+
+Videos and masks are not read for this: their names, sizes and times of change stand for their content.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import PIL
+
+from shards.errors import UserError
+from shards.format.manifest import FORMAT_VERSION
+from shards.packing.annotations import MaskNetwork, MaskSource, SceneNetwork, SceneSource
+from shards.packing.clip_preparation import FrameDemand, PackConfig
+from shards.sources.listing import ClipEntry, Listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotators:
+    """Who annotates the clips; for masks and for scenes at most one each."""
+
+    mask_source: MaskSource | None = None
+    mask_network: MaskNetwork | None = None
+    scene_source: SceneSource | None = None
+    scene_network: SceneNetwork | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask_source and self.mask_network:
+            raise ValueError("mask_source and mask_network exclude each other")
+        if self.scene_source and self.scene_network:
+            raise ValueError("scene_source and scene_network exclude each other")
+
+    @property
+    def demand(self) -> FrameDemand:
+        """The frames that networks want."""
+        return FrameDemand(frozenset(network.every for network in (self.mask_network, self.scene_network) if network))
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the annotations, as JSON values."""
+        masks, scenes = self.mask_source or self.mask_network, self.scene_source or self.scene_network
+        return {"masks": masks.settings() if masks else None, "scenes": scenes.settings() if scenes else None}
+
+
+@dataclass(frozen=True)
+class PackRequest:
+    """Everything that decides a data set."""
+
+    listing: Listing
+    config: PackConfig
+    annotators: Annotators
+
+    @cached_property
+    def plan_checksum(self) -> str:
+        """SHA-256 of what decides which clips lie in which shard, and how they are stored."""
+        listing = self.listing
+        digest = hashlib.sha256()
+        _add(digest, [listing.dataset, listing.split, listing.subset, listing.classes])
+        _add(digest, [self.config.output_options(), self.annotators.settings()])
+        for entry in listing.clips:
+            _add(digest, [entry.name, entry.class_name, entry.start_frame, entry.end_frame])
+        for absent in listing.missing:
+            _add(digest, [absent.name, absent.class_name])
+        return digest.hexdigest()
+
+    @property
+    def work_checksum(self) -> str:
+        """SHA-256 of the plan and of the programs that carry it out: what is half done, only the same may finish."""
+        return hashlib.sha256(json.dumps([self.plan_checksum, FORMAT_VERSION, versions()]).encode()).hexdigest()
+
+    def content_checksum(self) -> tuple[str, int]:
+        """SHA-256 of the plan and the sizes of all files, and when the latest of them was changed (ns).
+
+        The same wherever the same files lie.
+        """
+        digest = hashlib.sha256(self.plan_checksum.encode())
+        latest_ns = 0
+        for entry in self.listing.clips:
+            for files in self._files(entry):
+                states = [_state(path) for path in files]
+                _add(digest, [size for size, _ in states])
+                latest_ns = max(latest_ns, *(changed_ns for _, changed_ns in states), 0)
+        scene_states = self._scene_states()
+        _add(digest, [size for size, _ in scene_states])
+        return digest.hexdigest(), max(latest_ns, *(changed_ns for _, changed_ns in scene_states), 0)
+
+    def shard_checksum(self, entries: Iterable[ClipEntry]) -> str:
+        """SHA-256 of the plan and the sizes and times of all files that make one shard."""
+        digest = hashlib.sha256(self.plan_checksum.encode())
+        _add(digest, self._scene_states())
+        for entry in entries:
+            _add(digest, [entry.name, *([_state(path) for path in files] for files in self._files(entry))])
+        return digest.hexdigest()
+
+    def _files(self, entry: ClipEntry) -> tuple[Sequence[Path], Sequence[Path]]:
+        source = self.annotators.mask_source
+        return [entry.path], source.files(entry) if source else ()
+
+    def _scene_states(self) -> list[tuple[int, int]]:
+        source = self.annotators.scene_source
+        return [_state(path) for path in source.files()] if source else []
+
+
+def versions() -> dict[str, str]:
+    """The versions of the programs that decide the bytes."""
+    return {"av": av.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+
+
+def _add(digest: "hashlib._Hash", value: Any) -> None:
+    digest.update(json.dumps(value).encode() + b"\n")
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size in bytes of a file, and when it was last changed, moved or copied (ns)."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); do not change the videos while packing") from error
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)

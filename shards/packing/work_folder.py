@@ -1,0 +1,175 @@
+"""Where a data set grows until it is complete: the folder ``.NAME.packing`` beside its final place ``NAME``.
+
+It outlives the process, so that a pack that was stopped goes on where it was, and several processes may fill it:
+
+    .NAME.packing/request.json   what is being packed
+                  lock           held by the process of rank 0
+                  shard_locks    one byte for each shard, held by the process that makes it
+                  journals/      the journal of every shard, and its unfinished file
+                  dataset/       complete shards; becomes NAME
+                  replaced/      the data set that NAME was, for the moment between two renames
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from shards.errors import UserError
+from shards.format.growing_shard import shard_name
+from shards.packing.journal import ShardFiles
+from shards.packing.output_folder import refuse_other_content
+from shards.system.atomic import sync_folder, write_json
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """Where the data set ``out`` is made."""
+
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """The folder itself; where ``out`` is a link, it lies on the disk of the link's target."""
+        final = self.out.resolve()
+        return final.with_name(f".{final.name}.packing")
+
+    @property
+    def dataset(self) -> Path:
+        """What becomes ``out``."""
+        return self.path / "dataset"
+
+    def shard_files(self, number: int) -> ShardFiles:
+        """Where the parts of one shard lie."""
+        name = shard_name(number)
+        return ShardFiles(self.dataset / name, self._journals / name, self._journals / f"{name}.journal")
+
+    def holds(self, request: str) -> bool:
+        """Whether the folder holds the unfinished data set of ``request``."""
+        try:
+            return self._is_unfinished() and json.loads(self._request_file.read_bytes()) == request
+        except ValueError:  # damaged
+            return False
+
+    @contextmanager
+    def shard_locks(self) -> Iterator["ShardLocks"]:
+        """Locks that keep a process that an earlier call left behind from writing the same shards."""
+        with (self.path / "shard_locks").open("ab") as file:
+            yield ShardLocks(file)
+
+    @contextmanager
+    def prepared(self, request: str, *, overwrite: bool, alone: bool = True) -> Iterator[None]:
+        """Make the folder, or take up the one that an earlier process left, and keep other processes out of it.
+
+        On an error before any clip is done, the folder is removed; later, it stays. At the end it is removed where the
+        data set has been moved into place.
+
+        Args:
+            request: Checksum of all that decides which clips lie in which shard, and how.
+            overwrite: Replace the data set in ``out``, and drop an unfinished one of another request.
+            alone: Whether no process of other ranks may be at work in the folder; else an error never removes it.
+
+        Raises:
+            UserError: ``out`` must not be replaced, an unfinished pack of another request is there, or another
+                process is at work.
+        """
+        refuse_other_content(self.out, overwrite)
+        new_parents = [parent for parent in self.path.parents if not parent.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"--out {self.out}: another process is packing into it; wait for its end") from error
+            try:
+                refuse_other_content(self.out, overwrite)  # again, since the process before may have made it
+                self._take_up(request, overwrite)
+                yield
+            except BaseException:
+                if alone and not any(self._journals.glob("*.journal")):
+                    lock.close()  # on NFS, a folder with an open file cannot be removed
+                    shutil.rmtree(self.path, ignore_errors=True)
+                    for parent in new_parents:
+                        with suppress(OSError):  # something else is in it by now
+                            parent.rmdir()
+                raise
+        self.remove_leftovers()
+
+    def move_into_place(self, *, overwrite: bool) -> None:
+        """Make the complete data set ``out``; the one that it replaces is lost only then.
+
+        Raises:
+            UserError: something that must not be replaced has come to ``out`` meanwhile.
+        """
+        refuse_other_content(self.out, overwrite)
+        final = self.out.resolve()
+        try:
+            if final.exists():
+                final.rename(self._replaced)
+            self.dataset.rename(final)
+        except BaseException:
+            if self._replaced.exists() and not final.exists():
+                self._replaced.rename(final)
+            raise
+        sync_folder(final.parent)
+
+    def remove_leftovers(self) -> None:
+        """Remove the folder if its data set has been moved into place."""
+        if self.path.is_dir() and not self.dataset.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _take_up(self, request: str, overwrite: bool) -> None:
+        final = self.out.resolve()
+        if self._replaced.exists() and not final.exists():  # killed between two renames
+            self._replaced.rename(final)
+        if not self.holds(request):
+            if self._is_unfinished() and not overwrite:
+                raise UserError(
+                    f"--out {self.out}: {self.path} holds an unfinished pack of other videos or options; give those "
+                    "to finish it, choose another folder, or add --overwrite to drop it"
+                )
+            self._request_file.unlink(missing_ok=True)
+            for folder in (self.dataset, self._journals, self._replaced):
+                if folder.exists():
+                    shutil.rmtree(folder)
+            self._journals.mkdir()
+            self.dataset.mkdir()
+            write_json(self._request_file, request)
+        for leftover in (*self.path.glob(".*.tmp"), *self.dataset.glob(".*.tmp"), *self._journals.glob(".*.tmp")):
+            leftover.unlink()
+
+    def _is_unfinished(self) -> bool:
+        return self._request_file.is_file() and self.dataset.is_dir()
+
+    @property
+    def _journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
+    def _replaced(self) -> Path:
+        return self.path / "replaced"
+
+    @property
+    def _request_file(self) -> Path:
+        return self.path / "request.json"
+
+
+@dataclass(frozen=True)
+class ShardLocks:
+    """The locks of the shards that this process makes; they end with it."""
+
+    file: BinaryIO
+
+    def take(self, number: int) -> None:
+        """Lock a shard; a UserError where another process has it."""
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"{self.file.name}: another process makes {shard_name(number)}, perhaps one left of an earlier call; "
+                "end it and give the same command again"
+            ) from error

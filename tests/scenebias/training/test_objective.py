@@ -1,0 +1,363 @@
+"""The objective on a real network: what each part of it does to each part of the network.
+
+Shape suffixes as in `scenebias.training.objective`. The models run in float64 with BatchNorm in evaluation mode, unless
+said.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.training.objective import (
+    DebiasingModel,
+    Losses,
+    ObjectiveConfig,
+    Phase,
+    alpha_ramp,
+    entropy,
+    soft_cross_entropy,
+)
+from shards.format.sample import SCENE_COUNT
+
+ACTIONS = 5
+CONFIGURATIONS = [
+    ObjectiveConfig(
+        name=objective,
+        mask_loss=mask_loss,
+        mask_step=mask_step,
+        masked_batch_norm=masked_batch_norm,
+        alpha_scene=0.3,
+        alpha_mask=0.7,
+        label_smoothing=0.1,
+    )
+    for objective, mask_loss, mask_step, masked_batch_norm in [
+        ("baseline", "paper", "alternate", "shared"),
+        ("scene", "paper", "alternate", "separate"),
+        ("mask", "paper", "alternate", "frozen"),
+        ("mask", "released", "alternate", "shared"),
+        ("mask", "released", "joint", "separate"),
+        ("debias", "paper", "alternate", "shared"),
+        ("debias", "paper", "alternate", "separate"),
+        ("debias", "paper", "joint", "frozen"),
+        ("debias", "released", "alternate", "separate"),
+        ("debias", "released", "joint", "shared"),
+    ]
+]
+
+
+def name_of(config: ObjectiveConfig) -> str:
+    return f"{config.name}-{config.mask_loss}-{config.mask_step}-{config.masked_batch_norm}"
+
+
+every_configuration = pytest.mark.parametrize("config", CONFIGURATIONS, ids=name_of)
+masked_configurations = pytest.mark.parametrize("config", [c for c in CONFIGURATIONS if c.uses_masks], ids=name_of)
+
+
+@dataclass
+class Batch:
+    clip_BTHWC: Tensor
+    label_B: Tensor
+    scene_BS: Tensor
+    masked_BTHWC: Tensor
+    effective_B: Tensor
+
+
+def make_batch(seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (6, 4, 16, 16, 3)
+    return Batch(
+        clip_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
+        label_B=torch.randint(ACTIONS, (6,), generator=generator),
+        scene_BS=(3 * torch.randn(6, SCENE_COUNT, generator=generator)).softmax(dim=1),
+        masked_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
+        effective_B=torch.tensor([True, False, True, True, False, True]),
+    )
+
+
+@cache
+def trained_model(config: ObjectiveConfig) -> DebiasingModel:
+    torch.manual_seed(0)
+    model = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), config).double()
+    with torch.no_grad():
+        for _ in range(3):  # running statistics that keep the features apart in evaluation mode
+            for phase in config.phases:
+                run(model, phase, make_batch(seed=1))
+        last_layers = [model.action_model.head[-1]] + ([model.entropy_head[-1]] if model.entropy_head else [])
+        for layer in last_layers:
+            layer.weight *= 10  # predictions far from even, so that entropies have somewhere to go
+    return model.eval()
+
+
+def make_model(config: ObjectiveConfig) -> DebiasingModel:
+    return deepcopy(trained_model(config))
+
+
+def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0) -> Losses:
+    return model(
+        phase,
+        batch.clip_BTHWC,
+        batch.label_B,
+        scene_BS=batch.scene_BS,
+        masked_BTHWC=batch.masked_BTHWC,
+        effective_B=batch.effective_B,
+        clip_count=len(batch.label_B),
+        effective_count=batch.effective_B.sum(),
+        ramp=ramp,
+    )
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The gradients that ``backward`` leaves; parameters that the loss does not depend on are absent."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def masked_features(model: DebiasingModel, batch: Batch) -> Tensor:
+    """What the backbone in evaluation mode sees in the masked clips."""
+    action = model.action_model
+    if model.masked_norms is None:
+        return action.features(batch.masked_BTHWC)
+    return model.masked_norms(action.backbone, action.normalise(batch.masked_BTHWC))
+
+
+def numpy_log_softmax(logits: Tensor) -> np.ndarray:
+    values = logits.detach().numpy().astype(np.float64)
+    values = values - values.max(axis=1, keepdims=True)
+    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+
+
+# --- the single losses ---
+
+
+def test_entropy_and_soft_cross_entropy_agree_with_numpy() -> None:
+    logits_BS = 5 * torch.randn(4, 7, dtype=torch.float64)
+    target_BS = torch.rand(4, 7, dtype=torch.float64)
+    log_p = numpy_log_softmax(logits_BS)
+    np.testing.assert_allclose(entropy(logits_BS), -(np.exp(log_p) * log_p).sum(axis=1))
+    np.testing.assert_allclose(soft_cross_entropy(logits_BS, target_BS), -(target_BS.numpy() * log_p).sum(axis=1))
+
+
+def test_entropy_spans_zero_to_the_logarithm_of_the_class_count_and_stays_finite() -> None:
+    logits_BA = torch.tensor([[0.0] * 8, [1e4] + [-1e4] * 7], requires_grad=True)
+    values_B = entropy(logits_BA)
+    torch.testing.assert_close(values_B, torch.tensor([np.log(8), 0.0], dtype=torch.float32))
+    values_B.sum().backward()
+    assert logits_BA.grad.isfinite().all()
+
+
+def test_losses_have_the_gradient_of_their_values() -> None:
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.rand(3, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(entropy, logits)
+    assert torch.autograd.gradcheck(lambda x: soft_cross_entropy(x, target), logits)
+
+
+def test_half_precision_logits_are_judged_in_float32() -> None:
+    logits = torch.randn(3, 400).bfloat16()
+    assert entropy(logits).dtype == torch.float32
+    torch.testing.assert_close(entropy(logits), entropy(logits.float()))
+
+
+# --- gradients ---
+
+
+@every_configuration
+def test_each_network_gets_its_own_combination_of_plain_gradients(config: ObjectiveConfig) -> None:
+    """Rebuilt without any reversal: one plain loss after the other, weighted by hand for backbone and heads."""
+    model, batch = make_model(config), make_batch()
+    found: dict[str, Tensor] = {}
+    for phase in config.phases:
+        for name, gradient in gradients(model, run(model, phase, batch).total).items():
+            found[name] = found.get(name, 0) + gradient
+
+    action = model.action_model
+    parts = [(nn.functional.cross_entropy(action(batch.clip_BTHWC), batch.label_B, label_smoothing=0.1), 1.0, 1.0)]
+    if config.uses_scenes:
+        log_p = model.scene_head(action.features(batch.clip_BTHWC)).log_softmax(dim=1)
+        parts.append((nn.functional.kl_div(log_p, batch.scene_BS.double(), reduction="batchmean"), -0.3, 1.0))
+    if config.uses_masks:
+        paper = config.mask_loss == "paper"
+        head = action.head if paper else model.entropy_head
+        logits_BA = head(masked_features(model, batch)[batch.effective_B])
+        mean_entropy = torch.distributions.Categorical(logits=logits_BA).entropy().mean()
+        parts.append((mean_entropy, -0.7, -0.7) if paper else (mean_entropy, 0.7, -1.0))
+    expected: dict[str, Tensor] = {}
+    for loss, backbone_weight, head_weight in parts:
+        for name, gradient in gradients(model, loss).items():
+            weight = backbone_weight if name.startswith(("action_model.backbone", "masked_norms")) else head_weight
+            expected[name] = expected.get(name, 0) + weight * gradient
+
+    assert found.keys() == expected.keys() == dict(model.named_parameters()).keys()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("objective", "mask_loss", "number", "moved", "direction"), [
+    ("mask", "paper", "masked_entropy", "action_model.backbone", 1),
+    ("mask", "paper", "masked_entropy", "action_model.head", 1),
+    ("mask", "released", "masked_entropy", "action_model.backbone", -1),
+    ("mask", "released", "masked_entropy", "entropy_head", 1),
+    ("scene", "paper", "action_loss", "action_model", -1),
+    ("scene", "paper", "scene_loss", "scene_head", -1),
+])  # fmt: skip
+def test_a_small_step_moves_each_number_the_way_it_should(
+    objective: str, mask_loss: str, number: str, moved: str, direction: int
+) -> None:
+    model, batch = make_model(ObjectiveConfig(name=objective, mask_loss=mask_loss)), make_batch()
+    phase = "masked" if objective == "mask" else "clean"
+    before = run(model, phase, batch)
+    before.total.backward()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(moved):
+                parameter -= 1e-4 * parameter.grad
+    after = run(model, phase, batch)
+    assert direction * (after.sums[number] - before.sums[number]) > 1e-7
+
+
+def test_the_reversal_makes_the_backbone_forget_the_scene() -> None:
+    """With a weight that lets it outdo the action loss, whose gradient the backbone gets as well."""
+    model, batch = make_model(ObjectiveConfig(name="scene", alpha_scene=100.0)), make_batch()
+    before = run(model, "clean", batch)
+    before.total.backward()
+    with torch.no_grad():
+        for parameter in model.action_model.backbone.parameters():
+            parameter -= 1e-4 * parameter.grad
+    assert run(model, "clean", batch).sums["scene_loss"] - before.sums["scene_loss"] > 1e-7
+
+
+# --- the ramp ---
+
+
+@every_configuration
+def test_ramp_multiplies_both_weights(config: ObjectiveConfig) -> None:
+    model, batch = make_model(config), make_batch()
+    reduced = replace(config, alpha_scene=0.25 * config.alpha_scene, alpha_mask=0.25 * config.alpha_mask)
+    expected_model = DebiasingModel(deepcopy(model.action_model), reduced).double().eval()
+    expected_model.load_state_dict(model.state_dict())
+    for phase in config.phases:
+        losses = run(model, phase, batch, ramp=0.25)
+        expected = run(expected_model, phase, batch)
+        torch.testing.assert_close(losses.total, expected.total)
+        torch.testing.assert_close(losses.clip_loss_B, expected.clip_loss_B)
+        torch.testing.assert_close(gradients(model, losses.total), gradients(expected_model, expected.total))
+
+
+def test_dann_ramp_rises_from_zero_to_almost_one() -> None:
+    progress = np.linspace(0, 1, 101)
+    ramp = np.array([alpha_ramp("dann", p) for p in progress])
+    np.testing.assert_allclose(ramp, np.tanh(5 * progress), atol=1e-12)  # the same function
+    assert ramp[0] == 0
+    assert (np.diff(ramp) > 0).all()
+    assert {alpha_ramp("constant", p) for p in progress} == {1.0}
+
+
+# --- the loss of each clip ---
+
+
+@every_configuration
+def test_losses_of_the_clips_add_up_to_the_total(config: ObjectiveConfig) -> None:
+    model, batch = make_model(config), make_batch()
+    for phase in config.phases:
+        losses = run(model, phase, batch)
+        assert losses.clip_loss_B.shape == (6,)
+        assert not losses.clip_loss_B.requires_grad
+        counts = {"clean": 6, "masked": 4}
+        if phase in counts:
+            torch.testing.assert_close(losses.clip_loss_B.sum() / counts[phase], losses.total.detach())
+        if phase == "masked":
+            assert not losses.clip_loss_B[~batch.effective_B].any()
+
+
+def test_the_loss_of_a_broken_clip_gives_it_away() -> None:
+    model, batch = make_model(ObjectiveConfig(mask_step="joint")), make_batch()
+    batch.scene_BS[3] = float("nan")
+    losses = run(model, "joint", batch)
+    assert not losses.total.isfinite()
+    assert losses.clip_loss_B.isfinite().tolist() == [True, True, True, False, True, True]
+
+
+# --- clips without an effective mask ---
+
+
+@masked_configurations
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_without_any_effective_mask_gives_no_confusion_gradient(
+    config: ObjectiveConfig, training: bool
+) -> None:
+    model, batch = make_model(config).train(training), make_batch()
+    batch.effective_B[:] = False
+    if config.mask_step == "alternate":
+        losses = run(model, "masked", batch)
+        assert losses.total.item() == 0
+        assert losses.total.requires_grad
+        assert all(not gradient.any() for gradient in gradients(model, losses.total).values())
+    else:
+        clean = DebiasingModel(model.action_model, replace(config, mask_step="alternate"))
+        clean.scene_head, clean.entropy_head = model.scene_head, model.entropy_head
+        expected = gradients(clean, run(clean, "clean", batch).total)
+        found = gradients(model, run(model, "joint", batch).total)
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, expected.get(name, torch.zeros_like(gradient)))
+
+
+@masked_configurations
+def test_a_clip_without_an_effective_mask_contributes_nothing(config: ObjectiveConfig) -> None:
+    model, batch, phase = make_model(config), make_batch(), config.phases[-1]
+    losses = run(model, phase, batch)
+    expected = gradients(model, losses.total)
+    batch.masked_BTHWC[~batch.effective_B] = 255 - batch.masked_BTHWC[~batch.effective_B]
+    changed = run(model, phase, batch)
+    assert changed.total == losses.total
+    torch.testing.assert_close(gradients(model, changed.total), expected, rtol=1e-12, atol=1e-15)
+
+
+# --- the rest ---
+
+
+@every_configuration
+def test_works_in_training_mode_under_bfloat16_autocast(config: ObjectiveConfig) -> None:
+    """Up to the features: PyTorch's own bfloat16 gradient of a small 3D convolution is not reliable on every CPU."""
+    model, batch = make_model(config).float().train(), make_batch()
+    for phase in config.phases:
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = run(model, phase, batch)
+        assert losses.total.dtype == torch.float32
+        assert losses.total.isfinite()
+        found = gradients(model, losses.total)
+        assert all(gradient.isfinite().all() for name, gradient in found.items() if "backbone" not in name)
+
+
+def test_heads_exist_only_where_they_are_used() -> None:
+    for config in CONFIGURATIONS:
+        model = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), config)
+        assert (model.scene_head is not None) == config.uses_scenes
+        assert (model.entropy_head is not None) == (config.uses_masks and config.mask_loss == "released")
+        assert (model.masked_norms is not None) == (config.uses_masks and config.masked_batch_norm == "separate")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("name", "all", "objective must be one of baseline, scene, mask, debias"),
+        ("mask_loss", "code", "one of paper, released"),
+        ("mask_step", "both", "one of alternate, joint"),
+        ("alpha_schedule", "linear", "one of constant, dann"),
+        ("masked_batch_norm", "none", "one of shared, frozen, separate"),
+        ("fill", "black", "one of frame_mean, dataset_mean, white, random, noise"),
+        ("scene_hidden_layers", 2, "one of 0, 1, 3"),
+        ("alpha_scene", -0.1, "0 or more and finite"),
+        ("alpha_mask", float("nan"), "0 or more and finite"),
+        ("min_person_share", 1.1, "from 0 to 1"),
+        ("label_smoothing", 1.0, "from 0 to below 1"),
+    ],
+)
+def test_bad_configuration_names_the_field_and_what_is_allowed(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} must be {allowed}, not"):
+        ObjectiveConfig(**{field: value})

@@ -1,0 +1,85 @@
+"""Every recipe is a configuration that its command accepts, with the published values."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from scenebias.commands import Command
+from scenebias.pretrain import PretrainConfig
+from scenebias.run_folder.record import plain
+from scenebias.training.recipes import PRETRAIN_RECIPES, TRANSFER_RECIPES, PretrainRecipe, TransferRecipe
+from scenebias.transfer.command import TransferConfig
+
+REQUIRED = ["--train", "a", "--val", "b", "--out", "c"]
+
+
+def configured(config_type: Any, recipes: Any, *arguments: str) -> Any:
+    """The configuration that a command is given, or its exit status."""
+    seen: list[Any] = []
+    with pytest.raises(SystemExit) as stop:
+        Command(main=seen.append, options=config_type, recipes=recipes).run([*REQUIRED, *arguments])
+    return seen[0] if seen else stop.value.code
+
+
+def pretraining(*arguments: str) -> Any:
+    return configured(PretrainConfig, PRETRAIN_RECIPES, *arguments)
+
+
+def transferring(*arguments: str) -> Any:
+    return configured(TransferConfig, TRANSFER_RECIPES, *arguments)
+
+
+def test_every_name_has_its_recipe() -> None:
+    assert tuple(PRETRAIN_RECIPES) == get_args(PretrainRecipe)
+    assert tuple(TRANSFER_RECIPES) == get_args(TransferRecipe)
+
+
+def test_reproduction_is_what_the_configurations_are_without_any_option() -> None:
+    places = {"train": "a", "val": "b", "out": Path("c")}
+    assert pretraining() == pretraining("--recipe", "reproduction") == PretrainConfig(**places)
+    places |= {"train": ("a",), "val": ("b",)}
+    assert transferring() == transferring("--recipe", "reproduction") == TransferConfig(**places)
+
+
+def test_reproduction_has_the_values_of_its_table() -> None:
+    config = pretraining()
+    assert (config.model.backbone, config.schedule.epochs, config.schedule.batch_size) == ("r3d_18", 10, 32)
+    assert (config.optimization.optimizer, config.optimization.schedule) == ("sgd", "constant")
+    assert (config.optimization.learning_rate, config.optimization.momentum) == (1e-3, 0.9)
+    assert (config.objective.name, config.objective.alpha_scene, config.objective.alpha_mask) == (
+        "debias",
+        0.5,
+        0.5,
+    )
+    assert (config.clip.frames, config.clip.size) == (16, 112)
+    assert transferring().schedule.epochs == 30
+
+
+def test_the_paper_trains_in_two_stages_of_which_the_first_warms_up_its_heads() -> None:
+    first = pretraining("--recipe", "paper_scene", "--init", "weights")
+    second = pretraining("--recipe", "paper_debias", "--init", "weights")
+    assert (first.objective.name, second.objective.name) == ("scene", "debias")
+    assert (first.optimization.head_warmup_epochs, first.optimization.head_warmup_learning_rate) == (4, 1e-2)
+    assert second.optimization.head_warmup_epochs == 0
+    for config in (first, second):
+        assert config.model.backbone == "resnet3d_18_a"
+        assert config.objective.scene_hidden_layers == 3
+        assert (config.optimization.learning_rate, config.optimization.weight_decay) == (1e-4, 1e-5)
+        assert config.clip.scales == pytest.approx([2 ** (-k / 4) for k in range(5)])
+    assert transferring("--recipe", "paper", "--weights", "w").optimization.learning_rate == 5e-3
+
+
+@pytest.mark.parametrize("recipe", ["paper_scene", "paper_debias"])
+def test_a_stage_of_the_paper_needs_initial_weights(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretraining("--recipe", recipe) == 2
+    assert "--init" in capsys.readouterr().err
+    assert pretraining("--recipe", recipe, "--init", "None").init is None
+
+
+def test_what_is_said_wins_and_the_record_holds_what_came_out() -> None:
+    config = pretraining("--recipe", "paper_debias", "--init", "w", "--epochs", "3", "--backbone", "small3d")
+    record = plain(config)
+    assert record["recipe"] == "paper_debias"
+    assert record["model"]["backbone"] == "small3d"
+    assert (record["schedule"]["epochs"], record["optimization"]["schedule"]) == (3, "plateau")

@@ -1,0 +1,394 @@
+"""Whole training runs: what they leave behind, exact resume, several processes, and what they refuse."""
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.evaluate import EvaluateConfig
+from scenebias.evaluate import main as evaluate
+from scenebias.evaluation.accuracy import Evaluation
+from scenebias.models.action_model import ModelConfig
+from scenebias.models.weights import load_weights, read_metadata
+from scenebias.pretrain import PretrainConfig
+from scenebias.pretrain import main as pretrain
+from scenebias.run_folder.checkpoint import CheckpointConfig
+from scenebias.run_folder.log import TrainingLog
+from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig
+from scenebias.training.optimization import OptimizationConfig
+from scenebias.training.trainer import ScheduleConfig, Trainer
+from scenebias.transfer.run import TransferRunConfig, run_transfer
+from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.format.manifest import Manifest
+from shards.format.writer import ShardWriter
+
+CLIP = ClipConfig(frames=8, size=32)
+
+
+@pytest.fixture
+def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(
+        train=tiny_dataset,
+        val=tiny_test_dataset,
+        out=tmp_path / "run",
+        clip=CLIP,
+        model=ModelConfig(backbone="small3d", dropout=0.2),
+        schedule=ScheduleConfig(epochs=2, batch_size=4),
+        checkpoints=CheckpointConfig(checkpoint_every_steps=2),
+        optimization=OptimizationConfig(learning_rate=0.01),
+    )
+
+
+def step_lines(out: Path) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    untimed = {"step_s", "data_wait_share", "clips_per_s"}
+    return [{k: v for k, v in e.items() if k not in untimed} for e in entries if e["kind"] == "step"]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = (load_weights(out / "weights.safetensors")[0].state_dict() for out in (a, b))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(name="baseline"),
+        ObjectiveConfig(name="scene"),
+        ObjectiveConfig(name="mask", mask_loss="released", fill="random"),
+        ObjectiveConfig(name="debias"),
+        ObjectiveConfig(name="debias", mask_step="joint", fill="white"),
+    ],
+    ids=lambda o: f"{o.name}-{o.mask_loss}-{o.mask_step}",
+)
+def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, objective: ObjectiveConfig) -> None:
+    pretrain(replace(config, objective=objective))
+    steps = step_lines(config.out)
+    assert [entry["global_step"] for entry in steps] == list(range(6))
+    wanted = {"action_loss"} | ({"scene_loss"} if objective.uses_scenes else set())
+    wanted |= {"effective_share"} if objective.uses_masks else set()
+    assert all(wanted <= set(entry) for entry in steps)
+    assert any("masked_entropy" in entry for entry in steps) == objective.uses_masks
+    record = json.loads((config.out / "run.json").read_text())
+    assert record["data"]["train"]["digest"] == ShardDataset.open(config.train).manifest.digest
+    assert record["configuration"]["objective"]["name"] == objective.name
+    metadata = read_metadata(config.out / "weights.safetensors")
+    assert metadata.classes == ("clap", "jump", "wave")
+    assert [seen.subset for seen in metadata.trained_on] == ["train"]
+    assert json.loads((config.out / "result.json").read_text())["final"]["clips"] == 7
+    assert list((config.out / "tensorboard").iterdir())
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("last_step", [0, 1, 2, 3, 4, 5])
+def test_a_run_that_was_killed_goes_on_to_the_very_same_losses_and_weights(
+    config: PretrainConfig, tmp_path: Path, last_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = replace(config, out=tmp_path / "undisturbed")
+    pretrain(undisturbed)
+    write = TrainingLog.write
+
+    def write_until_killed(log: TrainingLog, kind: str, global_step: int, numbers: dict[str, float]) -> None:
+        write(log, kind, global_step, numbers)
+        if kind == "step" and global_step == last_step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "write", write_until_killed)
+        with pytest.raises(Killed):
+            pretrain(config)
+    assert not (config.out / "result.json").exists()
+    pretrain(config)
+    assert step_lines(config.out) == step_lines(undisturbed.out)
+    assert same_weights(config.out, undisturbed.out)
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
+    config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(config)
+    before = (config.out / "weights.safetensors").stat()
+    pretrain(config)
+    assert "complete already" in capsys.readouterr().out
+    assert (config.out / "weights.safetensors").stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(UserError, match=r"another run \(optimization.learning_rate was 0.01 and is now 0.02\)"):
+        pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
+
+
+def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    pretrain(config)
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave"))
+    with pytest.raises(UserError, match=r"another run \(data.train.d"):
+        pretrain(replace(config, train=other))
+    weights = config.out / "weights.safetensors"
+    tuned = TransferRunConfig(
+        train=other, val=config.val, out=tmp_path / "tuned", clip=CLIP, weights=weights, force=True,
+        schedule=ScheduleConfig(epochs=1, batch_size=4),
+    )  # fmt: skip
+    run_transfer(tuned)
+    weights.write_bytes((tmp_path / "tuned" / "weights.safetensors").read_bytes())
+    with pytest.raises(UserError, match="initial_weights_sha256"):
+        run_transfer(tuned)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_weights(config: PretrainConfig) -> None:
+    with pytest.raises(UserError, match=r"not finite in epoch 0, step 1; clips .*shard-.*sample .*--learning-rate"):
+        pretrain(replace(config, optimization=OptimizationConfig(learning_rate=1e30)))
+    assert not (config.out / "weights.safetensors").exists()
+
+
+def poison_step(monkeypatch: pytest.MonkeyPatch, poisoned_step: int) -> None:
+    """Make the loss of one clip of that step, the second, no number."""
+    forward, steps = DebiasingModel.forward, itertools.count()
+
+    def poisoned(model: DebiasingModel, *arguments: Any, **options: Any) -> Losses:
+        losses = forward(model, *arguments, **options)
+        if next(steps) != poisoned_step:
+            return losses
+        clip_loss_B = losses.clip_loss_B.clone()
+        clip_loss_B[1] = torch.nan
+        return losses._replace(total=losses.total * torch.nan, clip_loss_B=clip_loss_B)
+
+    monkeypatch.setattr(DebiasingModel, "forward", poisoned)
+
+
+def test_a_loss_that_is_no_number_names_the_clip_it_comes_from(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = replace(config, objective=ObjectiveConfig(name="baseline"))
+    dataset = ShardDataset.open(config.train)
+    loader = TrainLoader(dataset, CLIP, global_batch_size=4, seed=0)
+    culprit = int(list(loader.epoch(1))[1].sample_B[1])
+    poison_step(monkeypatch, loader.steps_per_epoch + 1)
+    with pytest.raises(UserError) as raised:
+        pretrain(baseline)
+    assert f"epoch 1, step 1; clips without a finite loss: {dataset.describe(culprit)}. Look" in str(raised.value)
+
+
+def test_steps_without_a_finite_loss_are_passed_over_and_counted_where_that_is_asked_for(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = replace(
+        config,
+        objective=ObjectiveConfig(name="baseline"),
+        schedule=replace(config.schedule, skip_nonfinite_steps=1),
+    )
+    poison_step(monkeypatch, 1)
+    pretrain(baseline)
+    assert [entry.get("skipped", 0) for entry in step_lines(config.out)] == [0, 1, 0, 0, 0, 0]
+    result = json.loads((config.out / "result.json").read_text())
+    assert result["skipped_steps"] == 1
+    assert [numbers["skipped_steps"] for numbers in result["history"]] == [1, 0]
+    monkeypatch.undo()
+    poison_step(monkeypatch, 1)
+    with pytest.raises(UserError, match="epoch 0, step 1"):
+        pretrain(replace(baseline, out=config.out.with_name("strict"), schedule=config.schedule))
+
+
+@pytest.mark.parametrize("where", ["_train_epoch", "_evaluate_epoch"])
+def test_too_little_memory_says_what_to_lower(
+    config: PretrainConfig, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, where, out_of_memory)
+    with pytest.raises(UserError, match=r"2.00 GiB.*--batch-size.*--accumulate 2 or --recompute"):
+        pretrain(config)
+
+
+def test_predictions_that_are_not_finite_end_the_run_in_one_sentence(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluation, "action_loss", torch.nan)
+    with pytest.raises(UserError, match=r"predictions on the validation clips are not finite after epoch 0"):
+        pretrain(config)
+
+
+def test_a_warm_up_of_the_heads_that_leaves_no_epoch_to_the_backbone_is_refused(config: PretrainConfig) -> None:
+    with pytest.raises(ValueError, match=r"head_warmup_epochs must be below epochs \(2\), got 2"):
+        replace(config, optimization=OptimizationConfig(head_warmup_epochs=2))
+
+
+def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_clips(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    pretrain(config)
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave"))
+    again = replace(
+        config, train=other, val=config.train, out=tmp_path / "again", init=config.out / "weights.safetensors"
+    )
+    with pytest.raises(UserError, match="trained on these very shards"):
+        pretrain(again)
+    assert not again.out.exists()
+    pretrain(replace(again, force=True))
+    assert len(read_metadata(again.out / "weights.safetensors").trained_on) == 2
+
+
+def test_a_transfer_that_could_not_work_is_refused_by_name(config: PretrainConfig) -> None:
+    common = {"train": config.train, "val": config.val, "out": config.out}
+    with pytest.raises(ValueError, match="head_only needs weights"):
+        TransferRunConfig(head_only=True, **common)
+    with pytest.raises(ValueError, match="backbone must be one of"):
+        TransferRunConfig(backbone="nosuch", **common)
+
+
+def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig, tmp_path: Path) -> None:
+    pretrain(config)
+    weights = config.out / "weights.safetensors"
+    common = {
+        "train": config.train,
+        "val": config.val,
+        "clip": CLIP,
+        "weights": weights,
+        "force": True,
+        "schedule": ScheduleConfig(epochs=1, batch_size=6),
+    }
+    run_transfer(TransferRunConfig(out=tmp_path / "probe", head_only=True, **common))
+    source, metadata = load_weights(weights)
+    probe, probe_metadata = load_weights(tmp_path / "probe" / "weights.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(source.backbone.buffers(), probe.backbone.buffers(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.backbone.parameters(), probe.backbone.parameters(), strict=True)
+    )
+    assert not torch.equal(source.head[1].weight, probe.head[1].weight)
+    assert probe_metadata.trained_on == (*metadata.trained_on, *metadata.trained_on)
+    run_transfer(TransferRunConfig(out=tmp_path / "all", **common))
+    tuned, _ = load_weights(tmp_path / "all" / "weights.safetensors")
+    assert not torch.equal(next(source.backbone.parameters()), next(tuned.backbone.parameters()))
+
+
+def test_evaluation_cuts_clips_as_training_did_and_agrees_with_its_last_result(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    pretrain(config)
+    weights = config.out / "weights.safetensors"
+    evaluate(EvaluateConfig(weights=weights, data=(config.val,), json=tmp_path / "e.json"))
+    numbers = json.loads((tmp_path / "e.json").read_text())[str(config.val)]
+    assert numbers == pytest.approx(json.loads((config.out / "result.json").read_text())["final"])
+    with pytest.raises(UserError, match="train"):
+        evaluate(EvaluateConfig(weights=weights, data=(config.train,)))
+    with pytest.raises(UserError, match="human masks for 11 of its 12 clips"):
+        evaluate(EvaluateConfig(weights=weights, data=(config.train,), hide_humans="white", force=True))
+    evaluate(EvaluateConfig(weights=weights, data=(config.val,), hide_humans="white", json=tmp_path / "hidden.json"))
+    hidden = json.loads((tmp_path / "hidden.json").read_text())[str(config.val)]
+    assert hidden["entropy"] != numbers["entropy"]
+
+
+def make_dataset(directory: Path, sample: Callable, classes: tuple[str, ...], count: int = 8, **options) -> Path:
+    with ShardWriter(directory) as writer:
+        for number in range(40, 40 + count):
+            writer.write(sample(number, **options))
+        writer.close(Manifest(dataset="other", split="1", subset="train", classes=classes, frame_height=48, quality=85))
+    return directory
+
+
+def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    classes = ("clap", "jump", "wave")
+    other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave", "sit"))
+    maskless = make_dataset(tmp_path / "maskless", synthetic_sample, classes, masks=False)
+    sceneless = make_dataset(tmp_path / "sceneless", synthetic_sample, classes, scene=False)
+    refused = {
+        "no-such is not a packed data set": replace(config, train=tmp_path / "no-such"),
+        "other has other classes.* adds sit": replace(config, val=other),
+        "the very clips of": replace(config, val=config.train),
+        "maskless has none.*--masks": replace(config, train=maskless),
+        "sceneless has scene labels for 0 of its 8 clips.*--scenes": replace(config, train=sceneless),
+        "two for each of 1 processes": replace(config, schedule=ScheduleConfig(batch_size=1)),
+        "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
+    }
+    for words, unfit in refused.items():
+        with pytest.raises(UserError, match=words):
+            pretrain(unfit)
+        assert not config.out.exists(), words
+
+
+def test_weights_of_another_architecture_are_refused_by_name(config: PretrainConfig, tmp_path: Path) -> None:
+    pretrain(config)
+    unfit = replace(
+        config,
+        out=tmp_path / "next",
+        init=config.out / "weights.safetensors",
+        model=ModelConfig(backbone="r3d_18"),
+    )
+    with pytest.raises(UserError, match=r"weights\.safetensors.*small3d.*r3d_18|weights\.safetensors.*r3d_18.*small3d"):
+        pretrain(unfit)
+    assert not unfit.out.exists()
+
+
+def test_a_run_never_mixes_with_other_files_or_takes_a_file_s_place(
+    config: PretrainConfig, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out, words in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "below", "cannot be created"),
+        (tiny_dataset, "holds other files"),
+    ):
+        before = sorted(path.name for path in out.iterdir()) if out.is_dir() else None
+        with pytest.raises(UserError, match=words):
+            pretrain(replace(config, out=out))
+        assert before is None or before == sorted(path.name for path in out.iterdir())
+
+
+def test_clips_too_small_for_the_network_are_refused_before_anything_is_written(config: PretrainConfig) -> None:
+    with pytest.raises(UserError, match="small3d cannot work on --frames 1 of --size 32"):
+        pretrain(replace(config, clip=ClipConfig(frames=1, size=32)))
+    assert not config.out.exists()
+
+
+def test_after_a_failure_before_the_first_checkpoint_the_corrected_command_starts_anew(config: PretrainConfig) -> None:
+    with pytest.raises(UserError, match="is not finite"):
+        pretrain(replace(config, optimization=OptimizationConfig(learning_rate=1e30)))
+    pretrain(config)
+    assert [entry["global_step"] for entry in step_lines(config.out)] == list(range(6))
+
+
+def test_a_damaged_result_is_named_and_lost_weights_are_written_again(config: PretrainConfig) -> None:
+    pretrain(config)
+    weights = config.out / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    pretrain(config)
+    assert weights.read_bytes() == content
+    (config.out / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"result\.json is damaged"):
+        pretrain(config)
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("batch_size", 0), ("seed", -1)])
+def test_impossible_schedules_are_refused_by_name(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=field):
+        ScheduleConfig(**{field: value})
+
+
+def test_steps_without_any_effective_mask_leave_a_mask_run_a_baseline_run(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    """Not even momentum or weight decay may act where nothing is to be learned from the masked clips."""
+    few = make_dataset(tmp_path / "few", synthetic_sample, ("clap", "jump", "wave"))
+    common = replace(
+        config,
+        train=few,
+        clip=ClipConfig(frames=16, size=32),
+        optimization=OptimizationConfig(learning_rate=0.01, weight_decay=0.1),
+    )
+    mask = ObjectiveConfig(name="mask", min_person_share=1.0)
+    pretrain(replace(common, out=tmp_path / "baseline", objective=ObjectiveConfig(name="baseline")))
+    pretrain(replace(common, out=tmp_path / "mask", objective=mask))
+    assert all(entry["effective_share"] == 0 for entry in step_lines(tmp_path / "mask"))
+    assert same_weights(tmp_path / "baseline", tmp_path / "mask")

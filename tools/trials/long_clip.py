@@ -1,0 +1,116 @@
+"""Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs.
+
+    python tools/trials/long_clip.py --frames 3000
+
+Exit status 1 where reading at the end takes 1.5 times what it takes at the start, or more.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.codecs.masks import pack_masks
+from shards.codecs.registry import Codec, clip_encoder
+from shards.dataset import ShardDataset
+from shards.format.manifest import Manifest
+from shards.format.sample import ClipInfo, Sample
+from shards.format.writer import ShardWriter
+
+CODECS: tuple[Codec, ...] = ("filmstrip", "h264")
+HEIGHT, WIDTH, FPS = 128, 170, 30.0
+WINDOW_FRAMES = 16
+REPEATS = 300
+LIMIT = 1.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=3_000)
+    frame_count = parser.parse_args().frames
+    within_limits = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for codec in CODECS:
+            dataset = pack(Path(temporary) / codec, codec, frame_count)
+            # In steps of whole parts, so that a window lies in its part as the others do in theirs.
+            part = clip_encoder(codec, quality=85, crf=23, segment_frames=32, height=HEIGHT).frames_per_part
+            last_part = (frame_count - WINDOW_FRAMES) // part
+            starts = [number * part for number in (0, last_part // 2, last_part)]
+            read_s = measure(dataset, starts, decode=False)
+            decoded_s = measure(dataset, starts, decode=True)
+            for start, read, decoded in zip(starts, read_s, decoded_s, strict=True):
+                print(
+                    f"{codec}, {frame_count} frames, window of {WINDOW_FRAMES} at {start}: read in {read * 1e6:.0f} us,"
+                    f" read and decoded in {decoded * 1e3:.2f} ms"
+                )
+            within_limits.append(read_s[-1] < LIMIT * read_s[0])
+    return 0 if all(within_limits) else 1
+
+
+def pack(directory: Path, codec: Codec, frame_count: int) -> ShardDataset:
+    """Pack one clip of smooth noise that moves, with masks."""
+    encoder = clip_encoder(codec, quality=85, crf=23, segment_frames=32, height=HEIGHT)
+    frames = smooth_noise(frame_count)
+    step = encoder.frames_per_part
+    mask_NHW = frames[:, ::2, ::2, 0] > 128
+    sample = Sample(
+        label=0,
+        info=ClipInfo(
+            name="long/clip",
+            class_name="long",
+            fps=FPS,
+            frame_count=frame_count,
+            width=WIDTH,
+            height=HEIGHT,
+            mask_width=mask_NHW.shape[2],
+            mask_height=mask_NHW.shape[1],
+            person_share=float(mask_NHW.any(axis=(1, 2)).mean()),
+            codec=codec,
+        ),
+        parts=tuple(encoder.encode(frames[start : start + step], FPS) for start in range(0, frame_count, step)),
+        masks=pack_masks(mask_NHW),
+    )
+    with ShardWriter(directory) as writer:
+        writer.write(sample)
+        writer.close(
+            Manifest(
+                dataset="long",
+                split="1",
+                subset="all",
+                classes=("long",),
+                frame_height=HEIGHT,
+                quality=85,
+                codec=codec,
+            )
+        )
+    return ShardDataset.open(directory)
+
+
+def smooth_noise(frame_count: int) -> NDArray[np.uint8]:
+    """A picture of soft spots that drifts to the side: uint8 (N, H, W, 3)."""
+    spots = np.random.default_rng(0).integers(0, 256, (16, 43, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(spots).resize((2 * WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+    return np.stack([np.roll(picture, 3 * frame, axis=1)[:, :WIDTH] for frame in range(frame_count)])
+
+
+def measure(dataset: ShardDataset, starts: list[int], *, decode: bool) -> list[float]:
+    """Median seconds of a window at each of ``starts``, measured in turn."""
+    taken_s: list[list[float]] = [[] for _ in starts]
+    for _ in range(REPEATS):
+        for start, measured_s in zip(starts, taken_s, strict=True):
+            started_s = time.perf_counter()
+            clip = dataset.read_clip(0, np.arange(start, start + WINDOW_FRAMES))
+            if decode:
+                dataset.decode(0, clip)
+            measured_s.append(time.perf_counter() - started_s)
+    return [median(measured_s) for measured_s in taken_s]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

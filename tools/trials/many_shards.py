@@ -1,0 +1,86 @@
+"""Tell how many clips a second are read, not decoded, of the same clips packed into few and into many shards.
+
+    python tools/trials/many_shards.py --clips 2000
+
+The order is a shuffle of all clips, so that almost every clip comes from another shard than the one before. The shards
+stay in the page cache. Exit status 1 where the most shards give less than half of the clips a second of the fewest.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from shards.codecs.filmstrip import encode_strips
+from shards.dataset import ShardDataset
+from shards.format.manifest import Manifest
+from shards.format.sample import ClipInfo, Sample
+from shards.format.writer import ShardWriter
+from shards.order import EpochOrder
+
+HEIGHT, WIDTH, FRAMES = 128, 170, 24
+WINDOW_FRAMES = 16
+SHARD_COUNTS = (1, 10, 100, 200, 500, 2000)
+REPEATS = 7
+LEAST_SHARE = 0.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=2_000)
+    clip_count = parser.parse_args().clips
+    with tempfile.TemporaryDirectory() as temporary:
+        datasets = {
+            shard_count: pack(Path(temporary) / str(shard_count), clip_count, shard_count)
+            for shard_count in SHARD_COUNTS
+            if shard_count <= clip_count
+        }
+        clips_per_s: dict[int, list[float]] = {shard_count: [] for shard_count in datasets}
+        for epoch in range(REPEATS):
+            for shard_count, dataset in datasets.items():
+                clips_per_s[shard_count].append(read_epoch(dataset, epoch))
+    medians = []
+    for shard_count, measured in clips_per_s.items():
+        medians.append(median(measured))
+        print(
+            f"{shard_count} shards: {medians[-1]:.0f} clips/s"
+            f" ({min(measured):.0f} to {max(measured):.0f} in {REPEATS} epochs)"
+        )
+    return 0 if medians[-1] >= LEAST_SHARE * medians[0] else 1
+
+
+def pack(directory: Path, clip_count: int, shard_count: int) -> ShardDataset:
+    """Pack clips of soft noise; every sixteenth is the same."""
+    clips = [make_clip(seed) for seed in range(min(16, clip_count))]
+    with ShardWriter(directory, samples_per_shard=-(-clip_count // shard_count)) as writer:
+        for number in range(clip_count):
+            writer.write(clips[number % len(clips)])
+        writer.close(
+            Manifest(dataset="noise", split="1", subset="all", classes=("noise",), frame_height=HEIGHT, quality=85)
+        )
+    return ShardDataset.open(directory)
+
+
+def make_clip(seed: int) -> Sample:
+    spots = np.random.default_rng(seed).integers(0, 256, (FRAMES, HEIGHT // 8, -(-WIDTH // 8), 3), dtype=np.uint8)
+    frames_NHWC = spots.repeat(8, axis=1).repeat(8, axis=2)[:, :, :WIDTH]
+    info = ClipInfo(name=f"noise/{seed}", class_name="noise", fps=30.0, frame_count=FRAMES, width=WIDTH, height=HEIGHT)
+    return Sample(label=0, info=info, parts=tuple(encode_strips(frames_NHWC)))
+
+
+def read_epoch(dataset: ShardDataset, epoch: int) -> float:
+    """Clips a second."""
+    order = EpochOrder(sample_count=len(dataset), global_batch_size=len(dataset)).global_batch(epoch, 0)
+    window = np.arange(4, 4 + WINDOW_FRAMES)
+    started_s = time.perf_counter()
+    for sample in order.tolist():
+        dataset.read_clip(sample, window)
+    return len(order) / (time.perf_counter() - started_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Read a data set over HTTP in several processes that share a small cache, while some of them are killed all the time.
+
+    python tools/trials/remote_shards.py --shards DIRECTORY --minutes 5
+
+A server on loopback hands out the shards and spoils every fifth answer: it stalls, resets, cuts short, flips a bit or
+says 503. Exit status 1 where a byte was wrong, a clip was missing, or the cache exceeded its budget.
+"""
+
+import argparse
+import fcntl
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT_ROOT))
+
+import numpy as np  # noqa: E402
+
+from shards.dataset import ShardDataset  # noqa: E402
+from shards.storage.cache_config import CacheConfig  # noqa: E402
+from tools.trials.faulty_server import RETRIED, Fault, FaultyServer, Source, folder  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, required=True, help="a packed data set")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--cached-shards", type=int, default=4, help="how many shards the cache may hold")
+    parser.add_argument("--reader", nargs=3, metavar=("URL", "CACHE", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    local = ShardDataset.open(options.shards)
+    budget_bytes = options.cached_shards * max(shard.bytes for shard in local.manifest.shards)
+    if options.reader:
+        url, cache, seed = options.reader
+        read_epoch(local, url, Path(cache), budget_bytes, int(seed))
+        return 0
+    return run(options, budget_bytes)
+
+
+def run(options: argparse.Namespace, budget_bytes: int) -> int:
+    """Start, kill and restart the readers."""
+    chance = random.Random(0)
+    epochs, kills, most = 0, 0, 0
+    end_s = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory() as cache, ChanceServer(folder(options.shards.parent), chance) as server:
+
+        def start(seed: int) -> subprocess.Popen:
+            url = f"{server.url}/{options.shards.name}"
+            own = ["--shards", options.shards, "--cached-shards", options.cached_shards, "--reader", url, cache, seed]
+            return subprocess.Popen([sys.executable, __file__, *map(str, own)])
+
+        readers = [start(seed) for seed in range(options.processes)]
+        try:
+            while time.monotonic() < end_s or any(reader.poll() is None for reader in readers):
+                time.sleep(chance.uniform(0, 0.5))
+                most = max(most, kept_bytes(Path(cache) / "shards"))
+                for number, reader in enumerate(readers):
+                    if time.monotonic() > end_s:
+                        break
+                    if reader.poll() is not None:
+                        epochs += 1
+                    elif number % 2 and chance.random() < 0.2:
+                        reader.kill()
+                        kills += 1
+                    else:
+                        continue
+                    if reader.wait() > 0:
+                        break
+                    readers[number] = start(chance.randrange(1 << 30))
+                if any((reader.poll() or 0) > 0 for reader in readers):
+                    print("a reader failed")
+                    return 1
+        finally:
+            for reader in readers:
+                reader.kill()
+                reader.wait()
+        fetched = sum(server.requests.values())
+    print(f"{epochs} epochs read, {kills} readers killed, {fetched} requests, {most} of {budget_bytes} bytes kept")
+    return 1 if most > budget_bytes else 0
+
+
+class ChanceServer(FaultyServer):
+    """Spoils every fifth answer or so, and flips bits only in what has a checksum."""
+
+    def __init__(self, source: Source, chance: random.Random) -> None:
+        super().__init__(source)
+        self._chance = chance
+
+    def fault_for(self, name: str) -> Fault | None:
+        if self._chance.random() > 0.2:
+            return None
+        return self._chance.choice([fault for fault in RETRIED if fault != "flip" or name.endswith(".tar")])
+
+
+def kept_bytes(cache: Path) -> int:
+    """Bytes of the cache while nobody adds or removes a shard."""
+    if not cache.is_dir():
+        return 0
+    with (cache / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return sum(path.stat().st_size for path in cache.iterdir())
+
+
+def read_epoch(local: ShardDataset, url: str, cache: Path, budget_bytes: int, seed: int) -> None:
+    """Compare every clip with the local data set."""
+    config = CacheConfig(directory=cache, budget_bytes=budget_bytes, retries=20, timeout_s=1, backoff_s=0.02)
+    remote = ShardDataset.open(url, config)
+    sample_count = 0
+    for sample_B in remote.reading_ahead(np.array_split(np.random.default_rng(seed).permutation(len(local)), 100)):
+        for i in sample_B.tolist():
+            frames = np.arange(local.frame_counts[i])
+            assert remote.read_clip(i, frames).strip == local.read_clip(i, frames).strip
+            sample_count += 1
+    assert sample_count == len(local)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
