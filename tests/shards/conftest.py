@@ -17,16 +17,18 @@ def write_test_video(
     path: Path,
     frames: Iterable[np.ndarray | av.VideoFrame],
     *,
+    fps: int = 25,
     codec: str = "libx264",
     pixel_format: str = "yuv444p",
     pixel_aspect: Fraction = Fraction(1),
     options: dict[str, str] | None = None,
     prepare: Callable[[VideoStream], object] = lambda stream: None,
 ) -> Path:
-    """Write frames at 25 fps, near to lossless where no ``options`` of the codec say otherwise.
+    """Write frames, near to lossless where no ``options`` of the codec say otherwise.
 
     Args:
         path: the new file.
+        fps: frames a second.
         frames: uint8 (H, W, C), red, green and blue; or frames with a time of their own.
         codec: name of the encoder.
         pixel_format: what the encoder is to be given.
@@ -38,12 +40,12 @@ def write_test_video(
     if options is None:
         options = {"crf": "4", "preset": "ultrafast"} if codec == "libx264" else {}
     with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+        stream = container.add_stream(codec, rate=fps, options=options)
         for number, frame in enumerate(frames):
             if isinstance(frame, np.ndarray):
                 frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
             if frame.pts is None:
-                frame.pts, frame.time_base = number, Fraction(1, 25)
+                frame.pts, frame.time_base = number, Fraction(1, fps)
             if number == 0:
                 stream.height, stream.width = frame.height, frame.width
                 stream.pix_fmt = pixel_format

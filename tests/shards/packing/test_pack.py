@@ -554,22 +554,18 @@ def test_options_are_checked(options, field):
         PackConfig(**options)
 
 
-def test_real_clips_keep_their_frames_masks_and_scenes(tmp_path, real_data):
-    """JHMDB's videos here repeat frames to reach 30 fps; their masks were drawn at 25."""
-    root = real_data / "jhmdb"
-    whole = JhmdbSource(root=root / "videos", labels=real_data / "labels" / "hmdb51", subset="test").listing()
-    listing = Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::22])
-    with pytest.raises(UserError, match=r"none of the first 12 clips .* masks of shape .*--mask-fps"):
-        pack(listing, tmp_path / "out", CONFIG_16, annotators=Annotators(mask_source=JhmdbMasks(root / "masks")))
-    assert_nothing_left(tmp_path)
+def real_listing(root: Path, labels: Path, every: int = 22) -> Listing:
+    """Every ``every``-th test clip of JHMDB in ``root``."""
+    whole = JhmdbSource(root=root, labels=labels / "hmdb51", subset="test").listing()
+    return Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::every])
 
+
+def assert_real_clips_are_kept(listing: Listing, root: Path, out: Path) -> None:
     masks, scenes = open_mask_source(root / "masks", listing.clips), SceneFile(root / "scene_probs.npz")
-    report = pack(
-        listing, tmp_path / "out", PackConfig(workers=2), annotators=Annotators(mask_source=masks, scene_source=scenes)
-    )
+    report = pack(listing, out, PackConfig(workers=2), annotators=Annotators(mask_source=masks, scene_source=scenes))
     assert report is not None
     assert report.packed_count == len(listing.clips) == 12
-    dataset = ShardDataset.open(tmp_path / "out")
+    dataset = ShardDataset.open(out)
     assert list(dataset.verify()) == []
     entries = {entry.name: entry for entry in listing.clips}
     for i in range(len(dataset)):
@@ -583,3 +579,23 @@ def test_real_clips_keep_their_frames_masks_and_scenes(tmp_path, real_data):
         for stored, original in zip(unpack_masks(packed, 85), original_NHW[[0, -1]], strict=True):
             reference = np.asarray(Image.fromarray(original.astype(np.uint8) * 255).resize((85, 64), Image.BILINEAR))
             assert (stored == (reference >= 128)).mean() > 0.98
+
+
+def test_real_clips_keep_their_frames_masks_and_scenes(tmp_path, real_data):
+    root = real_data / "jhmdb"
+    assert_real_clips_are_kept(real_listing(root / "videos", real_data / "labels"), root, tmp_path / "out")
+
+
+def test_masks_drawn_at_another_rate_than_the_video_s_fit_once_the_rate_is_known(tmp_path, real_data, write_video):
+    """As copies of JHMDB in circulation: frames are repeated to reach 30 fps; the masks were drawn at 25."""
+    root = real_data / "jhmdb"
+    for entry in real_listing(root / "videos", real_data / "labels").clips:
+        with open_video(entry.path) as video:
+            frames = [frame.rgb(240) for frame in video.frames()]
+        retimed = [frames[number * 25 // 30] for number in range(len(frames) * 30 // 25)]
+        write_video(tmp_path / "videos" / f"{entry.name}.mp4", retimed, fps=30)
+    listing = real_listing(tmp_path / "videos", real_data / "labels", every=1)
+    with pytest.raises(UserError, match=r"none of the first 12 clips .* masks of shape .*--mask-fps"):
+        pack(listing, tmp_path / "out", CONFIG_16, annotators=Annotators(mask_source=JhmdbMasks(root / "masks")))
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+    assert_real_clips_are_kept(listing, root, tmp_path / "out")
