@@ -1,7 +1,7 @@
 """Loaders that turn a packed data set into batches for training and evaluation."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -166,6 +166,13 @@ class EvalLoader:
         self._decoder = ClipDecoder(
             dataset, clip, batch_size=batch_size, device=torch.device(device), threads=threads, prefetch=prefetch
         )
+
+    @cached_property
+    def samples(self) -> Int64Array:
+        """The clips of which windows are served, over all ranks, ascending."""
+        if self._order is None:
+            return np.arange(len(self.dataset))
+        return np.unique(self.windows.samples(self._order))
 
     def __len__(self) -> int:
         """Batches of this rank."""

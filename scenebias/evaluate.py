@@ -1,23 +1,27 @@
 """``python -m scenebias.evaluate`` (or ``torchrun … -m``): accuracy of trained weights on packed data sets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from dali_pipelines import ProtocolConfig
-from scenebias.clips.masked_clip import Fill
-from scenebias.clips.views import hide_humans
+from dali_pipelines import ClipConfig, ProtocolConfig
+from scenebias.clips.views import HiddenFill, hide_humans
 from scenebias.commands import Command, write_output
 from scenebias.data.datasets import RemoteConfig, require_same_classes
-from scenebias.distributed.process_place import distributed_session
-from scenebias.evaluation.accuracy import evaluate_model, evaluation_loader_for
-from scenebias.evaluation.predictions import save_predictions
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
+from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
+from scenebias.evaluation.masked_windows import find_masked_windows
+from scenebias.evaluation.prediction_file import save_predictions
+from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
+from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 
@@ -29,8 +33,8 @@ class EvaluateConfig:
     """Weights of a training run."""
     data: tuple[str, ...]
     """One or more packed data sets with the classes of the weights: folders, or their URLs."""
-    hide_humans: Fill | None = None
-    """Mask the humans out of every clip first: how much does the model read from the scene alone?"""
+    hide_humans: HiddenFill | None = None
+    """Hide the humans first, of the clips with an effective mask: how much is read from the scene alone?"""
     batch_size: int = 32
     """Windows per batch, over all processes together."""
     loader_threads: int = 2
@@ -63,38 +67,66 @@ def main(config: EvaluateConfig) -> None:
             f"{dataset.location} has other classes than {config.weights}",
             "give data of the same classes, or make a new head with python -m scenebias.transfer",
         )
-        if config.hide_humans is not None and dataset.mask_count < len(dataset):
+        if config.hide_humans is not None and not dataset.has_masks:
             raise UserError(
-                f"{dataset.location} has human masks for {dataset.mask_count} of its {len(dataset)} clips, and all are"
-                " needed to hide them: pack it again with tools/make_shards.py --masks"
+                f"{dataset.location} has no human masks, and they are needed to hide the humans: pack it again with"
+                " tools/make_shards.py --masks"
             )
         ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
-    change = None if config.hide_humans is None else hide_humans(config.hide_humans)
-    table = Table("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy", title=escape(str(config.weights)))
-    results = {}
+    results: dict[str, dict[str, float]] = {}
     with distributed_session() as place:
         model.to(place.device).to(memory_format=torch.channels_last_3d)
         for dataset in datasets:
-            loader = evaluation_loader_for(
-                dataset,
-                clip_config_of(metadata),
-                place,
-                batch_size=config.batch_size,
-                threads=config.loader_threads,
-                protocol=config.protocol,
-            )
-            evaluation = evaluate_model(model, loader, model.action_count, place, change=change)
-            if config.predictions is not None and place.is_main:
-                save_predictions(config.predictions, evaluation, dataset)
-            numbers = evaluation.summary()
-            results[str(dataset.location)] = numbers
-            percentages = [f"{100 * numbers[name]:.1f}" for name in ("top1", "top5", "mean_class_accuracy")]
-            name = escape(str(dataset.location))
-            table.add_row(name, f"{numbers['clips']:.0f}", *percentages, f"{numbers['entropy']:.2f}")
+            results[str(dataset.location)] = evaluate(config, model, clip_config_of(metadata), dataset, place).summary()
         if place.is_main:
-            Console().print(table)
+            Console().print(results_table(str(config.weights), results))
             if config.json is not None:
                 write_output(config.json, results)
+
+
+def evaluate(
+    config: EvaluateConfig, model: ActionModel, clip: ClipConfig, dataset: ShardDataset, place: ProcessPlace
+) -> Evaluation:
+    """What ``model`` predicts for the clips of ``dataset``, or for those whose humans can be hidden.
+
+    Writes the predictions where they are asked for. UserError where no clip has an effective mask.
+    """
+    loader_for = partial(
+        evaluation_loader_for,
+        dataset,
+        clip,
+        place,
+        batch_size=config.batch_size,
+        threads=config.loader_threads,
+        protocol=config.protocol,
+    )
+    loader, change = loader_for(), None
+    if config.hide_humans is not None:
+        number_W = find_masked_windows(loader, place).number_W
+        if not len(number_W):
+            raise UserError(
+                f"{dataset.location} has no clip with an effective human mask, so no humans to hide: choose other data"
+            )
+        loader, change = loader_for(order=number_W), partial(hide_humans, fill=config.hide_humans)
+        if place.is_main and len(loader.samples) < len(dataset):
+            print(
+                f"{dataset.location}: {len(loader.samples)} of {len(dataset)} clips have an effective human mask; the"
+                " others are left out"
+            )
+    evaluation = evaluate_model(model, loader, model.action_count, place, change=change)
+    if config.predictions is not None and place.is_main:
+        save_predictions(config.predictions, evaluation, dataset, loader.samples.tolist())
+    return evaluation
+
+
+def results_table(title: str, results: Mapping[str, Mapping[str, float]]) -> Table:
+    """One line a data set."""
+    shares = ("top1", "top5", "mean_class_accuracy")
+    rows = [
+        (name, f"{found['clips']:.0f}", *(f"{100 * found[share]:.1f}" for share in shares), f"{found['entropy']:.2f}")
+        for name, found in results.items()
+    ]
+    return number_table(title, ("data", "clips", "top-1 %", "top-5 %", "mean class %", "entropy"), rows)
 
 
 COMMAND = Command(

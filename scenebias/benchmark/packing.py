@@ -32,6 +32,7 @@ from rich.table import Table
 
 from scenebias.commands import Command, write_output
 from scenebias.reports.progress import ProgressDisplay
+from scenebias.reports.terminal import number_table
 from scenebias.run_folder.record import plain
 from shards.checks import require_at_least
 from shards.errors import UserError
@@ -234,20 +235,18 @@ def summarise(measurements: dict[str, list[Measurement]], clip_count: int) -> di
 
 def results_table(report: dict[str, Any]) -> Table:
     """One line for every way."""
-    table = Table(title=f"{report['clips']} videos: clips a second")
-    table.add_column("way")
-    for heading in ("median", "lowest", "highest", "ours is faster by"):
-        table.add_column(heading, justify="right")
-    ours = report["results"][OURS]
+    ours, rows = report["results"][OURS], []
     for name, result in report["results"].items():
         rates = result["clips_per_s_of_repeats"]
         numbers = (f"{number:.1f}" for number in (result["clips_per_s"], min(rates), max(rates)))
-        table.add_row(name, *numbers, f"{ours['clips_per_s'] / result['clips_per_s']:.2f} x")
-    table.caption = (
-        f"The parent of our workers used {ours['parent_cpu_s']:.1f} s of CPU and "
-        f"{ours['parent_peak_rss_mib']:.0f} MiB of memory at most."
+        rows.append((name, *numbers, f"{ours['clips_per_s'] / result['clips_per_s']:.2f} x"))
+    return number_table(
+        f"{report['clips']} videos: clips a second",
+        ("way", "median", "lowest", "highest", "ours is faster by"),
+        rows,
+        caption=f"The parent of our workers used {ours['parent_cpu_s']:.1f} s of CPU and"
+        f" {ours['parent_peak_rss_mib']:.0f} MiB of memory at most.",
     )
-    return table
 
 
 def describe_machine(ffmpeg: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ Shape suffixes: N clips of a data set, M of them that a view can be made of, A a
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Literal
+from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from dali_pipelines import ClipBatch, ClipConfig, EvalLoader
 from dali_pipelines.windows import EvaluationWindows
 from scenebias.bias.action_balance import FullGrid, count_combinations, largest_full_grid
 from scenebias.bias.measures import SceneProbe, background_error, contrasted_accuracy, scene_probe, swap_to_scene_rate
-from scenebias.bias.outline_control import MaskedWindows, find_masked_windows, outline_accuracy
+from scenebias.bias.model_bias import CLEAN, HUMAN_ONLY, MEASURES, STILL, SWAPPED, ModelBias
+from scenebias.bias.outline_control import find_outlined_windows, outline_accuracy
 from scenebias.clips.scene_swap import SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
-from scenebias.clips.views import COVERS, HIDDEN_FILLS, ClipChange, as_it_is, hidden_name, hidden_views, humans_only
+from scenebias.clips.views import ClipChange, as_it_is, hidden_views, humans_only
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import (
@@ -27,96 +28,91 @@ from scenebias.evaluation.accuracy import (
     extract_features,
     mean_over_windows,
 )
+from scenebias.evaluation.masked_windows import MaskedWindows
 from scenebias.evaluation.softmax_regression import SoftmaxRegression, fit_softmax_regression
 from scenebias.models.action_model import ActionModel
 from shards.dataset import ShardDataset
-
-CLEAN, HUMAN_ONLY, SWAPPED, STILL = "clean", "human_only", "swapped", "still"
+from shards.errors import UserError
 
 LEAST_PROBE_CLIPS = 20
 """Fewer validation clips say nothing of what a probe reads."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What a value of `ModelBias` says: a title, where a model goes that leans less on the scene, and the unit."""
-
-    title: str
-    better: Literal["up", "down"] | None
-    unit: Literal["share", "nats", "clips"] = "share"
-
-    @property
-    def arrow(self) -> str:
-        """Where ``better`` points."""
-        return {"up": "↑", "down": "↓", None: ""}[self.better]
-
-    def cell(self, value: float) -> str:
-        """The value for a table: shares as percentages, a dash where it is unknown."""
-        if np.isnan(value):
-            return "–"
-        return {"share": f"{100 * value:.1f} %", "nats": f"{value:.2f} nats", "clips": f"{value:.0f}"}[self.unit]
-
-
-def _measures() -> dict[str, Measure]:
-    measures = {
-        "clean_top1": Measure("clips as they are: accuracy", "up"),
-        "human_only_top1": Measure("human only, on grey: accuracy", "up"),
-        "swapped_top1": Measure("background swapped: accuracy", "up"),
-        "swap_to_scene_rate": Measure("background swapped: says its scene's action", "down"),
-        "background_error": Measure("background swapped: says its clip's action", "down"),
-        "still_top1": Measure("background swapped, one frame repeated: accuracy", "down"),
-        "contrasted_accuracy": Measure("right if swapped and wrong if still", "up"),
-    }
-    for cover, where in COVERS.items():
-        for fill, how in HIDDEN_FILLS.items():
-            name, title = hidden_name(cover, fill), f"human hidden ({where}, {how})"
-            measures[f"{name}_top1"] = Measure(f"{title}: accuracy", "down")
-            measures[f"{name}_entropy"] = Measure(f"{title}: entropy", "up", "nats")
-    return measures | {
-        "outline_top1": Measure("control: the mask's outline alone, no model: accuracy", None),
-        "scene_probe": Measure("scene read from features, actions balanced", "down"),
-        "scene_probe_chance": Measure("scene read from features: chance", None),
-        "clips": Measure("clips", None, "clips"),
-        "masked_clips": Measure("clips with an effective mask", None, "clips"),
-        "swapped_clips": Measure("clips with a background to go to", None, "clips"),
-    }
-
-
-MEASURES: dict[str, Measure] = _measures()
-"""Every value of `ModelBias`, in the order in which they are read."""
-
-
-@dataclass(frozen=True)
-class ModelBias:
-    """What was measured of one model on N validation clips.
-
-    ``values``: the measures of `MEASURES`, shares 0 to 1, entropies in nats, NaN where one cannot be measured.
-    ``reasons``: why it cannot, in a sentence, by the same names.
-    ``evaluations``: the predictions by view: "clean" for all clips, "swapped" and "still" for the clips of
-    `BiasTest.swaps`, all others for those with an effective mask.
-    """
-
-    values: dict[str, float]
-    reasons: dict[str, str]
-    evaluations: dict[str, Evaluation]
-
-
-@dataclass(frozen=True)
 class BiasTest:
-    """The clips that models are measured on, prepared once for all models that see clips cut in this way.
-
-    ``clip`` says how; ``train`` and ``val`` are data sets of the same classes with scene vectors (UserError where one
-    has none), ``train`` what the models were trained on. ``batch_size`` counts the windows of all ranks together,
-    ``threads`` decode; ``seed`` draws the backgrounds of swapped clips and the noise on hidden humans.
-    """
+    """The clips that models are measured on, prepared once for all models that see clips cut in this way."""
 
     clip: ClipConfig
+    """How the models see clips cut."""
     train: ShardDataset
+    """What the models were trained on."""
     val: ShardDataset
     place: ProcessPlace
+    masked: MaskedWindows
+    """The windows of ``val`` with an effective mask."""
+    scene_classifier: SoftmaxRegression
+    """Tells the action from the scene vector, as ``train`` has it."""
+    swaps: SceneSwaps
+    """Who goes before whose background in the swapped clips; see `draw_backgrounds`."""
+    outline_top1: float
+    """`outline_accuracy`: no model has a part in it."""
+    grid: FullGrid | None
+    """Actions and scenes of which every combination is in both data sets; None where too few clips are of them."""
     batch_size: int = 32
+    """Windows of all ranks together."""
     threads: int = 2
+    """Decoding threads of each rank."""
     seed: int = 0
+    """Of the backgrounds of swapped clips, and of the noise on hidden humans."""
+
+    @classmethod
+    def prepare(
+        cls,
+        clip: ClipConfig,
+        train: ShardDataset,
+        val: ShardDataset,
+        place: ProcessPlace,
+        *,
+        batch_size: int = 32,
+        threads: int = 2,
+        seed: int = 0,
+        needs_swaps: bool = False,
+    ) -> Self:
+        """Look at the masks and scenes of both data sets, which have the same classes; all ranks together.
+
+        The arguments are as the fields. Raises UserError where a clip has no scene vector or, with ``needs_swaps``,
+        where no clip has another one to lend it a background.
+        """
+        loader_for = partial(evaluation_loader_for, clip=clip, place=place, batch_size=batch_size, threads=threads)
+        actions = len(train.manifest.classes)
+        scene_classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
+        masked = find_outlined_windows(loader_for(val), place)
+        usable_N = np.isin(np.arange(len(val)), masked.sample_M)
+        scene_NS = require_scenes(val)
+        background_N = draw_backgrounds(
+            val.labels, scene_NS.argmax(axis=1), scene_classifier.predict(scene_NS), usable_N, seed=seed
+        )
+        swaps = swap_windows(masked.number_W, masked.sample_W, background_N)
+        if needs_swaps and not len(swaps.sample_M):
+            raise UserError(
+                f"{val.location} has no clips whose humans can change backgrounds, which the gallery shows: it takes"
+                " clips of several actions and scenes with human masks (tools/make_shards.py --masks)"
+            )
+        outlines = find_outlined_windows(loader_for(train), place)
+        return cls(
+            clip,
+            train,
+            val,
+            place,
+            masked,
+            scene_classifier,
+            swaps,
+            outline_accuracy(outlines, train.labels, masked, val.labels, actions),
+            _common_grid(train, val),
+            batch_size,
+            threads,
+            seed,
+        )
 
     def loader(self, dataset: ShardDataset, number_K: np.ndarray | None = None) -> EvalLoader:
         """This rank's share of the windows ``number_K`` of ``dataset``, or of all."""
@@ -124,60 +120,12 @@ class BiasTest:
             dataset, self.clip, self.place, batch_size=self.batch_size, threads=self.threads, order=number_K
         )
 
-    @cached_property
-    def masked(self) -> MaskedWindows:
-        """The windows of ``val`` with an effective mask."""
-        return find_masked_windows(self.loader(self.val), self.place)
-
-    @cached_property
-    def scene_classifier(self) -> SoftmaxRegression:
-        """Tells the action from the scene vector, as ``train`` has it."""
-        return fit_softmax_regression(require_scenes(self.train), self.train.labels, len(self.train.manifest.classes))
-
     def scene_actions(self, data: ShardDataset) -> np.ndarray:
         """The action that goes with the scene of each clip of ``data``, as `scene_classifier` tells, int64 (N,).
 
         Raises UserError where a clip has no scene vector.
         """
         return self.scene_classifier.predict(require_scenes(data))
-
-    @cached_property
-    def scene_action_N(self) -> np.ndarray:
-        """`scene_actions` of ``val``."""
-        return self.scene_actions(self.val)
-
-    @cached_property
-    def swaps(self) -> SceneSwaps:
-        """Who goes before whose background in the swapped clips; see `draw_backgrounds`."""
-        usable_N = np.isin(np.arange(len(self.val)), self.masked.sample_M)
-        scene_N = require_scenes(self.val).argmax(axis=1)
-        background_N = draw_backgrounds(self.val.labels, scene_N, self.scene_action_N, usable_N, seed=self.seed)
-        return swap_windows(self.masked.number_W, self.masked.sample_W, background_N)
-
-    @cached_property
-    def outline_top1(self) -> float:
-        """`outline_accuracy`: no model has a part in it."""
-        train = find_masked_windows(self.loader(self.train), self.place)
-        actions = len(self.train.manifest.classes)
-        return outline_accuracy(train, self.train.labels, self.masked, self.val.labels, actions)
-
-    @cached_property
-    def grid(self) -> FullGrid | None:
-        """Actions and scenes of which every combination is in both data sets; None where too few clips are of them."""
-        actions, scenes = len(self.train.manifest.classes), require_scenes(self.train).shape[1]
-        occurs = [
-            count_combinations(data.labels, require_scenes(data).argmax(axis=1), actions, scenes) > 0
-            for data in (self.train, self.val)
-        ]
-        grid = largest_full_grid(occurs[0] & occurs[1])
-        if grid is None or len(self._in_grid(grid, self.val)[0]) < LEAST_PROBE_CLIPS:
-            return None
-        return grid
-
-    @staticmethod
-    def _in_grid(grid: FullGrid, dataset: ShardDataset) -> tuple[np.ndarray, np.ndarray]:
-        """The clips of ``dataset`` in ``grid``, and their weights."""
-        return grid.pick(dataset.labels, require_scenes(dataset).argmax(axis=1))
 
     def swapped(self, swaps: SceneSwaps) -> Iterator[ClipBatch]:
         """The batches of the swapped clips; masks, labels and numbers are those of the humans' clips."""
@@ -209,7 +157,7 @@ class BiasTest:
         """The linear scene probe on the model's features, on clips balanced over ``grid``."""
         parts = []
         for dataset in (self.train, self.val):
-            sample_M, weight_M = self._in_grid(grid, dataset)
+            sample_M, weight_M = _in_grid(grid, dataset)
             windows = EvaluationWindows(self.clip, dataset.frame_counts, dataset.frame_sizes)
             number_K = np.flatnonzero(np.isin(windows.samples(np.arange(len(windows))), sample_M))
             feature_ND = extract_features(model, self.loader(dataset, number_K), self.place)
@@ -242,7 +190,7 @@ class BiasTest:
     def _swap_measures(self, swapped: Evaluation, frozen: Evaluation) -> dict[str, float]:
         background_M = self.swaps.background_M
         return {
-            "swap_to_scene_rate": swap_to_scene_rate(swapped, self.scene_action_N[background_M]),
+            "swap_to_scene_rate": swap_to_scene_rate(swapped, self.scene_actions(self.val)[background_M]),
             "background_error": background_error(swapped, self.val.labels[background_M]),
             "contrasted_accuracy": contrasted_accuracy(swapped, frozen),
         }
@@ -259,3 +207,21 @@ class BiasTest:
         if name == "outline_top1":
             return "no training clip has an effective human mask"
         return "no masked validation clip has another one to lend it a background"
+
+
+def _common_grid(train: ShardDataset, val: ShardDataset) -> FullGrid | None:
+    """See `BiasTest.grid`."""
+    actions, scenes = len(train.manifest.classes), require_scenes(train).shape[1]
+    occurs = [
+        count_combinations(data.labels, require_scenes(data).argmax(axis=1), actions, scenes) > 0
+        for data in (train, val)
+    ]
+    grid = largest_full_grid(occurs[0] & occurs[1])
+    if grid is None or len(_in_grid(grid, val)[0]) < LEAST_PROBE_CLIPS:
+        return None
+    return grid
+
+
+def _in_grid(grid: FullGrid, dataset: ShardDataset) -> tuple[np.ndarray, np.ndarray]:
+    """The clips of ``dataset`` in ``grid``, and their weights."""
+    return grid.pick(dataset.labels, require_scenes(dataset).argmax(axis=1))

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import MEASURES, BiasTest, ModelBias
+from scenebias.bias.bias_test import BiasTest
 from scenebias.bias.data_bias import SceneBias, measure_dataset
-from scenebias.bias.gallery import Gallery, make_gallery, require_swaps
+from scenebias.bias.gallery import Gallery, make_gallery
+from scenebias.bias.model_bias import MEASURES, ModelBias
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
+from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -117,13 +117,6 @@ def _reasons(biases: Mapping[str, ModelBias]) -> list[str]:
     return sorted({reason for bias in biases.values() for reason in bias.reasons.values()})
 
 
-def _print(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    printed = Table(*map(escape, header), title=escape(title))
-    for row in rows:
-        printed.add_row(*map(escape, row))
-    Console().print(printed)
-
-
 def _plain(bias: ModelBias) -> dict[str, Any]:
     """As JSON has it: what could not be measured is null."""
     return {"values": null_for_nan(bias.values), "reasons": bias.reasons}
@@ -156,20 +149,31 @@ def main(config: BiasConfig) -> None:
     result = measure_dataset(train, val)
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
     if not config.weights:
-        _print(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
+        Console().print(
+            number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
+        )
         if config.json is not None:
             write_output(config.json, numbers)
         return
     clip, models = load_models(config, train, val)
     with distributed_session() as place:
-        test = BiasTest(clip, train, val, place, config.batch_size, config.loader_threads, config.seed)
-        if config.html is not None or config.png is not None:
-            require_swaps(test)
+        test = BiasTest.prepare(
+            clip,
+            train,
+            val,
+            place,
+            batch_size=config.batch_size,
+            threads=config.loader_threads,
+            seed=config.seed,
+            needs_swaps=config.html is not None or config.png is not None,
+        )
         biases = measure_models(test, models)
         if not place.is_main:
             return
-        _print(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
-        _print("of models trained on it", ("measure", "", *biases), _model_rows(biases))
+        Console().print(
+            number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
+        )
+        Console().print(number_table("of models trained on it", ("measure", "", *biases), _model_rows(biases), texts=2))
         for reason in _reasons(biases):
             print(f"not measured: {reason}")
         if config.json is not None:

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dali_pipelines import ClipBatch
-from scenebias.bias.bias_test import CLEAN, SWAPPED, BiasTest, ModelBias
+from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.model_bias import CLEAN, SWAPPED, ModelBias
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.reports.html import Section, frame_rows, grid, paragraph, picture, some_frames, table
-from shards.errors import UserError
 
 FRAMES = 5
 """Frames that are shown of a clip."""
@@ -24,16 +24,14 @@ _LEAST_FRAME_WIDTH = 96
 
 @dataclass(frozen=True, eq=False)
 class Disagreement:
-    """A clip that two models take for different actions.
-
-    ``image_HW3`` (uint8) shows frames of the clip, and below of it with another background; ``said``: what each model,
-    by its name, says of the first and of the second.
-    """
+    """A clip that two models take for different actions."""
 
     action: str
     caption: str
     image_HW3: np.ndarray
+    """uint8, frames of the clip, and below of it with another background."""
     said: Mapping[str, tuple[str, str]]
+    """What each model, by its name, says of the first and of the second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,19 +104,10 @@ def _counts(evaluations: Mapping[str, Evaluation]) -> str:
     )
 
 
-def require_swaps(test: BiasTest) -> None:
-    """UserError where a gallery would have no clip to show."""
-    if not len(test.swaps.sample_M):
-        raise UserError(
-            f"{test.val.location} has no clips whose humans can change backgrounds, which the gallery shows: it takes"
-            " clips of several actions and scenes with human masks (tools/make_shards.py --masks)"
-        )
-
-
 def make_gallery(test: BiasTest, biases: Mapping[str, ModelBias], most: int = 12) -> "Gallery":
     """Where the first two models (``biases`` by their names) disagree, at most so many clips, for one process.
 
-    Only clips that have a swap are shown; `require_swaps` says whether there are any.
+    Only clips that have a swap are shown: `BiasTest.prepare` says whether there are any.
     """
     swaps, val = test.swaps, test.val
     first, second = list(biases)[:2]

@@ -16,6 +16,9 @@ Fill = Literal["frame_mean", "dataset_mean", "white", "random", "noise"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 Share = TypeVar("Share", Tensor, np.ndarray)
 
+MIN_PERSON_SHARE = 0.7
+"""A mask is effective if it shows a person in at least this share of the frames (Choi et al., NeurIPS 2019)."""
+
 # Keep these draws apart from those of the augmentation, which share seed, epoch and sample.
 _COLOUR_STREAM = 0xF111
 _NOISE_STREAM = 0xF112

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dali_pipelines import ClipBatch
@@ -36,8 +35,8 @@ def as_it_is(batch: ClipBatch) -> Tensor:
     return batch.clip_BTHWC
 
 
-def hide(batch: ClipBatch, cover: Cover, fill: HiddenFill, seed: int = 0) -> Tensor:
-    """The clips with their humans covered, uint8 (B, T, H, W, 3).
+def hide_humans(batch: ClipBatch, cover: Cover = "pixels", fill: HiddenFill = "frame_mean", seed: int = 0) -> Tensor:
+    """The clips with their humans covered, uint8 (B, T, H, W, 3); ``seed`` is that of random fills.
 
     The fill "background" is that of `fill_in_background`, and with ``cover`` "pixels" the "background only" clip of HAT
     (Chung et al., NeurIPS 2022), which fills in with a network; the others are of `fill_colours`.
@@ -64,17 +63,7 @@ def hidden_name(cover: Cover, fill: HiddenFill) -> str:
 def hidden_views(seed: int = 0) -> dict[str, ClipChange]:
     """All views whose humans are hidden, by their names; ``seed`` is that of the noise."""
     return {
-        hidden_name(cover, fill): partial(hide, cover=cover, fill=fill, seed=seed)
+        hidden_name(cover, fill): partial(hide_humans, cover=cover, fill=fill, seed=seed)
         for cover in COVERS
         for fill in HIDDEN_FILLS
     }
-
-
-def hide_humans(fill: Fill) -> ClipChange:
-    """Mask the humans out of every clip; see ``mask_out_humans``."""
-
-    def change(batch: ClipBatch) -> torch.Tensor:
-        assert batch.mask_BTHW is not None, "a data set without masks is refused before"
-        return mask_out_humans(batch.clip_BTHWC, batch.mask_BTHW, fill, sample_B=batch.sample_B, seed=0, epoch=0)
-
-    return change

@@ -90,7 +90,7 @@ def measure_arm(run: Path, data: DemoData, place: ProcessPlace) -> dict[str, flo
 
     swapped = evaluate("swapped")
     probe = probe_arm(model, loader("target-train"), loader("target-test"), place)
-    hidden = evaluate_model(model, loader("test"), data.actions, place, change=hide_humans("frame_mean"))
+    hidden = evaluate_model(model, loader("test"), data.actions, place, change=hide_humans)
     return {
         "test": evaluate("test").top1,
         "swapped": swapped.top1,
@@ -144,7 +144,7 @@ def example_strip(dataset: ShardDataset, place: ProcessPlace, run: Path, clips: 
     loader = evaluation_loader_for(dataset, clip, place, batch_size=clips, threads=LOADER_THREADS)
     batch = next(iter(loader))
     assert batch.mask_BTHW is not None, "the demo's world has masks"
-    masked_BTHWC = hide_humans("frame_mean")(batch)
+    masked_BTHWC = hide_humans(batch)
     at = some_frames(batch.clip_BTHWC.shape[1], frames)
     rows = []
     for index in range(len(batch.clip_BTHWC)):

@@ -148,11 +148,11 @@ def evaluate_model(
     change: ClipChange | None = None,
     interruption: Interruption | None = None,
 ) -> Evaluation:
-    """Predict every clip of ``loader``'s data set, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
+    """Predict every clip that ``loader`` serves, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
 
-    ``change`` and ``interruption`` are as of `mean_over_windows`. The result is the same on every rank.
+    ``change`` and ``interruption`` are as of `mean_over_windows`. The result is the same on every rank, and in the
+    order of `EvalLoader.samples`.
     """
-
     label_N = np.asarray(loader.dataset.labels)
     with evaluating(model):
         probability_NA = mean_over_windows(
@@ -164,7 +164,7 @@ def evaluate_model(
             change=change,
             interruption=interruption,
         )
-    return Evaluation(probability_NA, label_N)
+    return Evaluation(probability_NA[loader.samples], label_N[loader.samples])
 
 
 def extract_features(model: ActionModel, loader: EvalLoader, place: ProcessPlace) -> np.ndarray:

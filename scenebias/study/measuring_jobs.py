@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dali_pipelines import ClipConfig, EvalLoader
-from scenebias.bias.bias_test import MEASURES, BiasTest, Measure
+from scenebias.bias.bias_test import BiasTest
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
+from scenebias.bias.model_bias import MEASURES, Measure
 from scenebias.commands import null_for_nan
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
@@ -95,7 +96,7 @@ def _bias_test(training: Training, place: ProcessPlace) -> BiasTest:
     """The clips that all models of this training's data are measured on."""
     train, val = ShardDataset.open(training.train), ShardDataset.open(training.val)
     clip = training.recipe.clip()
-    return BiasTest(clip, train, val, place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
+    return BiasTest.prepare(clip, train, val, place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
 
 
 @dataclass(frozen=True)

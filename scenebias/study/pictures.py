@@ -99,7 +99,7 @@ def activation_examples(
 
     The maps are of the clip's own action, on the hidden clip too; the captions say how probable a model finds it.
     """
-    views = {"the clip": batch.clip_BTHWC, "its humans hidden": hide_humans(fill)(batch)}
+    views = {"the clip": batch.clip_BTHWC, "its humans hidden": hide_humans(batch, fill=fill)}
     pictures = []
     for index, label in enumerate(batch.label_B.tolist()):
         pictures += [

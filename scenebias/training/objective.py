@@ -27,7 +27,7 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scenebias.clips.masked_clip import FILLS, Fill
+from scenebias.clips.masked_clip import FILLS, MIN_PERSON_SHARE, Fill
 from scenebias.models.action_model import ActionModel
 from scenebias.models.heads import AdversaryHead, reverse_gradient
 from scenebias.training.masked_batch_norm import MaskedBatchNorm, SeparateBatchNorms, batch_norms, frozen_statistics
@@ -61,7 +61,7 @@ class ObjectiveConfig:
     """BatchNorm of masked clips: as of clean ones (shared), by clean clips' statistics (frozen), its own (separate)."""
     fill: Fill = "frame_mean"
     """What hides people: frame_mean (the paper), dataset_mean, white, random (a colour a clip and epoch) or noise."""
-    min_person_share: float = 0.7
+    min_person_share: float = MIN_PERSON_SHARE
     """A mask is effective if it shows a person in at least this share of the frames."""
     label_smoothing: float = 0.0
     """Share of the action label that is spread evenly over all actions."""

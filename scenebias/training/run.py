@@ -17,7 +17,7 @@ from scenebias.distributed.process_place import (
     process_count,
 )
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
-from scenebias.evaluation.predictions import PREDICTIONS_NAME, save_predictions
+from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
 from scenebias.models.weights import TrainedOn, WeightsMetadata, ensure_unseen, identity_of, save_weights
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult

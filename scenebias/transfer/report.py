@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from scenebias.commands import null_for_nan, write_output
 from scenebias.evaluation.statistics import Interval
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import confusion_matrix
 from scenebias.reports.html import Section, charts, page, paragraph, table
+from scenebias.reports.terminal import number_table
 from scenebias.transfer.results import MEASURES, TransferResults
 
 RESULTS_NAME = "results.json"
@@ -24,11 +24,11 @@ def report_results(out: Path, results: TransferResults) -> None:
     """Print the results, and write ``results.json`` and ``results.html`` into ``out``."""
     console = Console()
     console.print(
-        _printed("top-1 %: mean over splits and seeds ± half of its 95 % interval over seeds", _top1(results))
+        number_table("top-1 %: mean over splits and seeds ± half of its 95 % interval over seeds", *_top1(results))
     )
     if len(results.rows) > 1:
         title = f"top-1 compared with {results.reference}, in percentage points, with its 95 % interval over test clips"
-        console.print(_printed(title, _differences(results)))
+        console.print(number_table(title, *_differences(results)))
     write_output(out / RESULTS_NAME, as_json(results))
     write_output(out / "results.html", as_page(results))
     console.print(f"confusion matrices and classes: {escape(str(out / 'results.html'))}", soft_wrap=True)
@@ -36,14 +36,6 @@ def report_results(out: Path, results: TransferResults) -> None:
 
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
 """The header and the rows of a table."""
-
-
-def _printed(title: str, cells: Cells) -> Table:
-    header, rows = cells
-    printed = Table(*header, title=escape(title))
-    for row in rows:
-        printed.add_row(*map(escape, row))
-    return printed
 
 
 def _percent(interval: Interval) -> str:

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from scenebias.evaluation.accuracy import class_accuracies
-from scenebias.evaluation.predictions import PREDICTIONS_NAME, Predictions, load_predictions
+from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, Predictions, load_predictions
 from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from scenebias.transfer.published import PublishedResult, published_results
 

@@ -1,19 +1,26 @@
 """The evaluation command: what it measures, on which windows, and what it leaves."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from dali_pipelines import ClipConfig, ProtocolConfig
+from scenebias.bias.bias_test import BiasTest
+from scenebias.clips.views import HIDDEN_FILLS, HiddenFill, hidden_name
+from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
-from scenebias.evaluation.predictions import load_predictions
+from scenebias.evaluation.prediction_file import load_predictions
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.weights import WeightsMetadata, save_weights
+from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
+from shards.errors import UserError
+from shards.format.manifest import Manifest
+from shards.format.writer import ShardWriter
 
 
 @pytest.fixture
@@ -36,9 +43,10 @@ def config(tiny_test_dataset: Path, tmp_path: Path) -> EvaluateConfig:
 
 
 def measured(config: EvaluateConfig, **changes: object) -> dict[str, float]:
-    evaluate(EvaluateConfig(**(vars(config) | changes)))
-    assert config.json is not None
-    return json.loads(config.json.read_text())[config.data[0]]
+    changed = EvaluateConfig(**(vars(config) | changes))
+    evaluate(changed)
+    assert changed.json is not None
+    return json.loads(changed.json.read_text())[changed.data[0]]
 
 
 def test_the_predictions_are_those_that_the_numbers_come_from(config: EvaluateConfig) -> None:
@@ -61,3 +69,41 @@ def test_the_protocol_decides_which_windows_count(config: EvaluateConfig) -> Non
 def test_predictions_of_several_data_sets_are_refused(config: EvaluateConfig) -> None:
     with pytest.raises(ValueError, match="predictions are written of one data set, and data names 2"):
         EvaluateConfig(**(vars(config) | {"data": ("a", "b")}))
+
+
+@pytest.mark.parametrize("fill", HIDDEN_FILLS)
+def test_hidden_humans_are_counted_as_the_bias_measures_count_them(
+    config: EvaluateConfig, tiny_dataset: Path, fill: HiddenFill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = measured(config, data=(str(tiny_dataset),), hide_humans=fill)
+    dataset, (model, _) = ShardDataset.open(tiny_dataset), load_weights(config.weights)
+    place = ProcessPlace(0, 1, torch.device("cpu"))
+    test = BiasTest.prepare(ClipConfig(frames=8, size=32), dataset, dataset, place, batch_size=4, threads=1)
+    bias = test.measure(model)
+    assert numbers["clips"] == bias.values["masked_clips"] < len(dataset)
+    assert numbers["top1"] == bias.values[f"{hidden_name('pixels', fill)}_top1"]
+    assert numbers["entropy"] == pytest.approx(bias.values[f"{hidden_name('pixels', fill)}_entropy"], rel=1e-6)
+    assert f"{numbers['clips']} of {len(dataset)} clips have an effective human mask" in capsys.readouterr().out
+    assert config.predictions is not None
+    names = tuple(dataset.info(clip).name for clip in test.masked.sample_M.tolist())
+    assert load_predictions(config.predictions).clip_names == names
+
+
+def test_humans_cannot_be_hidden_where_no_clip_has_a_mask(
+    config: EvaluateConfig, synthetic_sample: Callable, tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "bare") as writer:
+        for number in range(3):
+            writer.write(synthetic_sample(number, masks=False))
+        writer.close(
+            Manifest(
+                dataset="bare",
+                split="1",
+                subset="test",
+                classes=("clap", "jump", "wave"),
+                frame_height=48,
+                quality=85,
+            )
+        )
+    with pytest.raises(UserError, match="has no human masks"):
+        measured(config, data=(str(tmp_path / "bare"),), hide_humans="white")

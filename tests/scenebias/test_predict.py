@@ -5,6 +5,7 @@ Shape suffixes: N frames, H rows, W columns, C colours; A actions.
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_a_video_gets_the_probabilities_that_the_evaluation_counts_for_it(folder
     place = ProcessPlace(0, 1, torch.device("cpu"))
     expected_A, expected_hidden_A = (
         evaluate_model(pretrained.model, loader, 6, place, change=change).probability_NA[0]
-        for change in (None, hide_humans("white"))
+        for change in (None, partial(hide_humans, fill="white"))
     )
     mask_NHW = read_mask(video, folder / "masks" / "wave" / "clip.npz")
     found = predict_video(video, pretrained, height=32, batch_size=2, mask_NHW=mask_NHW, fill="white")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from scenebias.benchmark.measuring import Rates
+from scenebias.reports.terminal import number_table
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 
@@ -38,15 +39,16 @@ def summarise(rates: Mapping[str, Rates], notes: Mapping[str, str]) -> list[Resu
 
 def results_table(results: Sequence[Result]) -> Table:
     """One line a loader."""
-    table = Table(title="training clips a second")
-    table.add_column("loader", no_wrap=True)
-    for heading in ("median", "lowest", "highest", "ours / this", "CPU ms a clip"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        rates = (f"{result[f'clips_per_s_{which}']:.0f}" for which in ("median", "min", "max"))
-        others = (f"{result[name]:.2f}" for name in ("ours_to_this", "cpu_ms_per_clip_median"))
-        table.add_row(result["name"], *rates, *others)
-    return table
+    rows = [
+        (
+            result["name"],
+            *(f"{result[f'clips_per_s_{which}']:.0f}" for which in ("median", "min", "max")),
+            *(f"{result[name]:.2f}" for name in ("ours_to_this", "cpu_ms_per_clip_median")),
+        )
+        for result in results
+    ]
+    header = ("loader", "median", "lowest", "highest", "ours / this", "CPU ms a clip")
+    return number_table("training clips a second", header, rows)
 
 
 def save_plot(path: Path, results: Sequence[Result], title: str) -> None:

@@ -38,6 +38,7 @@ from dali_pipelines.windows import Windows
 from scenebias.benchmark.loading.ours import train_loader, training_batches
 from scenebias.benchmark.loading.setting import Setting
 from scenebias.benchmark.loading.windows import plan_windows
+from scenebias.reports.terminal import number_table
 from shards.storage.store import ShardFile
 
 HAND_OVER = "hand-over"
@@ -70,14 +71,9 @@ def measure_stages(setting: Setting, repeats: int) -> Stages:
 
 def stages_table(stages: Stages) -> Table:
     """One line a stage."""
-    table = Table(title="our loader's CPU time")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("ms a clip", justify="right")
-    table.add_column("share", justify="right")
-    for name, stage_ms in stages.stage_ms.items():
-        table.add_row(name, f"{stage_ms:.4f}", f"{stage_ms / stages.whole_ms:.1%}")
-    table.add_row("whole", f"{stages.whole_ms:.4f}", "100.0%")
-    return table
+    rows = [(name, f"{ms:.4f}", f"{ms / stages.whole_ms:.1%}") for name, ms in stages.stage_ms.items()]
+    rows.append(("whole", f"{stages.whole_ms:.4f}", "100.0%"))
+    return number_table("our loader's CPU time", ("stage", "ms a clip", "share"), rows)
 
 
 def _stage_runs(setting: Setting) -> dict[str, Callable[[], float]]:

@@ -23,6 +23,7 @@ from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
+from scenebias.reports.terminal import number_table
 from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.objective import ObjectiveConfig
 
@@ -148,12 +149,9 @@ class _Profiler:
 
 def profile_table(profiles: Sequence[StepProfile]) -> Table:
     """One line a network."""
-    table = Table(title="a training run's steps, in clips a second")
-    table.add_column("network", no_wrap=True)
-    for heading in ("rate", "data wait", "loader alone", "model alone", "rate / slower"):
-        table.add_column(heading, justify="right")
-    for profile in profiles:
-        table.add_row(
+    header = ("network", "rate", "data wait", "loader alone", "model alone", "rate / slower")
+    rows = [
+        (
             profile.network,
             f"{profile.clips_per_s:.1f}",
             f"{profile.data_wait_share:.2%}",
@@ -161,4 +159,6 @@ def profile_table(profiles: Sequence[StepProfile]) -> Table:
             f"{profile.model_alone_clips_per_s:.1f} ({profile.torch_threads} threads)",
             f"{profile.of_the_slower:.2f}",
         )
-    return table
+        for profile in profiles
+    ]
+    return number_table("a training run's steps, in clips a second", header, rows)

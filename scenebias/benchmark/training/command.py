@@ -26,6 +26,7 @@ from scenebias.commands import Command, write_output
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
+from scenebias.reports.terminal import number_table
 from scenebias.run_folder.record import plain
 from scenebias.training.arithmetic import ArithmeticConfig
 from shards.checks import require_at_least
@@ -146,30 +147,24 @@ def rates_as_json(rates: Rates) -> dict[str, Any]:
 
 def rates_table(steps: StepRates, ranks: TwoRanks | None) -> Table:
     """One line for everything whose rate was measured."""
-    table = Table(title="training steps, in clips a second")
-    table.add_column("step", no_wrap=True)
-    for heading in ("median", "lowest", "highest"):
-        table.add_column(heading, justify="right")
     lines = {name: rates.clips_per_s for name, rates in steps.rates.items()}
     if ranks is not None:
         lines |= {"one process, SyncBatchNorm": ranks.one, "two processes, SyncBatchNorm": ranks.two}
-    for name, values in lines.items():
-        table.add_row(name, *(f"{value:.2f}" for value in (median(values), min(values), max(values))))
-    return table
+    rows = [
+        (name, *(f"{value:.2f}" for value in (median(values), min(values), max(values))))
+        for name, values in lines.items()
+    ]
+    return number_table("training steps, in clips a second", ("step", "median", "lowest", "highest"), rows)
 
 
 def ratios_table(ratios: Mapping[str, float | None]) -> Table:
     """One line a ratio."""
-    table = Table(title="ratios")
-    table.add_column("ratio", no_wrap=True)
-    table.add_column("measured", justify="right")
-    table.add_column("at most", justify="right")
-    table.add_column("meaning")
+    rows = []
     for name, meaning in MEANINGS.items():
         ratio = ratios[name]
         measured = "not measured" if ratio is None else f"{ratio:.3f}"
-        table.add_row(name, measured, str(WANTED.get(name, "")), meaning)
-    return table
+        rows.append((name, meaning, measured, str(WANTED.get(name, ""))))
+    return number_table("ratios", ("ratio", "meaning", "measured", "at most"), rows, texts=2)
 
 
 COMMAND = Command(

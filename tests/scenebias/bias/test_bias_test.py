@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import MEASURES, BiasTest, Measure, ModelBias
-from scenebias.bias.outline_control import MaskedWindows, find_masked_windows
+from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.model_bias import MEASURES, Measure, ModelBias
+from scenebias.bias.outline_control import find_outlined_windows
 from scenebias.clips.views import COVERS, HIDDEN_FILLS, as_it_is, hidden_name, hidden_views
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
+from scenebias.evaluation.masked_windows import MaskedWindows
 from shards.dataset import ShardDataset
 
 PLACE = ProcessPlace(0, 1, torch.device("cpu"))
@@ -58,7 +60,7 @@ class LooksAt(nn.Module):
 
 def measured(what: str, train: Path, val: Path) -> ModelBias:
     datasets = ShardDataset.open(train), ShardDataset.open(val)
-    return BiasTest(CLIP, *datasets, PLACE, batch_size=4, threads=1).measure(LooksAt(what))  # type: ignore[arg-type]
+    return BiasTest.prepare(CLIP, *datasets, PLACE, batch_size=4, threads=1).measure(LooksAt(what))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +93,8 @@ def test_who_looks_at_the_scene_is_right_on_usual_scenes_and_led_by_swapped_ones
 def test_the_background_s_error_is_of_its_clip_and_not_of_its_scene(
     by_scene: ModelBias, plain_train: Path, plain_test: Path
 ) -> None:
-    test = BiasTest(CLIP, ShardDataset.open(plain_train), ShardDataset.open(plain_test), PLACE)
-    own_scene_N = test.scene_action_N == test.val.labels
+    test = BiasTest.prepare(CLIP, ShardDataset.open(plain_train), ShardDataset.open(plain_test), PLACE)
+    own_scene_N = test.scene_actions(test.val) == test.val.labels
     assert own_scene_N.mean() == pytest.approx(5 / 7)
     assert by_scene.values["background_error"] == pytest.approx(own_scene_N[test.swaps.background_M].mean())
 
@@ -144,12 +146,12 @@ class ThreadPlace(ProcessPlace):
 
 def test_two_ranks_find_and_predict_together_what_one_does_alone(plain_train: Path, plain_test: Path) -> None:
     train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
-    alone = BiasTest(CLIP, train, val, PLACE, batch_size=4, threads=1)
+    alone = BiasTest.prepare(CLIP, train, val, PLACE, batch_size=4, threads=1)
     views, sample_M = {"swapped": as_it_is, "white": hidden_views()["hidden_boxes_white"]}, alone.swaps.sample_M
     barrier, tensors = threading.Barrier(2), {}
 
     def measure(test: BiasTest) -> tuple[MaskedWindows, dict[str, Evaluation]]:
-        masked = find_masked_windows(test.loader(val), test.place)
+        masked = find_outlined_windows(test.loader(val), test.place)
         model = LooksAt("human")
         return masked, test.predict(model, test.swapped(alone.swaps), sample_M, views)  # type: ignore[arg-type]
 
@@ -161,7 +163,7 @@ def test_two_ranks_find_and_predict_together_what_one_does_alone(plain_train: Pa
     with ThreadPoolExecutor(2) as pool:
         for masked, evaluations in pool.map(measure_as, range(2)):
             assert np.array_equal(masked.number_W, wanted_masked.number_W)
-            np.testing.assert_allclose(masked.track_WD, wanted_masked.track_WD, atol=1e-12)
+            np.testing.assert_allclose(masked.value_WD, wanted_masked.value_WD, atol=1e-12)
             for name, evaluation in evaluations.items():
                 np.testing.assert_allclose(evaluation.probability_NA, wanted[name].probability_NA, atol=1e-12)
 
@@ -190,7 +192,9 @@ def test_the_scene_s_action_is_the_one_that_usually_goes_with_it(plain_train: Pa
     train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
     assert val.scenes is not None
     wanted_N = np.searchsorted([7, 100, 300], val.scenes.argmax(axis=1))
-    assert BiasTest(CLIP, train, val, PLACE).scene_actions(val).tolist() == np.array([1, 0, 2])[wanted_N].tolist()
+    assert (
+        BiasTest.prepare(CLIP, train, val, PLACE).scene_actions(val).tolist() == np.array([1, 0, 2])[wanted_N].tolist()
+    )
 
 
 def test_cells_of_a_table_carry_their_unit() -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import CLEAN, BiasTest
-from scenebias.bias.gallery import choose_disagreements, make_gallery, require_swaps
+from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.gallery import choose_disagreements, make_gallery
+from scenebias.bias.model_bias import CLEAN
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
 from shards.dataset import ShardDataset
@@ -40,8 +41,9 @@ class Says(nn.Module):
         return 3 * self.features(clip_BTHWC)
 
 
-def bias_test(train: Path, val: Path) -> BiasTest:
-    return BiasTest(ClipConfig(size=48), ShardDataset.open(train), ShardDataset.open(val), PLACE, threads=1)
+def bias_test(train: Path, val: Path, *, needs_swaps: bool = False) -> BiasTest:
+    datasets = ShardDataset.open(train), ShardDataset.open(val)
+    return BiasTest.prepare(ClipConfig(size=48), *datasets, PLACE, threads=1, needs_swaps=needs_swaps)
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
@@ -87,6 +89,6 @@ def test_models_that_agree_leave_it_empty(plain_train: Path, plain_test: Path) -
 
 
 def test_clips_without_masks_have_no_gallery(plain_train: Path, plain_test_without_masks: Path) -> None:
-    test = bias_test(plain_train, plain_test_without_masks)
     with pytest.raises(UserError, match="no clips whose humans can change backgrounds"):
-        require_swaps(test)
+        bias_test(plain_train, plain_test_without_masks, needs_swaps=True)
+    assert not len(bias_test(plain_train, plain_test_without_masks).swaps.sample_M)

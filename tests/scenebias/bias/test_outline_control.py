@@ -17,12 +17,12 @@ from scenebias.bias.outline_control import (
     GRID,
     INSTANTS,
     TRACK_SIZE,
-    MaskedWindows,
-    find_masked_windows,
+    find_outlined_windows,
     outline_accuracy,
     outline_track,
 )
 from scenebias.distributed.process_place import ProcessPlace
+from scenebias.evaluation.masked_windows import MaskedWindows
 from shards.dataset import ShardDataset
 
 PLACE = ProcessPlace(0, 1, torch.device("cpu"))
@@ -55,7 +55,7 @@ def _cells(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_windows_with_a_person_in_most_frames_are_found(tiny_dataset: Path, batch_size: int) -> None:
     dataset = ShardDataset.open(tiny_dataset)
-    found = find_masked_windows(EvalLoader(dataset, CLIP, batch_size=batch_size), PLACE)
+    found = find_outlined_windows(EvalLoader(dataset, CLIP, batch_size=batch_size), PLACE)
     wanted, tracks = [], []
     for number, batch in enumerate(EvalLoader(dataset, CLIP, batch_size=1)):
         assert batch.mask_BTHW is not None
@@ -64,13 +64,13 @@ def test_windows_with_a_person_in_most_frames_are_found(tiny_dataset: Path, batc
             tracks.append(outline_track(batch.mask_BTHW)[0].numpy())
     assert list(zip(found.number_W.tolist(), found.sample_W.tolist(), strict=True)) == wanted
     assert 5 not in found.sample_M  # it has no masks
-    np.testing.assert_allclose(found.track_WD, np.stack(tracks), atol=1e-6)
+    np.testing.assert_allclose(found.value_WD, np.stack(tracks), atol=1e-6)
 
 
 def test_data_without_masks_have_no_masked_windows(plain_test_without_masks: Path) -> None:
     dataset = ShardDataset.open(plain_test_without_masks)
-    found = find_masked_windows(EvalLoader(dataset, CLIP, batch_size=4), PLACE)
-    assert len(found.number_W) == len(found.sample_M) == len(found.mean_tracks()) == 0
+    found = find_outlined_windows(EvalLoader(dataset, CLIP, batch_size=4), PLACE)
+    assert len(found.number_W) == len(found.sample_M) == len(found.clip_means()) == 0
 
 
 def masked_windows(sample_W: np.ndarray, track_WD: np.ndarray) -> MaskedWindows:
@@ -81,7 +81,7 @@ def test_tracks_are_averaged_clip_by_clip() -> None:
     track_WD = np.arange(3)[:, None] * np.ones(TRACK_SIZE)
     found = masked_windows(np.array([4, 4, 9]), track_WD)
     assert found.sample_M.tolist() == [4, 9]
-    assert found.mean_tracks()[:, 0].tolist() == [0.5, 2.0]
+    assert found.clip_means()[:, 0].tolist() == [0.5, 2.0]
 
 
 def test_it_reads_an_action_that_the_outline_tells_and_none_that_it_does_not() -> None:

@@ -92,7 +92,7 @@ def test_features_have_one_row_per_clip(tiny_dataset: Path) -> None:
 def test_hidden_humans_change_masked_pixels_alone(tiny_dataset: Path) -> None:
     dataset = ShardDataset.open(tiny_dataset)
     batch = next(iter(EvalLoader(dataset, CLIP, batch_size=8)))
-    hidden_BTHWC = hide_humans("white")(batch)
+    hidden_BTHWC = hide_humans(batch, fill="white")
     assert batch.mask_BTHW is not None
     assert batch.mask_BTHW.any()
     assert (hidden_BTHWC[batch.mask_BTHW] == 255).all()

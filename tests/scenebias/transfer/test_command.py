@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dali_pipelines import ClipConfig, ProtocolConfig
-from scenebias.evaluation.predictions import load_predictions
+from scenebias.evaluation.prediction_file import load_predictions
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.training.trainer import ScheduleConfig

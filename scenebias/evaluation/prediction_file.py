@@ -4,6 +4,7 @@ Shape suffixes: N clips, A actions.
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +29,22 @@ class Predictions:
     """The A actions."""
 
 
-def save_predictions(path: Path, evaluation: Evaluation, dataset: ShardDataset) -> None:
-    """Write the predictions of ``dataset``'s clips; ``path`` appears only when it is complete.
+def save_predictions(
+    path: Path, evaluation: Evaluation, dataset: ShardDataset, sample_N: Sequence[int] | None = None
+) -> None:
+    """Write the predictions of clips of ``dataset``, all or ``sample_N``; ``path`` appears only when it is complete.
 
     An .npz file of plain arrays: ``probability_NA`` (float32), ``label_N`` (int64), ``clip_name_N`` and ``class_A``
     (text). Raises UserError where it cannot be written.
     """
+    sample_N = range(len(dataset)) if sample_N is None else sample_N
     try:
         with atomic_write(path) as file:
             np.savez(
                 file,
                 probability_NA=evaluation.probability_NA.astype(np.float32),
                 label_N=evaluation.label_N,
-                clip_name_N=np.array([dataset.info(clip).name for clip in range(len(dataset))], dtype=np.str_),
+                clip_name_N=np.array([dataset.info(clip).name for clip in sample_N], dtype=np.str_),
                 class_A=np.array(dataset.manifest.classes, dtype=np.str_),
             )
     except OSError as error:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scenebias.evaluation.accuracy import Evaluation
-from scenebias.evaluation.predictions import load_predictions, save_predictions
+from scenebias.evaluation.prediction_file import load_predictions, save_predictions
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
