@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import BiasTest
 from scenebias.bias.data_bias import SceneBias, measure_dataset
 from scenebias.bias.gallery import Gallery, make_gallery
+from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, ModelBias
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes

@@ -14,16 +14,17 @@ from shards.dataset import ShardDataset
 class SceneBias:
     """Scene bias of a data set: Li et al., "RESOUND", ECCV 2018, equation 1, with scenes as in Choi et al. 2019.
 
-    ``bias`` = ln(``accuracy`` / ``chance``): ``accuracy`` M(D, φ_scene) is the share of test clips whose action a
-    softmax regression reads from their scene vector alone, ``chance`` M_rand is 1 / number of actions. 0 means that
-    scenes say nothing of the action; UCF101 has ln(0.597 / (1 / 101)) = 4.10.
+    0 means that scenes say nothing of the action; UCF101 has ln(0.597 / (1 / 101)) = 4.10.
     """
 
     accuracy: float
+    """M(D, φ_scene): share of the test clips whose action a softmax regression reads from their scene vector alone."""
     chance: float
+    """M_rand: 1 / number of actions."""
 
     @property
     def bias(self) -> float:
+        """ln(accuracy / chance)."""
         return math.log(max(self.accuracy, 1e-12) / self.chance)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dali_pipelines import ClipBatch
-from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import CLEAN, SWAPPED, ModelBias
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.reports.html import Section, frame_rows, grid, paragraph, picture, some_frames, table

@@ -48,10 +48,11 @@ def contrasted_accuracy(swapped: Evaluation, still: Evaluation) -> float:
 
 @dataclass(frozen=True)
 class SceneProbe:
-    """What a linear probe reads of the scene: ``accuracy``, against ``chance`` (the share of the commonest scene)."""
+    """What a linear probe reads of the scene; shares, 0 to 1."""
 
     accuracy: float
     chance: float
+    """The share of the commonest scene."""
 
 
 def scene_probe(

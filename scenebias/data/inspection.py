@@ -22,31 +22,26 @@ MASK_COLOUR = np.array([255, 40, 120])
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of a data set.
-
-    Attributes:
-        clip_count: Stored clips.
-        frame_count: Stored frames.
-        bytes_per_frame: Size of the shards over the number of frames.
-        frame_histogram: (lowest, highest, clips) for each range of clip lengths, both ends included.
-        masked_count: Clips with masks.
-        person_share: Mean share of frames with a person over the clips with masks; None where no clip has any.
-        scene_counts: (category, clips) by top category, the most frequent first.
-        frame_sizes: (width, height, clips), the most frequent first.
-        class_person_shares: ``person_share`` of each class's clips; None where none has masks.
-        class_scenes: For each class, (category, mean probability) of its `TOP_SCENES` most probable scenes.
-    """
+    """Numbers of a data set."""
 
     clip_count: int
     frame_count: int
     bytes_per_frame: float
+    """Size of the shards over the number of frames."""
     frame_histogram: tuple[tuple[int, int, int], ...]
+    """(lowest, highest, clips) for each range of clip lengths, both ends included."""
     masked_count: int
+    """Clips with masks."""
     person_share: float | None
+    """Mean share of frames with a person over the clips with masks; None where no clip has any."""
     scene_counts: tuple[tuple[int, int], ...]
+    """(category, clips) by top category, the most frequent first."""
     frame_sizes: tuple[tuple[int, int, int], ...]
+    """(width, height, clips), the most frequent first."""
     class_person_shares: tuple[float | None, ...]
+    """The same share of each class's clips; None where none has masks."""
     class_scenes: tuple[tuple[tuple[int, float], ...], ...]
+    """For each class, (category, mean probability) of its `TOP_SCENES` most probable scenes."""
 
 
 def summarize(dataset: ShardDataset) -> Summary:

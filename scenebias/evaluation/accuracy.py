@@ -23,14 +23,12 @@ from shards.dataset import ShardDataset
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a model on a data set of N clips and A actions.
-
-    ``probability_NA`` (float64) is the mean softmax over a clip's windows, as in Choi et al. 2019, section 4.2;
-    ``label_N`` (int64) is the true class.
-    """
+    """Predictions of a model for N clips of A actions."""
 
     probability_NA: np.ndarray
+    """float64, the mean softmax over a clip's windows, as in Choi et al. 2019, section 4.2."""
     label_N: np.ndarray
+    """int64, the true classes."""
 
     @property
     def prediction_N(self) -> np.ndarray:

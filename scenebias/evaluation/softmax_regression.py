@@ -11,10 +11,11 @@ import torch
 
 @dataclass(frozen=True)
 class SoftmaxRegression:
-    """A fitted linear classifier; ``weight_DC`` and ``bias_C`` act on features as they are given (float64)."""
+    """A fitted linear classifier."""
 
     weight_DC: np.ndarray
     bias_C: np.ndarray
+    """Both float64, for features as they are given."""
 
     def predict(self, feature_ND: np.ndarray) -> np.ndarray:
         """The most probable class of each row, int64 (N,)."""

@@ -16,11 +16,12 @@ _DRAWN_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval, in the unit of the values; ``low`` and ``high`` are NaN where unknown."""
+    """A mean with its confidence interval, in the unit of the values."""
 
     mean: float
     low: float
     high: float
+    """NaN, as ``low``, where the interval is unknown."""
 
 
 def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dali_pipelines import ClipConfig, EvalLoader
-from scenebias.bias.bias_test import BiasTest
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
+from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, Measure
 from scenebias.commands import null_for_nan
 from scenebias.data.datasets import require_scenes

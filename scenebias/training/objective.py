@@ -108,18 +108,17 @@ class ObjectiveConfig:
 
 
 class Losses(NamedTuple):
-    """What one forward pass gives.
-
-    ``total`` is the scalar to call ``backward`` on. ``sums`` are detached sums over this rank's clips, to be added over
-    ranks and divided by the global count: of all clips for ``action_loss``, ``action_correct``, ``scene_loss`` and
-    ``scene_correct`` (agreement with the likeliest scene), of the clips with an effective mask for ``masked_entropy``.
-    ``clip_loss_B`` are the terms that each of this rank's clips adds to the phase's losses, detached float: they tell
-    which clips a loss that is not finite comes from.
-    """
+    """What one forward pass gives."""
 
     total: Tensor
+    """The scalar to call ``backward`` on."""
     sums: dict[str, Tensor]
+    """Detached sums over this rank's clips, to be added over ranks and divided by the global count: of all clips for
+    ``action_loss``, ``action_correct``, ``scene_loss`` and ``scene_correct`` (agreement with the likeliest scene), of
+    the clips with an effective mask for ``masked_entropy``."""
     clip_loss_B: Tensor
+    """The terms that each of this rank's clips adds to the phase's losses, detached float: they tell which clips a loss
+    that is not finite comes from."""
 
 
 def alpha_ramp(schedule: AlphaSchedule, progress: float) -> float:

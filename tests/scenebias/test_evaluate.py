@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, ProtocolConfig
-from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.measuring import BiasTest
 from scenebias.clips.views import HIDDEN_FILLS, HiddenFill, hidden_name
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluate import EvaluateConfig

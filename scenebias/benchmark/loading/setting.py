@@ -18,22 +18,19 @@ from shards.dataset import ShardDataset
 
 
 class ClipItem(NamedTuple):
-    """A clip as the model wants it, or with a leading B a batch of them.
-
-    Attributes:
-        sample: int64, its number in the data set.
-        clip: uint8 (T, S, S, C).
-        mask: bool (T, S, S), where people are; None where our loader finds none in the whole data set. The loader that
-            stores masked clips gives the masked clip instead.
-        scene: float32 (365,); None as with the masks.
-        label: int64.
-    """
+    """A clip as the model wants it, or with a leading B a batch of them."""
 
     sample: Tensor
+    """int64, its number in the data set."""
     clip: Tensor
+    """uint8 (T, S, S, C)."""
     mask: Tensor | None
+    """bool (T, S, S), where people are; None where our loader finds none in the whole data set. The loader that stores
+    masked clips gives the masked clip instead."""
     scene: Tensor | None
+    """float32 (365,); None as with the masks."""
     label: Tensor
+    """int64."""
 
 
 Pass = Callable[[], Iterator[ClipItem]]

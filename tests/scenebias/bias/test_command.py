@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import MEASURES
 from scenebias.bias.command import BiasConfig, load_models, main
 from scenebias.bias.data_bias import SceneBias, scene_bias
+from scenebias.bias.measuring import MEASURES
 from scenebias.evaluation.softmax_regression import fit_softmax_regression
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, identity_of, save_weights

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import BiasTest
 from scenebias.bias.gallery import choose_disagreements, make_gallery
+from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import CLEAN
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dali_pipelines import ClipConfig
-from scenebias.bias.bias_test import BiasTest
+from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, Measure, ModelBias
 from scenebias.bias.outline_control import find_outlined_windows
 from scenebias.clips.views import COVERS, HIDDEN_FILLS, as_it_is, hidden_name, hidden_views
