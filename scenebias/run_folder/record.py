@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from shards.errors import UserError
 from shards.system.atomic import write_json
@@ -30,18 +31,66 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_run_record(out: Path, config: Any, data: dict[str, Any], circumstances: dict[str, Any]) -> None:
-    """Write ``run.json``: the resolved configuration, digests of the data, ``circumstances`` and library versions."""
-    write_json(
-        out / RECORD_NAME,
-        {
-            "configuration": plain(config),
-            "data": plain(data),
-            "circumstances": plain(circumstances),
-            "python": platform.python_version(),
-            "packages": package_versions(),
-        },
-    )
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run is, as JSON values."""
+
+    configuration: dict[str, Any]
+    """All options, resolved."""
+    data: dict[str, Any]
+    """Digests of what it works on."""
+    circumstances: dict[str, Any]
+    """What should not change its result, such as the number of processes."""
+    python: str
+    packages: dict[str, str]
+    """Versions of what decides a result."""
+
+    @classmethod
+    def of(cls, config: Any, data: dict[str, Any], circumstances: dict[str, Any]) -> Self:
+        """The record of a run with the options of the dataclass ``config``, here and now."""
+        return cls(
+            configuration=plain(config),
+            data=plain(data),
+            circumstances=plain(circumstances),
+            python=platform.python_version(),
+            packages=package_versions(),
+        )
+
+    @classmethod
+    def read(cls, out: Path) -> Self:
+        """The record in ``out``, its options called as they are now; UserError where it is damaged."""
+        path = out / RECORD_NAME
+        try:
+            record = cls(**json.loads(path.read_text(encoding="utf-8")))
+            return dataclasses.replace(record, configuration=with_current_names(record.configuration))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
+
+    def write(self, out: Path) -> None:
+        """Write ``run.json`` into ``out``."""
+        write_json(out / RECORD_NAME, dataclasses.asdict(self))
+
+    def changes_since(self, out: Path, may_change: tuple[str, ...] = ()) -> list[str]:
+        """What has changed since the run in ``out`` was recorded without making it another run, as clauses.
+
+        That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result,
+        the circumstances and versions of packages, which should not.
+
+        Raises:
+            UserError: the rest of the configuration or the data are other ones; it names them. Or the record is
+                damaged.
+        """
+        before = RunRecord.read(out)
+        options = _changes(before.configuration, self.configuration)
+        contents = _changes({"data": before.data}, {"data": self.data})
+        around = _changes(before.circumstances, self.circumstances) | _changes(before.packages, self.packages)
+        harmless = {name for name in options if not set(may_change).isdisjoint(name.split("."))}
+        changed = [clause for name, clause in (options | contents).items() if name not in harmless]
+        if changed:
+            raise UserError(
+                f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder"
+            )
+        return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
@@ -71,34 +120,3 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 def _said(leaves: dict[str, Any], name: str) -> str:
     """The value of ``name``, or that the version of the program at the time did not know it."""
     return repr(leaves[name]) if name in leaves else "not known"
-
-
-def check_same_run(
-    out: Path,
-    config: Any,
-    data: dict[str, Any],
-    circumstances: dict[str, Any],
-    may_change: tuple[str, ...] = (),
-) -> list[str]:
-    """What has changed since the run in ``out`` was recorded without making it another run, as clauses.
-
-    That are options in ``may_change`` (names of options, or of groups of them), which decide nothing of the result, the
-    ``circumstances`` and versions of packages, which should not.
-
-    Raises:
-        UserError: the rest of the configuration or the data are other ones; it names them. Or the record is damaged.
-    """
-    path = out / RECORD_NAME
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        options = _changes(with_current_names(record["configuration"]), plain(config))
-        contents = _changes({"data": record["data"]}, {"data": plain(data)})
-        around = _changes(record["circumstances"], plain(circumstances))
-        versions = _changes(record["packages"], package_versions())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
-    harmless = {name for name in options if not set(may_change).isdisjoint(name.split("."))}
-    changed = [clause for name, clause in (options | contents).items() if name not in harmless]
-    if changed:
-        raise UserError(f"{out} holds another run ({'; '.join(changed)}): choose another --out or remove that folder")
-    return [options[name] for name in sorted(harmless)] + list((around | versions).values())

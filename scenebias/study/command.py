@@ -9,7 +9,7 @@ import torch
 
 from scenebias.commands import Command, write_output
 from scenebias.run_folder.folder import RunFolder
-from scenebias.run_folder.record import RECORD_NAME, check_same_run, plain, write_run_record
+from scenebias.run_folder.record import RECORD_NAME, RunRecord
 from scenebias.study.arms import ARMS, BASELINE, Trial, choose
 from scenebias.study.demo_world import MakeWorld
 from scenebias.study.jobs import Job, run_jobs
@@ -42,10 +42,10 @@ def main(config: StudyConfig) -> None:
     goes on with what is missing.
     """
     RunFolder(config.out).make()
-    settings = {"arms": {arm.name: plain(arm) for arm in ARMS}}
+    record = RunRecord.of(config, {"arms": {arm.name: arm for arm in ARMS}}, {})
     if (config.out / RECORD_NAME).exists():
-        check_same_run(config.out, config, settings, {}, MAY_CHANGE)
-    write_run_record(config.out, config, settings, {})
+        record.changes_since(config.out, MAY_CHANGE)
+    record.write(config.out)
     cores = len(os.sched_getaffinity(0))
     workers = config.workers or cores
     threads = max(1, cores // workers)

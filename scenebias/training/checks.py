@@ -6,10 +6,18 @@ from dali_pipelines import ClipConfig
 from scenebias.data.datasets import require_scenes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
-from scenebias.training.objective import ObjectiveConfig
+from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder
+
+
+def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
+    """UserError where the training data, the model and the options of a run do not go together."""
+    check_annotations(train, model.config)
+    check_model_fits(model.action_model, config.clip)
+    check_batches(train, config.schedule.batch_size, world_size, config.arithmetic.accumulate)
 
 
 def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None:

@@ -23,8 +23,8 @@ from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult
 from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
-from scenebias.run_folder.record import check_same_run, plain, write_run_record
-from scenebias.training.checks import check_annotations, check_batches, check_model_fits
+from scenebias.run_folder.record import RunRecord
+from scenebias.training.checks import check_run
 from scenebias.training.objective import DebiasingModel
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.trainer import Trainer
@@ -54,31 +54,21 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
     folder = RunFolder(config.out)
     train, val = open_pair(config.train, config.val, config.remote)
     initial = make_model(train)
-    check_annotations(train, initial.model.config)
+    check_run(config, train, initial.model, process_count())
     ensure_unseen(initial.trained_on, identity_of(val), force=config.force)
-    data = {
-        "train": identity_of(train),
-        "val": identity_of(val),
-        "initial_weights_sha256": initial.weights and sha256_of(initial.weights),
-    }
-    computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}
-    changes = []
-    if folder.has_begun():
-        changes = check_same_run(folder.path, config, data, circumstances, may_change=WITHOUT_EFFECT)
+    record = _record(config, initial, train, val)
+    changes = record.changes_since(folder.path, WITHOUT_EFFECT) if folder.has_begun() else []
     if folder.is_complete:
         if is_main_process():
             print(f"{folder.path} is complete already: {folder.read_result().line}")
         return
     for change in changes if is_main_process() else []:
         print(f"the run goes on, although {change}")
-    check_model_fits(initial.model.action_model, config.clip)
     with distributed_session(config.distributed) as place:
-        check_batches(train, config.schedule.batch_size, place.world_size, config.arithmetic.accumulate)
         folder.make()
         if place.is_main:
             folder.remove_leftovers()
-            write_run_record(folder.path, config, data, circumstances)
+            record.write(folder.path)
         try:
             history = _trainer(config, initial, train, val, place).run(partial(TrainingLog, folder.path), title)
         except torch.OutOfMemoryError as error:
@@ -87,8 +77,19 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
                 f" {2 * config.arithmetic.accumulate} or --recompute"
             ) from error
         if place.is_main:
-            _finish(config, initial, train, RunResult.of_epochs(history))
+            _finish(record, initial, train, RunResult.of_epochs(history), folder)
         place.wait_for_all()
+
+
+def _record(config: RunConfig, initial: InitialModel, train: ShardDataset, val: ShardDataset) -> RunRecord:
+    data = {
+        "train": identity_of(train),
+        "val": identity_of(val),
+        "initial_weights_sha256": initial.weights and sha256_of(initial.weights),
+    }
+    computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}
+    return RunRecord.of(config, data, circumstances)
 
 
 def _trainer(
@@ -138,14 +139,16 @@ def _trainer(
     )
 
 
-def _finish(config: RunConfig, initial: InitialModel, train: ShardDataset, result: RunResult) -> None:
+def _finish(
+    record: RunRecord, initial: InitialModel, train: ShardDataset, result: RunResult, folder: RunFolder
+) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
-    folder, model = RunFolder(config.out), initial.model
+    model = initial.model
     metadata = WeightsMetadata(
         backbone=model.action_model.config.backbone,
         classes=train.manifest.classes,
         trained_on=(*initial.trained_on, identity_of(train)),
-        configuration=plain(config),
+        configuration=record.configuration,
         metrics=result.final,
     )
     save_weights(folder.weights, model.action_model, metadata, model.scene_head)

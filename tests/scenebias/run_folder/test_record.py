@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scenebias.run_folder.record import check_same_run, plain, write_run_record
+from scenebias.run_folder.record import RunRecord, plain
 from shards.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Config:
 
 
 def test_the_record_holds_the_resolved_configuration_and_versions(tmp_path: Path) -> None:
-    write_run_record(tmp_path, Config(tmp_path), {"train": "abc"}, {"processes": 2})
+    RunRecord.of(Config(tmp_path), {"train": "abc"}, {"processes": 2}).write(tmp_path)
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["configuration"] == {"out": str(tmp_path), "epochs": 3, "inner": {"scales": [1.0, 0.5]}}
     assert record["data"] == {"train": "abc"}
@@ -33,34 +33,34 @@ def test_the_record_holds_the_resolved_configuration_and_versions(tmp_path: Path
 
 def test_the_same_run_may_go_on_and_another_is_refused_with_what_changed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run\.json is damaged"):
-        check_same_run(tmp_path, Config(tmp_path), {}, {"processes": 1})
-    write_run_record(tmp_path, Config(tmp_path), {"train": "abc"}, {"processes": 1})
-    assert check_same_run(tmp_path, Config(tmp_path), {"train": "abc"}, {"processes": 1}) == []
+        RunRecord.of(Config(tmp_path), {}, {"processes": 1}).changes_since(tmp_path)
+    RunRecord.of(Config(tmp_path), {"train": "abc"}, {"processes": 1}).write(tmp_path)
+    assert RunRecord.of(Config(tmp_path), {"train": "abc"}, {"processes": 1}).changes_since(tmp_path) == []
     with pytest.raises(UserError, match=r"another run \(epochs was 3 and is now 4\)"):
-        check_same_run(tmp_path, Config(tmp_path, epochs=4), {"train": "abc"}, {"processes": 1})
+        RunRecord.of(Config(tmp_path, epochs=4), {"train": "abc"}, {"processes": 1}).changes_since(tmp_path)
     with pytest.raises(UserError, match=r"another run \(data.train was 'abc' and is now 'def'\)"):
-        check_same_run(tmp_path, Config(tmp_path), {"train": "def"}, {"processes": 1})
+        RunRecord.of(Config(tmp_path), {"train": "def"}, {"processes": 1}).changes_since(tmp_path)
 
 
 def test_what_may_change_is_told_and_does_not_hide_what_may_not(tmp_path: Path) -> None:
-    write_run_record(tmp_path, Config(tmp_path), {}, {"processes": 1})
+    RunRecord.of(Config(tmp_path), {}, {"processes": 1}).write(tmp_path)
     moved = Config(Path("moved"), inner=Inner((2.0,)))
-    told = check_same_run(tmp_path, moved, {}, {"processes": 1}, may_change=("out", "inner"))
+    told = RunRecord.of(moved, {}, {"processes": 1}).changes_since(tmp_path, ("out", "inner"))
     assert told == [
         "inner.scales was [1.0, 0.5] and is now [2.0]",
         f"out was {str(tmp_path)!r} and is now 'moved'",
     ]
     with pytest.raises(UserError, match=r"another run \(epochs was 3 and is now 4\)"):
-        check_same_run(tmp_path, Config(Path("moved"), epochs=4), {}, {"processes": 1}, may_change=("out",))
+        RunRecord.of(Config(Path("moved"), epochs=4), {}, {"processes": 1}).changes_since(tmp_path, ("out",))
 
 
 def test_other_versions_of_packages_are_told_and_other_options_of_the_program_are_another_run(tmp_path: Path) -> None:
-    write_run_record(tmp_path, Config(tmp_path), {}, {"processes": 1})
+    RunRecord.of(Config(tmp_path), {}, {"processes": 1}).write(tmp_path)
     path = tmp_path / "run.json"
     record = json.loads(path.read_text())
     record["packages"]["torch"] = "1.0"
     path.write_text(json.dumps(record))
-    assert check_same_run(tmp_path, Config(tmp_path), {}, {"processes": 2}) == [
+    assert RunRecord.of(Config(tmp_path), {}, {"processes": 2}).changes_since(tmp_path) == [
         "processes was 1 and is now 2",
         f"torch was '1.0' and is now {version('torch')!r}",
     ]
@@ -68,7 +68,7 @@ def test_other_versions_of_packages_are_told_and_other_options_of_the_program_ar
     record["configuration"]["loops"] = 3
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"\(epochs was not known and is now 3; loops was 3 and is now not known\)"):
-        check_same_run(tmp_path, Config(tmp_path), {}, {"processes": 1})
+        RunRecord.of(Config(tmp_path), {}, {"processes": 1}).changes_since(tmp_path)
 
 
 def test_plain_values_survive_json() -> None:
