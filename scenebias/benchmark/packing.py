@@ -42,22 +42,12 @@ from shards.sources.listing import ClipEntry, Listing, utf8_name
 from shards.sources.video_files import read_video_tree
 
 OURS = "this project's packing"
-
-
 FFMPEG = "ffmpeg, a process a video"
-
-
 FFMPEG_ONE_THREAD = "ffmpeg, a process a video, -threads 1"
-
-
 FFMPEG_ONE_PROCESS = "ffmpeg, many videos a process"
-
-
 FFMPEG_ONE_PROCESS_ONE_THREAD = "ffmpeg, many videos a process, -threads 1"
 
-
 VIDEOS_PER_PROCESS = 32
-
 
 CommandLine = list[str | Path]
 

@@ -148,10 +148,9 @@ def main(config: BiasConfig) -> None:
     train, val = open_pair(config.train, config.val, config.remote)
     result = measure_dataset(train, val)
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
+    table_of_data = number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
     if not config.weights:
-        Console().print(
-            number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
-        )
+        Console().print(table_of_data)
         if config.json is not None:
             write_output(config.json, numbers)
         return
@@ -170,23 +169,25 @@ def main(config: BiasConfig) -> None:
         biases = measure_models(test, models)
         if not place.is_main:
             return
-        Console().print(
-            number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
-        )
+        Console().print(table_of_data)
         Console().print(number_table("of models trained on it", ("measure", "", *biases), _model_rows(biases), texts=2))
         for reason in _reasons(biases):
             print(f"not measured: {reason}")
         if config.json is not None:
             write_output(config.json, numbers | {"models": {name: _plain(bias) for name, bias in biases.items()}})
-        if config.html is None and config.png is None:
-            return
-        gallery = make_gallery(test, biases)
-        if config.html is not None:
-            write_output(config.html, _page(train.manifest.dataset, result, biases, gallery))
-            print(f"page: {config.html}")
-        if config.png is not None:
-            write_output(config.png, _png(gallery.figure()))
-            print(f"picture: {config.png}")
+        if config.html is not None or config.png is not None:
+            _write_gallery(config, train.manifest.dataset, result, biases, make_gallery(test, biases))
+
+
+def _write_gallery(
+    config: BiasConfig, dataset: str, result: SceneBias, biases: Mapping[str, ModelBias], gallery: Gallery
+) -> None:
+    if config.html is not None:
+        write_output(config.html, _page(dataset, result, biases, gallery))
+        print(f"page: {config.html}")
+    if config.png is not None:
+        write_output(config.png, _png(gallery.figure()))
+        print(f"picture: {config.png}")
 
 
 COMMAND = Command(

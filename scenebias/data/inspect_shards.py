@@ -20,8 +20,6 @@ from shards.format.manifest import Manifest
 from shards.storage.downloads import local_path
 
 SCENES_SHOWN = 5
-
-
 SIZES_SHOWN = 5
 
 
