@@ -174,7 +174,7 @@ def test_the_state_is_of_the_latest_iterator(waves, undisturbed):
     assert_all_equal(list(later), undisturbed(0)[1:])
 
 
-def test_a_batch_that_could_not_be_made_is_the_next_one(waves, undisturbed, tmp_path):
+def test_after_a_fault_the_state_has_lost_no_batch(waves, undisturbed, tmp_path):
     dataset = ShardDataset.open(shutil.copytree(waves.directory, tmp_path / "copy"))
     loader = make_loader(dataset)
     shard = dataset.directory / "shard-000001.tar"
