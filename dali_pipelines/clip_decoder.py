@@ -39,7 +39,7 @@ class ClipBatch:
     """One batch, on the loader's device. B may differ by one from batch to batch."""
 
     clip_BTHWC: Tensor
-    """uint8, contiguous: ``.permute(0, 4, 1, 2, 3)`` is (B, C, T, H, W) in ``channels_last_3d`` without a copy."""
+    """uint8, contiguous."""
     mask_BTHW: Tensor | None
     """bool, true on people, cut as the clip; all false where a clip has no mask. None: the data set has no masks."""
     has_mask_B: Tensor
@@ -54,6 +54,11 @@ class ClipBatch:
     """int64, number of the evaluation window in its clip; 0 in training."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
+
+    @property
+    def clip_BCTHW(self) -> Tensor:
+        """What 3-D convolutions take: a view of ``clip_BTHWC``, in ``channels_last_3d`` without a copy."""
+        return self.clip_BTHWC.permute(0, 4, 1, 2, 3)
 
 
 class ClipDecoder:

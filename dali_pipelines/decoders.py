@@ -161,11 +161,14 @@ class GraphDecoder:
 
 @dataclass
 class _Source:
-    """What DALI calls for its next batch; remembers those it has not given back yet."""
+    """What DALI calls for its next batch."""
 
     inputs: Callable[[Request], Inputs]
+    """What the graph takes of a request."""
     requests: Iterator[Request] = field(default_factory=lambda: iter(()))
+    """Those to come."""
     in_flight: deque[Request] = field(default_factory=deque)
+    """Those that DALI has taken and whose batches it has not given back yet, in order."""
 
     def next_inputs(self) -> Inputs:
         request = next(self.requests)

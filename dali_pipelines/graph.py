@@ -96,7 +96,8 @@ class FilmStripFrontEnd:
             start, size = columns[0][0:1], columns[0][1:2]
             image = fn.decoders.image_slice(coded, start=start, shape=size, axes=[1], output_type=rgb)
         else:
-            image = fn.decoders.image(coded, device="mixed", output_type=rgb)
+            # Colours of 4:2:2 interpolated, as on a CPU; the mixed backend repeats them unless told.
+            image = fn.decoders.image(coded, device="mixed", output_type=rgb, jpeg_fancy_upsampling=True)
         return fn.reshape(image, shape=shape, layout="FHWC")
 
 

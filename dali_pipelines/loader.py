@@ -1,14 +1,19 @@
 """Loaders that turn a packed data set into batches for training and evaluation."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from numpy.typing import NDArray
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.faults import FaultConfig
+from dali_pipelines.loader_state import Position, batch_identity, position_of, received
 from dali_pipelines.requests import Draw
 from dali_pipelines.windows import (
     ClipConfig,
@@ -23,12 +28,21 @@ from shards.dataset import ShardDataset
 from shards.order import EpochOrder, rank_share
 from shards.randomness import randint
 
+_DEFAULT_CLIP = ClipConfig()
+
 
 class TrainLoader:
     """Shuffled, augmented batches; the batch of (epoch, step) depends on ``seed`` and nothing else.
 
+    An iterator yields one epoch, the one that `set_epoch` names: as with ``DistributedSampler``, no epoch follows by
+    itself. ``len`` is its steps. `state_dict` and `load_state_dict` keep to the contract of torchdata's
+    ``StatefulDataLoader``: a state tells what the consumer has received, and the next iterator goes on with the batch
+    after it. Whoever counts the steps himself takes `epoch` or `epochs`, which leave the state alone.
+
     All ranks together take the same clips, cut in the same way, at any ``world_size``; a rank's batch is its even,
-    contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch.
+    contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch. ``rank``
+    and ``world_size`` are those of ``torch.distributed`` where it is initialised, else those that ``torchrun`` has set
+    in the environment (RANK, WORLD_SIZE), else of a single process.
 
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
@@ -39,19 +53,19 @@ class TrainLoader:
     def __init__(
         self,
         dataset: ShardDataset,
-        clip: ClipConfig,
+        clip: ClipConfig = _DEFAULT_CLIP,
         *,
         global_batch_size: int,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         device: str | torch.device = "cpu",
         threads: int = 2,
         prefetch: int = 2,
         shuffle_window_shards: int | None = None,
         faults: FaultConfig | None = None,
     ) -> None:
-        _check_rank(rank, world_size)
+        rank, world_size = _place_in_world(rank, world_size)
         self.dataset = dataset
         self._clip = clip
         self._seed = seed
@@ -78,6 +92,51 @@ class TrainLoader:
             threads=threads,
             prefetch=prefetch,
             faults=faults,
+        )
+        # What state_dict tells, and where the next iterator begins.
+        self._received = self._start = Position()
+
+    def __len__(self) -> int:
+        """Batches in an epoch, the same on every rank."""
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        """Yield the epoch's batches from its first, or from where a loaded state is; ends an earlier iteration."""
+        self._received = position = replace(self._start)
+        self._start = Position(position.epoch)
+        return received(self.epoch(position.epoch, position.step), position, self.steps_per_epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iterator yield ``epoch``, from its first batch unless a loaded state lies within it."""
+        require_at_least(0, epoch=epoch)
+        if epoch != self._received.epoch:
+            self._received = self._start = Position(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which batch comes after those received from the latest iterator, and what decides it: JSON values.
+
+        The same on every rank. After the last batch, but before the iterator has ended, no batch of the epoch is left;
+        after that, all of them.
+        """
+        return {"epoch": self._received.epoch, "step": self._received.step, **self._identity}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next iterator go on where ``state_dict`` was taken; the ``world_size`` may be another.
+
+        Raises:
+            UserError: it is of another data set, seed, batch size, shuffle or `ClipConfig`, so that other batches would
+                follow; or it is no state.
+        """
+        self._received = self._start = position_of(state_dict, self._identity, self.steps_per_epoch)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return batch_identity(
+            self.dataset,
+            self._clip,
+            global_batch_size=self._order.global_batch_size,
+            seed=self._seed,
+            shuffle_window_shards=self._order.shuffle_window_shards,
         )
 
     @property
@@ -133,6 +192,7 @@ class EvalLoader:
     """The windows of every clip that ``protocol`` asks for (see `EvaluationWindows`), exactly once over all ranks.
 
     A rank takes an even, contiguous share of the windows, so the number of batches may differ between ranks.
+    ``batch_size`` counts the windows of one rank; ``rank`` and ``world_size`` are found as by `TrainLoader`.
     ``order``: numbers of the windows to serve, in this order, any of them left out or repeated; None: all, in theirs.
     Raises ValueError where ``order`` names a window that is not there.
     """
@@ -140,18 +200,18 @@ class EvalLoader:
     def __init__(
         self,
         dataset: ShardDataset,
-        clip: ClipConfig,
+        clip: ClipConfig = _DEFAULT_CLIP,
         *,
         batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         device: str | torch.device = "cpu",
         threads: int = 2,
         prefetch: int = 2,
         protocol: ProtocolConfig | None = None,
         order: Int64Array | None = None,
     ) -> None:
-        _check_rank(rank, world_size)
+        rank, world_size = _place_in_world(rank, world_size)
         require_at_least(1, batch_size=batch_size)
         self.dataset = dataset
         self.windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes, protocol)
@@ -187,6 +247,15 @@ class EvalLoader:
         return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
 
 
-def _check_rank(rank: int, world_size: int) -> None:
+def _place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """``rank`` and ``world_size``, each of them found where it is None."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    else:
+        found = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = (
+        given if given is not None else own for given, own in zip((rank, world_size), found, strict=True)
+    )
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
+    return rank, world_size

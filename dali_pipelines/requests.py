@@ -27,6 +27,7 @@ class Draw:
     """What to read for one batch."""
 
     windows: Windows
+    """The batch's."""
     redraw: Redraw | None = None
     """For clips that cannot be read or decoded; None: there is no other to take."""
     skipped_count: int = 0
@@ -49,6 +50,7 @@ class Piece:
     frames: slice
     """Which of the window's T frames."""
     coded: CodedFrames
+    """Their bytes, and what else their decoder must know."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,19 @@ class Request:
     """The stored bytes of a batch of windows, and where to cut."""
 
     draw: Draw
+    """What it was read for."""
     pieces: list[Piece]
+    """All that is to be decoded, window by window."""
     decoded_B22: NDArray[np.int64]
     """The rectangle of the stored frames that is decoded: it holds the crop, and more where a codec cannot cut."""
     roi_B22: NDArray[np.int64]
     """The crop, in pixels of what is decoded; a reversed range mirrors."""
     packed_masks: list[NDArray[np.uint8]]
+    """Of every window (T, h, ceil(w / 8)), bits along x; zeros (T, 1, 1) where the clip has no mask."""
     mask_roi_B22: NDArray[np.float64]
     """The crop, in pixels of the stored masks."""
     has_mask_B: NDArray[np.bool_]
+    """Whether the clip comes with a mask."""
 
     @property
     def windows(self) -> Windows:

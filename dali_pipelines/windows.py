@@ -77,11 +77,15 @@ class Windows:
     window_B: Int64Array
     """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
     start_frame_B: Int64Array
+    """The window's first frame in the stored clip."""
     top_B: Int64Array
+    """The square's first row, in pixels of the stored frame."""
     left_B: Int64Array
+    """The square's first column."""
     side_B: Int64Array
-    """The square's first row, first column and side, in pixels of the stored frame."""
+    """The square's height and width."""
     flip_B: NDArray[np.bool_]
+    """Whether the frames are mirrored, left to right."""
 
     def __len__(self) -> int:
         return len(self.sample_B)

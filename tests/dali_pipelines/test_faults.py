@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, EvalLoader, FaultConfig, TrainLoader
-from shards.codecs.filmstrip import StripHeader
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from tests.dali_pipelines.damage import break_marker, break_picture, change, shard_of, strip_of
 
 CLIP = ClipConfig(frames=8, size=32)
 SKIP = FaultConfig(on_fault="skip", max_skipped_share=0.5)
@@ -20,41 +20,6 @@ SKIP = FaultConfig(on_fault="skip", max_skipped_share=0.5)
 @pytest.fixture
 def copy(waves, tmp_path) -> Path:
     return Path(shutil.copytree(waves.directory, tmp_path / "copy"))
-
-
-def shard_of(folder: Path, sample: int) -> Path:
-    number = np.load(folder / "samples.npy")[sample]["shard"]
-    return sorted(folder.glob("shard-*.tar"))[number]
-
-
-def strip_of(folder: Path, sample: int) -> np.void:
-    return np.load(folder / "strips.npy")[np.load(folder / "samples.npy")[sample]["first_strip"]]
-
-
-def change(folder: Path, sample: int, place: int, value: bytes) -> None:
-    """Write other bytes into a clip's strip."""
-    path = shard_of(folder, sample)
-    data = bytearray(path.read_bytes())
-    start = int(strip_of(folder, sample)["offset"]) + place
-    data[start : start + len(value)] = value
-    path.write_bytes(data)
-
-
-def break_marker(folder: Path, sample: int) -> None:
-    """A strip that is read, but whose markers do not match its table."""
-    strip = strip_of(folder, sample)
-    data = shard_of(folder, sample).read_bytes()[int(strip["offset"]) :][: int(strip["bytes"])]
-    header = StripHeader.parse(data)
-    for end in header.offsets[1:].tolist():
-        change(folder, sample, header.header_bytes + end - 2, b"\x00\x00")
-
-
-def break_picture(folder: Path, sample: int) -> None:
-    """A strip whose bytes are read and cut, and that no decoder takes: its size is not the index's."""
-    strip = strip_of(folder, sample)
-    data = shard_of(folder, sample).read_bytes()[int(strip["offset"]) :][: int(strip["header_bytes"])]
-    frame_header = data.index(b"\xff\xc0")
-    change(folder, sample, frame_header + 4, b"\x63")  # 99 bits a sample
 
 
 def batches_of(folder: Path, *, faults=None, epoch=0, **options):
