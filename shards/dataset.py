@@ -22,7 +22,7 @@ from shards.storage.cache_config import CacheConfig
 from shards.storage.downloads import RemoteFiles, local_path
 from shards.storage.remote_indexes import fetch_indexes, forget_indexes
 from shards.storage.remote_store import RemoteShards
-from shards.storage.store import Batch, LocalShards, ShardFile, ShardStore
+from shards.storage.store import Batch, LocalShards, OpenShard, ShardStore
 
 _DEFAULT_CACHE = CacheConfig()
 
@@ -308,13 +308,13 @@ _FIELDS = {MASKS: "masks", SCENE: "scene", LABEL: "cls", INFO: "json"}
 Read = Callable[[int, int], bytes]
 
 
-def _component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+def _component(shard: OpenShard, offset: int, size: int, crc32: int) -> Read:
     """Reads ranges of a component."""
     del size, crc32
     return partial(shard.read_within, offset)
 
 
-def _checked_component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+def _checked_component(shard: OpenShard, offset: int, size: int, crc32: int) -> Read:
     """Reads all of a component when the first range is asked for, and compares its checksum."""
 
     @cache

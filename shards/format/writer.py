@@ -8,7 +8,7 @@ from typing import Self
 
 from shards.checks import require_at_least
 from shards.errors import UserError
-from shards.format.growing_shard import ShardFile, shard_name
+from shards.format.growing_shard import GrowingShard, shard_name
 from shards.format.index import merge_indexes
 from shards.format.manifest import Manifest, ShardRecord
 from shards.format.sample import Sample
@@ -32,7 +32,7 @@ class ShardWriter:
         require_at_least(1, samples_per_shard=samples_per_shard)
         self._directory = directory
         self._samples_per_shard = samples_per_shard
-        self._open_shard: ShardFile | None = None
+        self._open_shard: GrowingShard | None = None
         self._shards: list[ShardRecord] = []
         self._samples_written = 0
         self._class_counts: Counter[tuple[int, str]] = Counter()
@@ -54,7 +54,7 @@ class ShardWriter:
         """Append a sample; a UserError that names the clip if its parts do not agree."""
         components = sample.components()
         if self._open_shard is None:
-            self._open_shard = ShardFile(self._directory / f".{shard_name(len(self._shards))}.tmp")
+            self._open_shard = GrowingShard(self._directory / f".{shard_name(len(self._shards))}.tmp")
         self._open_shard.append(self._samples_written, components)
         self._samples_written += 1
         self._class_counts[sample.label, sample.info.class_name] += 1

@@ -16,7 +16,7 @@ OPEN_FILES = 256
 Batch = TypeVar("Batch")
 
 
-class ShardFile:
+class OpenShard:
     """An open shard. It closes itself when the last thread that reads from it lets go of it.
 
     It can be read in any thread and after a fork, and even after its name was removed.
@@ -48,7 +48,7 @@ class ShardFile:
 class ShardStore(Protocol):
     """The shards of a data set by number; safe to use from several threads and after a fork."""
 
-    def open(self, number: int) -> ShardFile:
+    def open(self, number: int) -> OpenShard:
         """Give access to a shard.
 
         Raises:
@@ -91,9 +91,9 @@ class LocalShards:
         """Yield the batches; nothing is nearer than a local file."""
         yield from batches
 
-    def _open(self, number: int) -> ShardFile:
+    def _open(self, number: int) -> OpenShard:
         path = self._path(number)
-        return ShardFile(os.open(path, os.O_RDONLY), path)
+        return OpenShard(os.open(path, os.O_RDONLY), path)
 
     def _path(self, number: int) -> Path:
         return self._directory / self._records[number].name
