@@ -18,13 +18,11 @@ from shards.errors import DamagedClipError, UserError
 from shards.format.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
 from shards.format.manifest import Manifest
 from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
-from shards.storage.cache_config import CacheConfig
+from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 from shards.storage.downloads import RemoteFiles, local_path
 from shards.storage.remote_indexes import fetch_indexes, forget_indexes
 from shards.storage.remote_store import RemoteShards
 from shards.storage.store import Batch, LocalShards, OpenShard, ShardStore
-
-_DEFAULT_CACHE = CacheConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +97,7 @@ class ShardDataset:
         self.scene_count = manifest.scene_count
 
     @classmethod
-    def open(cls, location: Path | str, cache: CacheConfig = _DEFAULT_CACHE) -> Self:
+    def open(cls, location: Path | str, cache: CacheConfig = DEFAULT_CACHE) -> Self:
         """Open a packed data set.
 
         Args:

@@ -108,7 +108,9 @@ def kept_bytes(cache: Path) -> int:
 
 def read_epoch(local: ShardDataset, url: str, cache: Path, budget_bytes: int, seed: int) -> None:
     """Compare every clip with the local data set."""
-    config = CacheConfig(directory=cache, budget_bytes=budget_bytes, retries=20, timeout_s=1, backoff_s=0.02)
+    config = CacheConfig(
+        directory=cache, budget_bytes=budget_bytes, download_retries=20, download_timeout_s=1, backoff_s=0.02
+    )
     remote = ShardDataset.open(url, config)
     sample_count = 0
     for sample_B in remote.reading_ahead(np.array_split(np.random.default_rng(seed).permutation(len(local)), 100)):
