@@ -12,7 +12,6 @@ from shards.errors import DamagedClipError, UserError
 from shards.format.index import rebuild_index
 from shards.format.manifest import AbsentClip, Manifest, ShardRecord
 from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
 from shards.order import EpochOrder
 from shards.randomness import Permutation, hash_uint64, randint, uniform
 from shards.storage.cache_config import CacheConfig
@@ -32,7 +31,6 @@ __all__ = [
     "Sample",
     "ShardDataset",
     "ShardRecord",
-    "ShardWriter",
     "StoredClip",
     "Strip",
     "StripHeader",

@@ -38,12 +38,6 @@ class StoredClip:
     parts: tuple[CodedFrames, ...]
     masks: NDArray[np.uint8] | None
 
-    @property
-    def strip(self) -> bytes:
-        """The JPEG of a clip that is stored as film strips."""
-        (part,) = self.parts
-        return part.data
-
 
 class ShardDataset:
     """A packed data set, opened by mapping its index; the shards are opened as they are read.

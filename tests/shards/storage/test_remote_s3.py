@@ -67,7 +67,7 @@ def local(tiny_dataset):
 def assert_same(remote, local, order=range(CLIPS)):
     for i in order:
         ours, theirs = (dataset.read_clip(i, np.arange(dataset.frame_counts[i])) for dataset in (remote, local))
-        assert ours.strip == theirs.strip
+        assert [part.data for part in ours.parts] == [part.data for part in theirs.parts]
         assert (ours.masks is None) == (theirs.masks is None)
         assert ours.masks is None or np.array_equal(ours.masks, theirs.masks)
 

@@ -19,10 +19,9 @@ import pytest
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
 from shards.storage.cache_config import CacheConfig
 from tools.trials.faulty_server import RETRIED, FaultyServer, folder
+from tools.trials.ready_samples import write_samples
 
 pytest.importorskip("aiohttp", reason="http:// needs aiohttp")
 
@@ -33,14 +32,8 @@ CLIPS, CLIPS_PER_SHARD, SHARDS = 20, 2, 10
 def directory(tmp_path_factory, synthetic_sample):
     """20 clips in 10 shards of the same size."""
     directory = tmp_path_factory.mktemp("remote") / "d"
-    with ShardWriter(directory, samples_per_shard=CLIPS_PER_SHARD) as writer:
-        for number in range(CLIPS):
-            writer.write(synthetic_sample(number, 20))
-        writer.close(
-            Manifest(
-                dataset="d", split="1", subset="all", classes=("clap", "jump", "wave"), frame_height=48, quality=85
-            )
-        )
+    samples = (synthetic_sample(number, 20) for number in range(CLIPS))
+    write_samples(directory, samples, ("clap", "jump", "wave"), samples_per_shard=CLIPS_PER_SHARD)
     return directory
 
 
@@ -83,7 +76,7 @@ def make_config(cache, **changes):
 
 def clip(dataset, i):
     stored = dataset.read_clip(i, np.arange(dataset.frame_counts[i]))
-    return stored.strip, stored.masks.tobytes()
+    return [part.data for part in stored.parts], stored.masks.tobytes()
 
 
 def assert_same(remote, local, order=range(CLIPS)):
