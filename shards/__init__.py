@@ -3,11 +3,12 @@
 Knows neither PyTorch nor DALI.
 """
 
+from shards.clip import StoredClip
 from shards.codecs.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
 from shards.codecs.masks import pack_masks, resize_masks, unpack_masks
 from shards.codecs.parts import CodedFrames
 from shards.codecs.registry import Codec, clip_encoder
-from shards.dataset import ShardDataset, StoredClip
+from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError, UserError
 from shards.format.index import rebuild_index
 from shards.format.manifest import AbsentClip, Manifest, ShardRecord

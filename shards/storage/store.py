@@ -40,9 +40,14 @@ class OpenShard:
         """Read a range whose ``offset`` counts from ``base``."""
         return self.read(base + offset, size)
 
+    @property
+    def readable_path(self) -> Path:
+        """A path by which this process can open it again, even after its name was removed; as long as this lives."""
+        return Path(f"/proc/self/fd/{self._descriptor}")
+
     def sha256(self) -> str:
         """SHA-256 of all of it, in hexadecimal."""
-        return sha256_of(Path(f"/proc/self/fd/{self._descriptor}"))
+        return sha256_of(self.readable_path)
 
 
 class ShardStore(Protocol):

@@ -16,7 +16,7 @@ from shards.codecs.masks import pack_masks
 from shards.codecs.registry import FILMSTRIP, Codec, clip_encoder
 from shards.format.growing_shard import GrowingShard, shard_name
 from shards.format.index import merge_indexes
-from shards.format.manifest import Manifest
+from shards.format.manifest import Manifest, ShardRecord
 from shards.format.sample import ClipInfo, Sample
 
 
@@ -93,7 +93,7 @@ def write_samples(
     remaining = iter(samples)
     keys = count()
     infos: list[ClipInfo] = []
-    shards = []
+    shards: list[ShardRecord] = []
     while chunk := list(islice(remaining, samples_per_shard)):
         path = directory / shard_name(len(shards))
         with GrowingShard(path.with_suffix(".tmp")) as shard:

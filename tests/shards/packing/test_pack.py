@@ -122,6 +122,11 @@ def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
     dataset = ShardDataset.open(tmp_path / "out")
     assert list(dataset.verify()) == []
     assert [clip.name for clip in dataset.manifest.broken] == ["jump/bad"]
+    assert dataset.manifest.class_counts == (3, 0, 3)
+    assert sum(shard.masks for shard in dataset.manifest.shards) == 5
+    for shard in dataset.manifest.shards:
+        data = (tmp_path / "out" / shard.name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
     entries = {entry.name: entry for entry in listing.clips}
     for i in range(len(dataset)):
         info = dataset.info(i)

@@ -109,6 +109,6 @@ def test_options_given_in_python_reach_the_file_system_beside_our_own(guarded, t
     config = CacheConfig(directory=tmp_path / "c", download_retries=0, storage_options=options)
     dataset = ShardDataset.open(guarded, config)
     assert len(dataset) == 12
-    assert dataset._store._files._file_system()[0].client_kwargs["timeout"].total is None
+    assert dataset.store._files._file_system()[0].client_kwargs["timeout"].total is None
     with pytest.raises(UserError, match="may not be read"):
         ShardDataset.open(guarded, CacheConfig(directory=tmp_path / "d", download_retries=0))
