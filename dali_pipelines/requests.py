@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from dali_pipelines.faults import Faults
 from dali_pipelines.windows import ClipConfig, Windows, frame_indices
+from shards.clip import StoredClip
 from shards.codecs.parts import CodedFrames
-from shards.dataset import ShardDataset, StoredClip
+from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError
 
 Redraw = Callable[[int, int], Windows]

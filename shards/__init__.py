@@ -1,51 +1,56 @@
 """The data format: clips in tar shards with human masks and scene labels, readable at any frame.
 
-Knows neither PyTorch nor DALI.
+Knows neither PyTorch nor DALI. What users of a packed data set need has a name here, and is imported when it is first
+asked for, so that importing the package costs nothing; all else is imported from its own module.
 """
 
-from shards.codecs.filmstrip import MAX_STRIP_ROWS, Strip, StripHeader, decode_strip, encode_strips, select_frames
-from shards.codecs.masks import pack_masks, resize_masks, unpack_masks
-from shards.codecs.parts import CodedFrames
-from shards.codecs.registry import Codec, clip_encoder
-from shards.dataset import ShardDataset, StoredClip
-from shards.errors import DamagedClipError, UserError
-from shards.format.index import rebuild_index
-from shards.format.manifest import AbsentClip, Manifest, ShardRecord
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
-from shards.order import EpochOrder
-from shards.randomness import Permutation, hash_uint64, randint, uniform
-from shards.storage.cache_config import CacheConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shards.clip import Clip
+    from shards.dataset import ShardDataset
+    from shards.errors import DamagedClipError, UserError
+    from shards.format.index import rebuild_index
+    from shards.format.manifest import Manifest
+    from shards.format.sample import ClipInfo
+    from shards.order import EpochOrder
+    from shards.storage.cache_config import CacheConfig
+    from shards.webdataset_pipeline import open_webdataset
 
 __all__ = [
-    "MAX_STRIP_ROWS",
-    "SCENE_COUNT",
-    "AbsentClip",
     "CacheConfig",
+    "Clip",
     "ClipInfo",
-    "Codec",
-    "CodedFrames",
     "DamagedClipError",
     "EpochOrder",
     "Manifest",
-    "Permutation",
-    "Sample",
     "ShardDataset",
-    "ShardRecord",
-    "ShardWriter",
-    "StoredClip",
-    "Strip",
-    "StripHeader",
     "UserError",
-    "clip_encoder",
-    "decode_strip",
-    "encode_strips",
-    "hash_uint64",
-    "pack_masks",
-    "randint",
+    "open_webdataset",
     "rebuild_index",
-    "resize_masks",
-    "select_frames",
-    "uniform",
-    "unpack_masks",
 ]
+
+_MODULES = {
+    "CacheConfig": "shards.storage.cache_config",
+    "Clip": "shards.clip",
+    "ClipInfo": "shards.format.sample",
+    "DamagedClipError": "shards.errors",
+    "EpochOrder": "shards.order",
+    "Manifest": "shards.format.manifest",
+    "ShardDataset": "shards.dataset",
+    "UserError": "shards.errors",
+    "open_webdataset": "shards.webdataset_pipeline",
+    "rebuild_index": "shards.format.index",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,72 +2,71 @@
 
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import cache, partial
+from operator import index
 from pathlib import Path
-from tokenize import TokenError
-from typing import Self, cast
+from typing import Self, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.clip import Clip, StoredClip, masks_of_clip, scene_of_clip
 from shards.codecs.masks import packed_width
-from shards.codecs.parts import CodedFrames, DamagedPartError, StoredPart
+from shards.codecs.parts import DamagedPartError, StoredPart
 from shards.codecs.registry import Codec, part_format
 from shards.errors import DamagedClipError, UserError
-from shards.format.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME, index_problems
+from shards.format.index import SCENES_NAME, index_problems, map_indexes
 from shards.format.manifest import Manifest
-from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, ClipInfo, Sample, part_names
-from shards.storage.cache_config import CacheConfig
+from shards.format.sample import INFO, LABEL, MASKS, SCENE, ClipInfo, Sample, part_names
+from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 from shards.storage.downloads import RemoteFiles, local_path
 from shards.storage.remote_indexes import fetch_indexes, forget_indexes
 from shards.storage.remote_store import RemoteShards
-from shards.storage.store import Batch, LocalShards, ShardFile, ShardStore
+from shards.storage.store import Batch, LocalShards, OpenShard, ShardStore
 
-_DEFAULT_CACHE = CacheConfig()
-
-
-@dataclass(frozen=True, eq=False)
-class StoredClip:
-    """Selected frames of one clip, still coded.
-
-    Attributes:
-        parts: One JPEG, or the video segments that hold the frames: one after another, their frames are the selected
-            ones in order.
-        masks: uint8 (T, h, ceil(w / 8)), or None where the clip has none.
-    """
-
-    parts: tuple[CodedFrames, ...]
-    masks: NDArray[np.uint8] | None
-
-    @property
-    def strip(self) -> bytes:
-        """The JPEG of a clip that is stored as film strips."""
-        (part,) = self.parts
-        return part.data
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes from an offset in a component."""
+Component = Callable[[int, int, int], Read]
+"""Makes a reader of the component with an offset in the shard, a size and a checksum."""
 
 
 class ShardDataset:
     """A packed data set, opened by mapping its index; the shards are opened as they are read.
 
+    ``dataset[i]`` is a whole decoded `Clip`, so a `torch.utils.data.DataLoader` takes the data set as it is, with any
+    start method of its workers. What a loader needs goes further down: `read_clip` fetches any frames, still coded.
+
     Opening looks at the size of every shard and at no sample. What is told of every sample is mapped, read-only, and
     shared by all processes of a machine.
 
     Safe to use from several threads and after a fork; a pickled data set opens its location again.
-
-    Attributes:
-        location: Where the data set lies, as it was asked for: a local folder or a URL.
-        directory: The local folder of its indexes and, unless it is remote, of its shards.
-        manifest: Its manifest.
-        codec: How the frames are stored.
-        labels: int64 (N,), action classes.
-        frame_counts: int64 (N,).
-        frame_sizes: int64 (N, 2), height and width of the stored frames.
-        shard_starts: int64 (shards + 1,), the first sample of every shard, then N.
-        mask_count: Clips that have human masks.
-        scene_count: Clips that have a scene label.
-        scenes: float16 (N, 365), rows of zeros where a clip has no scene label; None where no clip has one.
     """
+
+    location: Path | str
+    """Where the data set lies, as it was asked for: a local folder or a URL."""
+    directory: Path
+    """The local folder of its indexes and, unless it is remote, of its shards."""
+    manifest: Manifest
+    """Its manifest."""
+    store: ShardStore
+    """Where the shards are read from, by number."""
+    codec: Codec
+    """How the frames are stored."""
+    labels: NDArray[np.int64]
+    """(N,), action classes."""
+    frame_counts: NDArray[np.int64]
+    """(N,)."""
+    frame_sizes: NDArray[np.int64]
+    """(N, 2), height and width of the stored frames."""
+    shard_starts: NDArray[np.int64]
+    """(shards + 1,), the first sample of every shard, then N."""
+    mask_count: int
+    """Clips that have human masks."""
+    scene_count: int
+    """Clips that have a scene label."""
+    scenes: NDArray[np.float16] | None
+    """(N, 365), rows of zeros where a clip has no scene label; None where no clip has one."""
 
     def __init__(
         self,
@@ -83,7 +82,7 @@ class ShardDataset:
     ) -> None:
         self.location = location
         self.directory = directory
-        self._store = store
+        self.store = store
         self._cache = cache
         self.manifest = manifest
         self.codec = cast(Codec, manifest.codec)
@@ -91,15 +90,15 @@ class ShardDataset:
         self._samples = samples
         self._strips = strips
         self.scenes = scenes
-        self.labels: NDArray[np.int64] = samples["label"]
-        self.frame_counts: NDArray[np.int64] = samples["frame_count"]
-        self.frame_sizes: NDArray[np.int64] = samples["frame_size"]
-        self.shard_starts: NDArray[np.int64] = np.cumsum([0] + [shard.samples for shard in manifest.shards])
+        self.labels = samples["label"]
+        self.frame_counts = samples["frame_count"]
+        self.frame_sizes = samples["frame_size"]
+        self.shard_starts = np.cumsum([0] + [shard.samples for shard in manifest.shards])
         self.mask_count = manifest.mask_count
         self.scene_count = manifest.scene_count
 
     @classmethod
-    def open(cls, location: Path | str, cache: CacheConfig = _DEFAULT_CACHE) -> Self:
+    def open(cls, location: Path | str, cache: CacheConfig = DEFAULT_CACHE) -> Self:
         """Open a packed data set.
 
         Args:
@@ -117,14 +116,14 @@ class ShardDataset:
             _check_codec(location, manifest)
             store: ShardStore = LocalShards(directory, manifest.shards)
             return cls(
-                directory, manifest, *_map_indexes(directory, manifest), store=store, location=location, cache=cache
+                directory, manifest, *map_indexes(directory, manifest), store=store, location=location, cache=cache
             )
         files = RemoteFiles(str(location), cache)
         directory, manifest = fetch_indexes(files, cache.directory)
         _check_codec(location, manifest)
         store = RemoteShards(files, manifest.shards, cache)
         try:
-            indexes = _map_indexes(directory, manifest)
+            indexes = map_indexes(directory, manifest)
         except UserError as error:
             forget_indexes(directory)  # they may be mended where they come from
             raise UserError(f"{location}: {error}") from error
@@ -135,6 +134,30 @@ class ShardDataset:
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    def __getitem__(self, i: SupportsIndex) -> Clip:
+        """Read and decode all of clip ``i``; a negative one counts from the end.
+
+        Raises:
+            IndexError: there is no such clip.
+            TypeError: not an integer; for a part of the data set take `torch.utils.data.Subset`.
+            UserError: the clip is damaged, or its shard cannot be fetched.
+        """
+        try:
+            number = range(len(self))[index(i)]
+        except IndexError as error:
+            raise IndexError(f"clip {i} of {len(self)}") from error
+        except TypeError as error:
+            raise TypeError(
+                f"a clip is named by an integer, not by {i!r}; for several take [dataset[i] for i in range(...)], or"
+                " torch.utils.data.Subset"
+            ) from error
+        return self._read_whole(number)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the action classes, in the order of their labels."""
+        return self.manifest.classes
 
     @property
     def has_masks(self) -> bool:
@@ -161,6 +184,13 @@ class ShardDataset:
         except (ValueError, OSError) as error:
             raise self.damaged(i, str(error)) from error
 
+    def places(self, i: int) -> dict[str, np.void]:
+        """Where the components of clip ``i`` lie in its shard, by name: their ``offset``, ``bytes`` and ``crc32``."""
+        sample = self._samples[i]
+        parts = self._parts_of(sample)
+        places = dict(zip(part_names(self.codec, len(parts)), parts, strict=True))
+        return places | {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
+
     def read_clip(
         self, i: int, frame_indices: NDArray[np.int64], rows: range | None = None, *, check_crc: bool = False
     ) -> StoredClip:
@@ -178,20 +208,14 @@ class ShardDataset:
         """
         indices = np.asarray(frame_indices)
         sample = self._samples[i]
-        height = int(sample["frame_size"][0])
-        component = _checked_component if check_crc else _component
-        try:
-            shard = self._store.open(int(sample["shard"]))
-            parts = [
-                StoredPart(frame_count, height, header_bytes, size, crc32, component(shard, offset, size, crc32))
-                for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
-            ]
-            selected = self._format.select(parts, indices, range(height) if rows is None else rows)
-            return StoredClip(selected, _read_masks(component(shard, *sample["masks"].tolist()), sample, indices))
-        except DamagedPartError as error:
-            raise self.damaged(i, str(error)) from error
-        except OSError as error:
-            raise self.damaged(i, f"it cannot be read ({error})") from error
+        with self._naming_damage(i):
+            shard = self.store.open(int(sample["shard"]))
+            component = partial(_checked_component if check_crc else _component, shard)
+            all_rows = range(int(sample["frame_size"][0]))
+            selected = self._format.select(
+                self._stored_parts(sample, component), indices, all_rows if rows is None else rows
+            )
+            return StoredClip(selected, _read_masks(component(*sample["masks"].tolist()), sample, indices))
 
     def decode(self, i: int, clip: StoredClip) -> NDArray[np.uint8]:
         """Decode frames of clip ``i`` on the CPU, to look at them: uint8 RGB (T, H, W, 3).
@@ -199,10 +223,8 @@ class ShardDataset:
         Raises:
             UserError: a part of the clip is damaged.
         """
-        try:
+        with self._naming_damage(i):
             return np.concatenate([self._format.decode(part) for part in clip.parts])
-        except DamagedPartError as error:
-            raise self.damaged(i, str(error)) from error
 
     def damaged(self, i: int, reason: str) -> DamagedClipError:
         """The error that names clip ``i``, where it lies, and what to do."""
@@ -219,9 +241,7 @@ class ShardDataset:
     def _read_info(self, i: int) -> ClipInfo:
         sample = self._samples[i]
         place = sample["json"]
-        return ClipInfo.from_json(
-            self._store.open(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"]))
-        )
+        return ClipInfo.from_json(self.store.open(int(sample["shard"])).read(int(place["offset"]), int(place["bytes"])))
 
     def reading_ahead(
         self, batches: Iterable[Batch], samples_of: Callable[[Batch], NDArray[np.int64]] = np.asarray
@@ -238,7 +258,7 @@ class ShardDataset:
             samples_of: The sample numbers of a batch, of any shape, in the order in which they are read.
         """
         shard_of_sample = self._samples["shard"]
-        return self._store.reading_ahead(batches, lambda batch: shard_of_sample[samples_of(batch)].ravel().tolist())
+        return self.store.reading_ahead(batches, lambda batch: shard_of_sample[samples_of(batch)].ravel().tolist())
 
     def verify(self) -> Iterator[str]:
         """Read every byte of every shard and every sample and yield a sentence for each problem found.
@@ -249,14 +269,14 @@ class ShardDataset:
         damaged = False
         for number, record in enumerate(self.manifest.shards):
             try:
-                file = self._store.open(number)
+                file = self.store.open(number)
                 if file.sha256() != record.sha256:
                     damaged = True
                     yield f"{file.path}: its SHA-256 is not the manifest's"
             except (UserError, OSError) as error:  # it cannot be fetched, or is gone
                 damaged = True
                 yield str(error)
-        if not damaged and isinstance(self._store, LocalShards):
+        if not damaged and isinstance(self.store, LocalShards):
             problems = list(
                 index_problems(self.directory, [self.directory / record.name for record in self.manifest.shards])
             )
@@ -271,14 +291,12 @@ class ShardDataset:
 
     def describe(self, i: int) -> str:
         """Where clip ``i`` lies, for messages: its shard and its number."""
-        return f"{self._store.describe(int(self._samples['shard'][i]))}, sample {i}"
+        return f"{self.store.describe(int(self._samples['shard'][i]))}, sample {i}"
 
     def _problems(self, i: int) -> Iterator[str]:
         sample = self._samples[i]
-        shard = self._store.open(int(sample["shard"]))
-        parts = self._parts_of(sample)
-        places = dict(zip(part_names(self.codec, len(parts)), parts, strict=True))
-        places |= {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
+        shard = self.store.open(int(sample["shard"]))
+        places = self.places(i)
         components = {name: shard.read(int(place["offset"]), int(place["bytes"])) for name, place in places.items()}
         damaged = [name for name, data in components.items() if zlib.crc32(data) != places[name]["crc32"]]
         if damaged:
@@ -297,6 +315,46 @@ class ShardDataset:
         if self.scenes is not None and stored.scene is not None and not np.array_equal(stored.scene, self.scenes[i]):
             yield f"its scene label is not that of {SCENES_NAME}"
 
+    def _read_whole(self, i: int) -> Clip:
+        """Read clip ``i`` part by part: a film strip cannot take all frames of a long clip."""
+        sample = self._samples[i]
+        frames_NHWC = np.empty((int(sample["frame_count"]), *sample["frame_size"].tolist(), 3), np.uint8)
+        with self._naming_damage(i):
+            shard = self.store.open(int(sample["shard"]))
+            start = 0
+            for part in self._stored_parts(sample, partial(_checked_component, shard)):
+                every_frame = np.arange(part.frame_count)
+                (coded,) = self._format.select([part], every_frame, range(part.frame_height))
+                frames_NHWC[start : start + part.frame_count] = self._format.decode(coded)
+                start += part.frame_count
+            masks = _checked_component(shard, *sample["masks"].tolist())
+            packed = _read_masks(masks, sample, np.arange(len(frames_NHWC)))
+        scene = self.scenes[i] if self.scenes is not None and sample["scene"]["bytes"] else None
+        return Clip(
+            frames=frames_NHWC,
+            masks=masks_of_clip(packed, int(sample["mask_width"]), len(frames_NHWC)),
+            label=int(sample["label"]),
+            scene=scene_of_clip(scene),
+            name=self.info(i).name,
+        )
+
+    def _stored_parts(self, sample: np.void, component: Component) -> list[StoredPart]:
+        height = int(sample["frame_size"][0])
+        return [
+            StoredPart(frame_count, height, header_bytes, size, crc32, component(offset, size, crc32))
+            for offset, size, crc32, header_bytes, frame_count in self._parts_of(sample).tolist()
+        ]
+
+    @contextmanager
+    def _naming_damage(self, i: int) -> Iterator[None]:
+        """Raise what is found of clip ``i`` as a DamagedClipError."""
+        try:
+            yield
+        except DamagedPartError as error:
+            raise self.damaged(i, str(error)) from error
+        except OSError as error:
+            raise self.damaged(i, f"it cannot be read ({error})") from error
+
     def _parts_of(self, sample: np.void) -> NDArray:
         first = int(sample["first_strip"])
         return self._strips[first : first + int(sample["strip_count"])]
@@ -305,16 +363,13 @@ class ShardDataset:
 _FIELDS = {MASKS: "masks", SCENE: "scene", LABEL: "cls", INFO: "json"}
 
 
-Read = Callable[[int, int], bytes]
-
-
-def _component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+def _component(shard: OpenShard, offset: int, size: int, crc32: int) -> Read:
     """Reads ranges of a component."""
     del size, crc32
     return partial(shard.read_within, offset)
 
 
-def _checked_component(shard: ShardFile, offset: int, size: int, crc32: int) -> Read:
+def _checked_component(shard: OpenShard, offset: int, size: int, crc32: int) -> Read:
     """Reads all of a component when the first range is asked for, and compares its checksum."""
 
     @cache
@@ -344,24 +399,3 @@ def _check_codec(location: Path | str, manifest: Manifest) -> None:
         part_format(manifest.codec)
     except ValueError as error:
         raise UserError(f"{location} cannot be read: {error}; pack again with tools/make_shards.py") from error
-
-
-def _map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, NDArray[np.float16] | None]:
-    count = manifest.sample_count
-    samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
-    last = samples[-1:]
-    strip_count = int((last["first_strip"] + last["strip_count"]).sum())
-    strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (strip_count,))
-    scene_shape = (count, SCENE_COUNT)
-    scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), scene_shape) if manifest.scene_count else None
-    return samples, strips, scenes
-
-
-def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
-    try:
-        mapped = np.lib.format.open_memmap(path, mode="r")
-        if mapped.dtype != dtype or mapped.shape != shape:
-            raise ValueError("it is no index of these shards")
-    except (OSError, ValueError, SyntaxError, TokenError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
-    return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

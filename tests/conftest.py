@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from shards.codecs.filmstrip import encode_strips
-from shards.codecs.masks import pack_masks
-from shards.format.manifest import Manifest
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
+from shards.codecs.registry import Codec
+from shards.format.sample import SCENE_COUNT, Sample
 from tests.project import ROOT
+from tools.trials.ready_samples import sample_from_frames, write_samples
 
 # The networks of the tests are so small that threads only get in each other's way.
 torch.set_num_threads(1)
@@ -38,35 +36,29 @@ def make_synthetic_sample(
     width: int = 71,
     masks: bool = True,
     scene: bool = True,
-    max_rows: int = 48 * 20,
+    codec: Codec = "filmstrip",
+    frames_per_part: int = 20,
 ) -> Sample:
-    """A clip of smooth noise with a moving rectangle as its human; strips hold 20 frames unless told otherwise."""
+    """A clip of smooth noise with a moving rectangle as its human."""
     random = np.random.default_rng(number)
     coarse = random.integers(0, 256, (frame_count, height // 8, -(-width // 8), 3), dtype=np.uint8)
-    frames_NHWC = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :, :width]
     mask_height, mask_width = height // 2, width // 2
     mask_NHW = np.zeros((frame_count, mask_height, mask_width), dtype=bool)
     for frame in range(frame_count):
         left = frame % (mask_width - 4)
         mask_NHW[frame, 4:-4, left : left + 4] = frame % 10 != number % 10
     weights = random.random(SCENE_COUNT)
-    return Sample(
-        label=number % len(CLASSES),
-        info=ClipInfo(
-            name=f"{CLASSES[number % len(CLASSES)]}/clip{number:02d}",
-            class_name=CLASSES[number % len(CLASSES)],
-            fps=25.0,
-            frame_count=frame_count,
-            width=width,
-            height=height,
-            mask_width=mask_width if masks else 0,
-            mask_height=mask_height if masks else 0,
-            person_share=float(mask_NHW.any(axis=(1, 2)).mean()) if masks else None,
-            source_sha256=f"{number:064x}",
-        ),
-        parts=tuple(encode_strips(frames_NHWC, max_rows=max_rows)),
-        masks=pack_masks(mask_NHW) if masks else None,
+    label = number % len(CLASSES)
+    return sample_from_frames(
+        coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :, :width],
+        name=f"{CLASSES[label]}/clip{number:02d}",
+        label=label,
+        mask_NHW=mask_NHW if masks else None,
         scene=(weights / weights.sum()).astype(np.float16) if scene else None,
+        codec=codec,
+        crf=30,
+        frames_per_part=frames_per_part,
+        source_sha256=f"{number:064x}",
     )
 
 
@@ -84,14 +76,11 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     directory = tmp_path_factory.mktemp("tiny") / "dataset"
     frame_counts = {3: 9, 7: 75}
-    with ShardWriter(directory, samples_per_shard=5) as writer:
-        for number in range(12):
-            frame_count = frame_counts.get(number, 20 + number)
-            width = (71, 64, 85)[number % 3]
-            writer.write(make_synthetic_sample(number, frame_count, width=width, masks=number != 5))
-        writer.close(
-            Manifest(dataset="synthetic", split="1", subset="train", classes=CLASSES, frame_height=48, quality=85)
-        )
+    samples = (
+        make_synthetic_sample(number, frame_counts.get(number, 20 + number), width=width, masks=number != 5)
+        for number, width in enumerate((71, 64, 85) * 4)
+    )
+    write_samples(directory, samples, CLASSES, samples_per_shard=5)
     return directory
 
 
@@ -99,10 +88,6 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_test_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another 7 clips of the classes of `tiny_dataset`, its subset "test"."""
     directory = tmp_path_factory.mktemp("tiny-test") / "dataset"
-    with ShardWriter(directory, samples_per_shard=4) as writer:
-        for number in range(20, 27):
-            writer.write(make_synthetic_sample(number, 16 + 5 * (number % 5)))
-        writer.close(
-            Manifest(dataset="synthetic", split="1", subset="test", classes=CLASSES, frame_height=48, quality=85)
-        )
+    samples = (make_synthetic_sample(number, 16 + 5 * (number % 5)) for number in range(20, 27))
+    write_samples(directory, samples, CLASSES, subset="test", samples_per_shard=4)
     return directory

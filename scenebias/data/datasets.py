@@ -9,7 +9,7 @@ import numpy as np
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.storage.cache_config import CacheConfig
+from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 
 
 def require_same_classes(found: Sequence[str], expected: Sequence[str], what: str, remedy: str) -> None:
@@ -31,20 +31,32 @@ def require_same_classes(found: Sequence[str], expected: Sequence[str], what: st
 class RemoteConfig:
     """Where copies of data sets are kept whose place is a URL (s3://, gs://, https://)."""
 
-    cache: Path = Path("~/.cache/scenebias")
+    cache: Path = DEFAULT_CACHE.directory
     """Folder on a disk of this machine, shared by all processes."""
-    cache_gb: float = 64.0
+    cache_gb: float = DEFAULT_CACHE.budget_bytes / 10**9
     """Gigabytes (10^9 bytes) of shards to keep there; the least recently used go first."""
+    download_retries: int = DEFAULT_CACHE.download_retries
+    """How often a failed download is begun again."""
+    download_timeout_s: float = DEFAULT_CACHE.download_timeout_s
+    """Seconds without any byte after which a download has failed."""
 
     def __post_init__(self) -> None:
         if not self.cache_gb > 0:
             raise ValueError(f"cache_gb must be above 0, got {self.cache_gb}")
+        self.cache_config()  # which checks the others
+
+    def cache_config(self) -> CacheConfig:
+        """The cache that these options ask for."""
+        return CacheConfig(
+            directory=self.cache,
+            budget_bytes=max(1, round(self.cache_gb * 10**9)),
+            download_retries=self.download_retries,
+            download_timeout_s=self.download_timeout_s,
+        )
 
     def open(self, location: str | Path) -> ShardDataset:
         """Open a packed data set, in a local folder or at a URL; errors as of `ShardDataset.open`."""
-        return ShardDataset.open(
-            location, CacheConfig(directory=self.cache, budget_bytes=max(1, round(self.cache_gb * 10**9)))
-        )
+        return ShardDataset.open(location, self.cache_config())
 
 
 def open_pair(

@@ -25,7 +25,7 @@ from scenebias.commands import Command
 from scenebias.reports.progress import ProgressDisplay
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
-from shards.packing.pack import REPORT_NAME, Share, pack
+from shards.packing.pack import ALONE, REPORT_NAME, Share, pack
 from shards.packing.report import PackReport, some
 from shards.packing.request import Annotators
 from shards.sources import (
@@ -154,19 +154,12 @@ def main(config: MakeShards) -> None:
 def _session(config: MakeShards) -> Iterator[tuple[Share, str]]:
     """The share of this process, and the device of its networks."""
     if "RANK" not in os.environ and not config.mask_network_name and not config.scene_network_name:
-        yield Share(), "cpu"
+        yield ALONE, "cpu"
         return
     from scenebias.distributed.process_place import distributed_session  # PyTorch, which nothing else here needs
 
     with distributed_session(long_waits=True) as place:
-        share = Share(
-            rank=place.rank,
-            world_size=place.world_size,
-            local_world_size=place.local_world_size,
-            wait_for_all=place.wait_for_all,
-            from_main=place.from_main,
-        )
-        yield share, str(place.device)
+        yield place, str(place.device)
 
 
 def open_annotators(config: MakeShards, entries: Sequence[ClipEntry], device: str) -> Annotators:

@@ -21,7 +21,7 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}.tar"
 
 
-class ShardFile:
+class GrowingShard:
     """A tar file under a temporary name; as a context manager it closes the file and keeps it.
 
     The same samples give the same bytes, however often the file was continued.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from tokenize import TokenError
 from typing import Literal, Self
 
 import numpy as np
@@ -264,3 +265,29 @@ def _write_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], chunks: Ite
         np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
         for rows in chunks:
             file.write(rows.astype(dtype, copy=False).tobytes())
+
+
+def map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, NDArray[np.float16] | None]:
+    """Map the index of a data set: `SAMPLE_DTYPE` (N,), `STRIP_DTYPE` (strips,), and the scenes, (N, 365), if any.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another data set.
+    """
+    count = manifest.sample_count
+    samples = _map(directory / SAMPLES_NAME, SAMPLE_DTYPE, (count,))
+    last = samples[-1:]
+    strip_count = int((last["first_strip"] + last["strip_count"]).sum())
+    strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (strip_count,))
+    scene_shape = (count, SCENE_COUNT)
+    scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), scene_shape) if manifest.scene_count else None
+    return samples, strips, scenes
+
+
+def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
+    try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        if mapped.dtype != dtype or mapped.shape != shape:
+            raise ValueError("it is no index of these shards")
+    except (OSError, ValueError, SyntaxError, TokenError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
+    return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

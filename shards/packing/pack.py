@@ -6,10 +6,11 @@ and processes, and after any number of interruptions.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from shards.codecs.registry import FILMSTRIP
 from shards.codecs.video_segments import choose_crf
@@ -28,22 +29,50 @@ from shards.sources.listing import Listing
 REPORT_NAME = "report.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
+class Share(Protocol):
     """The part of this process among several that pack together."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0 on."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        ...
+
+    @property
+    def local_world_size(self) -> int:
+        """Processes on this machine, which share its cores."""
+        ...
+
+    def wait_for_all(self) -> None:
+        """Return when every process has called this."""
+        ...
+
+    def from_main(self, value: int) -> int:
+        """Give every process the value with which that of rank 0 comes."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """One process that packs everything."""
 
     rank: int = 0
     world_size: int = 1
     local_world_size: int = 1
-    """Processes on this machine, which share its cores."""
-    wait_for_all: Callable[[], None] = lambda: None
-    """Returns when every process has called it."""
-    from_main: Callable[[int], int] = lambda value: value
-    """Gives every process the value with which that of rank 0 comes."""
+
+    def wait_for_all(self) -> None:
+        pass
+
+    def from_main(self, value: int) -> int:
+        return value
 
 
 NO_ANNOTATORS = Annotators()
-ALONE = Share()
+ALONE: Share = _Alone()
 
 
 def pack(

@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from shards.errors import UserError
-from shards.format.growing_shard import ShardFile
+from shards.format.growing_shard import GrowingShard
 from shards.format.sample import Sample
 from shards.packing.clip_preparation import PreparedClip, prepare_clip
 from shards.packing.journal import Commit, ShardJournal
@@ -134,7 +134,7 @@ class Packer:
 
     def _complete(self, shard: PlannedShard, futures: Iterator[Future[PreparedClip]]) -> None:
         journal = shard.journal
-        with ShardFile(journal.files.growing, journal.bytes) as file:
+        with GrowingShard(journal.files.growing, journal.bytes) as file:
             for start, entries in shard.groups():
                 first_number = shard.number * self._request.config.samples_per_shard + start
                 journal.add(self._pack_group(file, first_number, entries, islice(futures, len(entries))))
@@ -148,7 +148,11 @@ class Packer:
                 journal.finish(None)
 
     def _pack_group(
-        self, file: ShardFile, first_number: int, entries: Sequence[ClipEntry], futures: Iterator[Future[PreparedClip]]
+        self,
+        file: GrowingShard,
+        first_number: int,
+        entries: Sequence[ClipEntry],
+        futures: Iterator[Future[PreparedClip]],
     ) -> Commit:
         """Append the clips of one group to a shard and make them durable."""
         positions = {entry.name: k for k, entry in enumerate(entries)}

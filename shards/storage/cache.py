@@ -21,13 +21,13 @@ from pathlib import Path
 from shards.errors import UserError
 from shards.format.manifest import ShardRecord
 from shards.storage.downloads import CancelledDownloadError
-from shards.storage.store import ShardFile
+from shards.storage.store import OpenShard
 
 _BUSY_POLL_S = 0.05
 _ROOM_POLL_S = 0.25  # looking for room reads the whole folder
 
 
-class CachedShardFile(ShardFile):
+class CachedShard(OpenShard):
     """An open shard of the cache, held by a shared lock until it is let go."""
 
     def mark_used(self) -> None:
@@ -87,7 +87,7 @@ class ShardCache:
                 f"{folder}: cannot be written ({error.strerror}); choose another cache directory"
             ) from error
 
-    def acquire(self, record: ShardRecord, download: Callable[[Path], None], need: Need) -> CachedShardFile:
+    def acquire(self, record: ShardRecord, download: Callable[[Path], None], need: Need) -> CachedShard:
         """Open a shard, after fetching it if it is not there, or waiting for another process or thread to do so.
 
         Args:
@@ -137,10 +137,10 @@ class ShardCache:
     def _path(self, record: ShardRecord) -> Path:
         return self._folder / f"{record.sha256}.tar"
 
-    def _open_whole(self, record: ShardRecord) -> CachedShardFile | None:
+    def _open_whole(self, record: ShardRecord) -> CachedShard | None:
         path = self._path(record)
         try:
-            file = CachedShardFile(os.open(path, os.O_RDONLY), path)
+            file = CachedShard(os.open(path, os.O_RDONLY), path)
         except FileNotFoundError:
             return None
         if not file.has(record.bytes):  # cut short from outside
@@ -197,7 +197,7 @@ class ShardCache:
                 fcntl.flock(file, fcntl.LOCK_UN)  # closing would not do, had another thread forked the process
 
 
-class _Part(CachedShardFile):
+class _Part(CachedShard):
     """A shard that is being fetched."""
 
     def try_lock(self) -> bool:

@@ -10,18 +10,20 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import fsspec
+from fsspec.config import apply_config
 
 from shards.errors import UserError
 from shards.storage.cache_config import CacheConfig
 
 _LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
+_SETTINGS = "the environment (such as AWS_PROFILE) or fsspec's files (~/.config/fsspec/*.json)"
 
 
 class CancelledDownloadError(Exception):
@@ -74,7 +76,7 @@ class RemoteFiles:
         """
         url = self.url_of(name)
         last: Exception | None = None
-        for attempt in range(self._config.retries + 1):
+        for attempt in range(self._config.download_retries + 1):
             if attempt:
                 self._pause(attempt, cancelled)
             try:
@@ -90,8 +92,9 @@ class RemoteFiles:
                 last = error
         assert last is not None
         raise UserError(
-            f"{url} cannot be fetched: {self._config.retries + 1} attempts have failed, the last one because "
-            f"{_describe(last)}; check the network and that the file is whole there, or raise retries or timeout_s"
+            f"{url} cannot be fetched: {self._config.download_retries + 1} attempts have failed, the last one because "
+            f"{_describe(last)}; check the network and that the file is whole there, or allow more with "
+            "--download-retries or --download-timeout-s"
         ) from last
 
     def _fetch(self, name: str, target: Path, cancelled: Callable[[], bool]) -> None:
@@ -114,8 +117,8 @@ class RemoteFiles:
         try:
             while not concurrent.futures.wait([running], timeout=_POLL_S).done:
                 watch.raise_if_cancelled()
-                if watch.silence_s() > self._config.timeout_s:
-                    raise TimeoutError(f"no byte has come for {self._config.timeout_s:g} s")
+                if watch.silence_s() > self._config.download_timeout_s:
+                    raise TimeoutError(f"no byte has come for {self._config.download_timeout_s:g} s")
             running.result()
         finally:
             if running.cancel():
@@ -134,12 +137,12 @@ class RemoteFiles:
         process = os.getpid()
         if process not in self._file_systems:
             try:
-                options = {**_default_options(self.url), **self._config.storage_options}
+                options = _with_defaults(self.url, self._config.storage_options)
                 file_system, root = fsspec.url_to_fs(self.url, **options)
             except (ImportError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{self.url} cannot be reached ({error}); install what is missing, or mend the address or "
-                    "storage_options"
+                    f"what {_SETTINGS} say of it"
                 ) from error
             self._file_systems[process] = file_system, root.rstrip("/")
         return self._file_systems[process]
@@ -167,15 +170,20 @@ class _Watch(fsspec.Callback):
         return time.monotonic() - self._last_s
 
 
-def _default_options(url: str) -> dict[str, Any]:
+def _with_defaults(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the options of a file system what we want otherwise than fsspec, where nobody has said anything of it."""
     protocol = url.partition("://")[0]
     if protocol in ("http", "https"):
         import aiohttp  # fsspec itself needs it for no other protocol
 
-        return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None)}}  # else all is over after 5 minutes
+        configured = apply_config(fsspec.get_filesystem_class(protocol), dict(options))
+        timeout = aiohttp.ClientTimeout(total=None)  # else all is over after 5 minutes
+        return {**options, "client_kwargs": {"timeout": timeout, **configured.get("client_kwargs", {})}}
     if protocol in ("s3", "s3a"):
-        return {"max_concurrency": 1}  # else it holds 10 pieces of 50 MiB in memory, and tells of none until all came
-    return {}
+        configured = apply_config(fsspec.get_filesystem_class(protocol), dict(options))
+        # Else it holds 10 pieces of 50 MiB in memory, and tells of none until all came.
+        return {"max_concurrency": configured.get("max_concurrency", 1), **options}
+    return dict(options)
 
 
 def _raise_if_final(url: str, target: Path, error: Exception) -> None:
@@ -185,7 +193,7 @@ def _raise_if_final(url: str, target: Path, error: Exception) -> None:
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         raise UserError(f"{url} does not exist; check the address, or copy the data set there again") from error
     if isinstance(error, PermissionError) or status in (401, 403) or "Credential" in kind or "Authentication" in kind:
-        raise UserError(f"{url} may not be read ({_describe(error)}); check credentials and storage_options") from error
+        raise UserError(f"{url} may not be read ({_describe(error)}); check the credentials in {_SETTINGS}") from error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         raise UserError(f"{target.parent}: {error.strerror}; free space, or choose another cache directory") from error
 

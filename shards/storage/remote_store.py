@@ -11,11 +11,11 @@ from pathlib import Path
 
 from shards.errors import UserError
 from shards.format.manifest import ShardRecord
-from shards.storage.cache import CachedShardFile, Need, ShardCache
+from shards.storage.cache import CachedShard, Need, ShardCache
 from shards.storage.cache_config import CacheConfig
 from shards.storage.downloads import CancelledDownloadError, RemoteFiles, never
 from shards.storage.read_ahead import read_ahead
-from shards.storage.store import OPEN_FILES, Batch, ShardFile
+from shards.storage.store import OPEN_FILES, Batch, OpenShard
 from shards.system.checksums import sha256_of
 
 
@@ -39,7 +39,7 @@ class RemoteShards:
         self._cache = ShardCache(config.directory.expanduser() / "shards", config.budget_bytes)
         self._fetchers: dict[int, ShardFetcher] = {}
 
-    def open(self, number: int) -> ShardFile:
+    def open(self, number: int) -> OpenShard:
         """Give access to a shard, after fetching it if it is not in the cache."""
         return self._fetcher.open(number)
 
@@ -67,7 +67,7 @@ class _Job:
     """A shard on its way."""
 
     need: Need
-    result: Future[CachedShardFile] = field(default_factory=Future)
+    result: Future[CachedShard] = field(default_factory=Future)
 
 
 class ShardFetcher:
@@ -78,12 +78,12 @@ class ShardFetcher:
         self._files = files
         self._cache = cache
         self._lock = threading.Lock()  # of all that follows
-        self._open_files: OrderedDict[int, CachedShardFile] = OrderedDict()
+        self._open_files: OrderedDict[int, CachedShard] = OrderedDict()
         self._jobs: dict[int, _Job] = {}
         self._plans: Counter[int] = Counter()
         self._failures: dict[int, Exception] = {}
 
-    def open(self, number: int) -> ShardFile:
+    def open(self, number: int) -> OpenShard:
         """Give access to a shard.
 
         Raises:
@@ -144,7 +144,7 @@ class ShardFetcher:
         self._jobs[number] = _Job(Need(threading.Event(), is_over, self._planned_sha256))
         return self._jobs[number]
 
-    def _finish(self, number: int, job: _Job) -> CachedShardFile:
+    def _finish(self, number: int, job: _Job) -> CachedShard:
         record = self.records[number]
 
         def download(target: Path) -> None:

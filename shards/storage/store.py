@@ -16,7 +16,7 @@ OPEN_FILES = 256
 Batch = TypeVar("Batch")
 
 
-class ShardFile:
+class OpenShard:
     """An open shard. It closes itself when the last thread that reads from it lets go of it.
 
     It can be read in any thread and after a fork, and even after its name was removed.
@@ -40,15 +40,20 @@ class ShardFile:
         """Read a range whose ``offset`` counts from ``base``."""
         return self.read(base + offset, size)
 
+    @property
+    def readable_path(self) -> Path:
+        """A path by which this process can open it again, even after its name was removed; as long as this lives."""
+        return Path(f"/proc/self/fd/{self._descriptor}")
+
     def sha256(self) -> str:
         """SHA-256 of all of it, in hexadecimal."""
-        return sha256_of(Path(f"/proc/self/fd/{self._descriptor}"))
+        return sha256_of(self.readable_path)
 
 
 class ShardStore(Protocol):
     """The shards of a data set by number; safe to use from several threads and after a fork."""
 
-    def open(self, number: int) -> ShardFile:
+    def open(self, number: int) -> OpenShard:
         """Give access to a shard.
 
         Raises:
@@ -91,9 +96,9 @@ class LocalShards:
         """Yield the batches; nothing is nearer than a local file."""
         yield from batches
 
-    def _open(self, number: int) -> ShardFile:
+    def _open(self, number: int) -> OpenShard:
         path = self._path(number)
-        return ShardFile(os.open(path, os.O_RDONLY), path)
+        return OpenShard(os.open(path, os.O_RDONLY), path)
 
     def _path(self, number: int) -> Path:
         return self._directory / self._records[number].name

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.codecs.masks import pack_masks
-from shards.codecs.registry import Codec, clip_encoder
+from shards.codecs.registry import Codec
 from shards.dataset import ShardDataset
-from shards.format.manifest import Manifest
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
+from shards.format.sample import SCENE_COUNT, Sample
+from tools.trials.ready_samples import sample_from_frames, write_samples
 
 CLASSES = ("run", "swim", "throw")
 MakeDataset = Callable[..., ShardDataset]
@@ -44,26 +42,16 @@ def build_sample(
     frames = smooth_frames(seed, frame_count, *size) if frames is None else frames
     label = seed % len(CLASSES)
     scene_label = np.random.default_rng(seed).dirichlet(np.ones(SCENE_COUNT)).astype(np.float16) if scene else None
-    encoder = clip_encoder(codec, quality=quality, crf=20, segment_frames=8, height=frames.shape[1])
-    starts = range(0, len(frames), encoder.frames_per_part)
-    info = ClipInfo(
+    return sample_from_frames(
+        frames,
         name=f"{CLASSES[label]}/clip_{seed}",
-        class_name=CLASSES[label],
-        fps=30.0,
-        frame_count=len(frames),
-        width=frames.shape[2],
-        height=frames.shape[1],
-        mask_width=0 if masks is None else masks.shape[2],
-        mask_height=0 if masks is None else masks.shape[1],
-        person_share=None if masks is None else float(masks.any(axis=(1, 2)).mean()),
-        codec=codec,
-    )
-    return Sample(
         label=label,
-        info=info,
-        parts=tuple(encoder.encode(frames[start : start + encoder.frames_per_part], 30.0) for start in starts),
-        masks=None if masks is None else pack_masks(masks),
+        mask_NHW=masks,
         scene=scene_label,
+        fps=30.0,
+        codec=codec,
+        quality=quality,
+        frames_per_part=1000 if codec == "filmstrip" else 8,
     )
 
 
@@ -95,20 +83,7 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
 
     def make(samples: list[Sample], *, samples_per_shard: int = 7) -> ShardDataset:
         directory: Path = tmp_path_factory.mktemp("shards")
-        with ShardWriter(directory, samples_per_shard=samples_per_shard) as writer:
-            for sample in samples:
-                writer.write(sample)
-            writer.close(
-                Manifest(
-                    dataset="waves",
-                    split="1",
-                    subset="train",
-                    classes=CLASSES,
-                    frame_height=samples[0].info.height,
-                    quality=85,
-                    codec=samples[0].info.codec,
-                )
-            )
+        write_samples(directory, samples, CLASSES, dataset="waves", samples_per_shard=samples_per_shard)
         return ShardDataset.open(directory)
 
     return make

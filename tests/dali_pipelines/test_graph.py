@@ -47,7 +47,7 @@ def run_graph(waves, samples, rois, masks, mask_rois, **options):
     """The graph's outputs for the first four frames of clips of one size."""
     crop = options.get("crop", True)
     inputs = (
-        [np.frombuffer(waves.read_clip(i, np.arange(CONFIG.frames)).strip, np.uint8) for i in samples],
+        [np.frombuffer(waves.read_clip(i, np.arange(CONFIG.frames)).parts[0].data, np.uint8) for i in samples],
         np.array([(CONFIG.frames, *waves.frame_sizes[i], 3) for i in samples], np.int32),
         np.array([(0, waves.frame_sizes[i][1]) for i in samples], np.int32),
         np.array(rois, np.float32),

@@ -27,7 +27,6 @@ from dali_pipelines.windows import (
     Windows,
     draw_training_windows,
 )
-from shards.codecs.filmstrip import decode_strip
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -78,8 +77,8 @@ def reference_clip(dataset: ShardDataset, windows: Windows, index: int, clip: Cl
     sample, top, left, side = (
         int(values[index]) for values in (windows.sample_B, windows.top_B, windows.left_B, windows.side_B)
     )
-    height, count = dataset.frame_sizes[sample][0], dataset.frame_counts[sample]
-    frames = decode_strip(dataset.read_clip(sample, np.arange(count)).strip, int(height))
+    count = dataset.frame_counts[sample]
+    frames = dataset.decode(sample, dataset.read_clip(sample, np.arange(count)))
     result = []
     for step in range(clip.frames):
         frame = frames[(windows.start_frame_B[index] + step * clip.stride) % count]

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.codecs.filmstrip import encode_strips
-from shards.codecs.masks import pack_masks
-from shards.format.manifest import Manifest
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
+from shards.format.sample import SCENE_COUNT, Sample
+from tools.trials.ready_samples import sample_from_frames, write_samples
 
 ACTIONS = ("blue", "green", "red")
 FRAMES, HEIGHT, WIDTH = 20, 48, 64
@@ -30,35 +27,24 @@ def plain_sample(number: int, action: int, scene: int, *, masks: bool, person: b
         left = 16 + frame + number % 4
         mask_THW[frame, 12:36, left : left + 8] = True
     frames_THWC[mask_THW] = [255 * (channel == 2 - action) for channel in range(3)]
-    return Sample(
+    return sample_from_frames(
+        frames_THWC,
+        name=f"{ACTIONS[action]}/clip{number:03d}",
         label=action,
-        info=ClipInfo(
-            name=f"{ACTIONS[action]}/clip{number:03d}",
-            class_name=ACTIONS[action],
-            fps=25.0,
-            frame_count=FRAMES,
-            width=WIDTH,
-            height=HEIGHT,
-            mask_width=WIDTH if masks else 0,
-            mask_height=HEIGHT if masks else 0,
-            person_share=float(person) if masks else None,
-            source_sha256=f"{number:064x}",
-        ),
-        parts=tuple(encode_strips(frames_THWC)),
-        masks=pack_masks(mask_THW) if masks else None,
+        mask_NHW=mask_THW if masks else None,
         scene=np.eye(SCENE_COUNT, dtype=np.float16)[SCENES[scene]],
+        source_sha256=f"{number:064x}",
     )
 
 
 def write_plain_dataset(folder: Path, subset: str, repeats: int, *, masks: bool = True, first_number: int = 0) -> Path:
     """``repeats`` times 7 clips of each action: 5 in its own scene, 1 in each of the other two."""
-    with ShardWriter(folder, samples_per_shard=16) as writer:
-        for number in range(21 * repeats):
-            action, turn = number % 3, number // 3 % 7
-            scene = action if turn < 5 else (action + turn - 4) % 3
-            writer.write(plain_sample(first_number + number, action, scene, masks=masks))
-        manifest = Manifest(dataset="plain", split="1", subset=subset, classes=ACTIONS, frame_height=HEIGHT, quality=95)
-        writer.close(manifest)
+    samples = []
+    for number in range(21 * repeats):
+        action, turn = number % 3, number // 3 % 7
+        scene = action if turn < 5 else (action + turn - 4) % 3
+        samples.append(plain_sample(first_number + number, action, scene, masks=masks))
+    write_samples(folder, samples, ACTIONS, dataset="plain", subset=subset, quality=95, samples_per_shard=16)
     return folder
 
 

@@ -14,13 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.codecs.filmstrip import decode_strip
-from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.format.index import rebuild_index
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
 from shards.storage import store as shard_store
+from tools.trials.ready_samples import write_samples
 
 CLASSES = ("clap", "jump", "wave")
 
@@ -61,7 +59,7 @@ def test_any_frames_of_any_clip_are_those_of_the_written_sample(dataset, synthet
     whole = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
 
     clip = dataset.read_clip(i, indices)
-    assert np.array_equal(decode_strip(clip.strip, 48), whole[indices])
+    assert np.array_equal(dataset.decode(i, clip), whole[indices])
     if sample.masks is None:
         assert clip.masks is None
     else:
@@ -79,7 +77,7 @@ def test_only_wanted_bytes_are_read(dataset, monkeypatch):
     monkeypatch.setattr(os, "pread", counting_pread)
     clip = dataset.read_clip(7, np.array([30, 31]))
     assert len(sizes) == 3  # header, frames, masks
-    assert sum(sizes) < len(clip.strip) + clip.masks.nbytes + 200
+    assert sum(sizes) < len(clip.parts[0].data) + clip.masks.nbytes + 200
 
 
 def test_frames_outside_are_refused(dataset):
@@ -95,22 +93,11 @@ def video_directories(tmp_path_factory, synthetic_sample):
     """By codec, a data set of four clips of 5 to 44 frames in segments of 8."""
     directories = {codec: tmp_path_factory.mktemp("video") / codec for codec in CODECS}
     for codec, directory in directories.items():
-        with ShardWriter(directory, samples_per_shard=3) as writer:
-            for number in range(4):
-                writer.write(as_video(synthetic_sample(number, 5 + 13 * number, width=64), codec))
-            writer.close(
-                Manifest(
-                    dataset="d", split="1", subset="all", classes=CLASSES, frame_height=48, quality=85, codec=codec
-                )
-            )
+        samples = (
+            synthetic_sample(number, 5 + 13 * number, width=64, codec=codec, frames_per_part=8) for number in range(4)
+        )
+        write_samples(directory, samples, CLASSES, samples_per_shard=3)
     return directories
-
-
-def as_video(sample, codec):
-    frames = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
-    encoder = clip_encoder(codec, quality=85, crf=30, segment_frames=8, height=48)
-    parts = tuple(encoder.encode(frames[start : start + 8], 25.0) for start in range(0, len(frames), 8))
-    return replace(sample, parts=parts, info=replace(sample.info, codec=codec))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -173,15 +160,11 @@ def test_one_flipped_bit_of_a_segment_is_named_when_it_is_verified_and_when_it_i
 
 def test_a_segment_that_was_damaged_before_it_was_packed_is_named(tmp_path, synthetic_sample):
     """Its checksum is right."""
-    sample = as_video(synthetic_sample(0, 8, width=64), "h264")
+    sample = synthetic_sample(0, 8, width=64, codec="h264", frames_per_part=8)
     (part,) = sample.parts
     start = part.index(b"mdat") + 700
     damaged = part[:start] + bytes(200) + part[start + 200 :]
-    with ShardWriter(tmp_path / "d") as writer:
-        writer.write(replace(sample, parts=(damaged,)))
-        writer.close(
-            Manifest(dataset="d", split="1", subset="all", classes=CLASSES, frame_height=48, quality=85, codec="h264")
-        )
+    write_samples(tmp_path / "d", [replace(sample, parts=(damaged,))], CLASSES)
     (problem,) = ShardDataset.open(tmp_path / "d").verify()
     assert "sample 0: " in problem
     assert "damaged" in problem
@@ -195,7 +178,8 @@ def test_an_unknown_codec_is_named(copy):
 
 
 def read_everything(dataset):
-    return [dataset.read_clip(i, np.arange(0, dataset.frame_counts[i], 2)).strip for i in range(len(dataset))]
+    clips = (dataset.read_clip(i, np.arange(0, dataset.frame_counts[i], 2)) for i in range(len(dataset)))
+    return [[part.data for part in clip.parts] for clip in clips]
 
 
 def read_in_child(dataset, connection):

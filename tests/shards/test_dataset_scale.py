@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
+from shards.format.sample import Sample
 from tests.project import ROOT
+from tools.trials.ready_samples import write_samples
 
 simulate_dataset = runpy.run_path(str(ROOT / "tools" / "trials" / "open_scale.py"))["simulate_dataset"]
 
@@ -60,18 +59,14 @@ def test_what_is_told_of_samples_is_mapped_and_cannot_be_written(tmp_path):
 @pytest.fixture(params=["filmstrip", "h264"])
 def repeating_clips(request, tmp_path, synthetic_sample):
     """A data set of two clips that are one part over and over: 5 parts, and 100 of 3,200 frames; opened."""
-    sample = synthetic_sample(0, PART_FRAMES, width=64, max_rows=48 * PART_FRAMES)
-    if request.param == "h264":
-        encoder = clip_encoder("h264", quality=85, crf=30, segment_frames=PART_FRAMES, height=48)
-        frames = np.random.default_rng(0).integers(0, 256, (PART_FRAMES, 48, 64, 3), dtype=np.uint8)
-        sample = replace(sample, parts=(encoder.encode(frames, 25.0),))
-    with ShardWriter(tmp_path / "d") as writer:
-        for repeats in (5, 100):
-            info = replace(sample.info, frame_count=repeats * PART_FRAMES, codec=request.param)
-            masks = np.tile(sample.masks, (repeats, 1, 1))
-            writer.write(replace(sample, parts=sample.parts * repeats, masks=masks, info=info))
-        manifest = Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85)
-        writer.close(replace(manifest, codec=request.param))
+    sample = synthetic_sample(0, PART_FRAMES, width=64, codec=request.param, frames_per_part=PART_FRAMES)
+
+    def repeated(repeats: int) -> Sample:
+        info = replace(sample.info, frame_count=repeats * PART_FRAMES)
+        masks = np.tile(sample.masks, (repeats, 1, 1))
+        return replace(sample, parts=sample.parts * repeats, masks=masks, info=info)
+
+    write_samples(tmp_path / "d", map(repeated, (5, 100)), ("clap",))
     return ShardDataset.open(tmp_path / "d")
 
 
@@ -94,9 +89,7 @@ def test_a_window_costs_the_same_reads_anywhere_in_a_clip_of_any_length(repeatin
 
 
 def test_a_window_costs_about_the_same_reads_anywhere_in_a_long_strip(tmp_path, synthetic_sample, monkeypatch):
-    with ShardWriter(tmp_path / "d") as writer:
-        writer.write(synthetic_sample(0, 1_000, width=64, max_rows=48 * 1_000))
-        writer.close(Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85))
+    write_samples(tmp_path / "d", [synthetic_sample(0, 1_000, width=64, frames_per_part=1_000)], ("clap",))
     dataset = ShardDataset.open(tmp_path / "d")
     sizes: list[int] = []
     pread = os.pread

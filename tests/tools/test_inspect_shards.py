@@ -13,13 +13,11 @@ import pytest
 from PIL import Image
 
 from scenebias.data.inspection import render_page, summarize
-from shards.codecs.filmstrip import decode_strip
-from shards.codecs.registry import clip_encoder
 from shards.dataset import ShardDataset
 from shards.format.manifest import Manifest
 from shards.format.sample import SCENE_COUNT
-from shards.format.writer import ShardWriter
 from tests.project import ROOT
+from tools.trials.ready_samples import write_samples
 
 
 def inspect_shards(*arguments) -> subprocess.CompletedProcess:
@@ -91,9 +89,7 @@ def test_people_are_tinted(tmp_path, synthetic_sample):
     strips = []
     for masks in (True, False):
         directory = tmp_path / str(masks)
-        with ShardWriter(directory) as writer:
-            writer.write(synthetic_sample(0, masks=masks))
-            writer.close(Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85))
+        write_samples(directory, [synthetic_sample(0, masks=masks)], ("clap",))
         (image,) = Page(render_page(ShardDataset.open(directory), 1)).images
         with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as strip:
             strips.append(np.asarray(strip).astype(int))
@@ -102,15 +98,9 @@ def test_people_are_tinted(tmp_path, synthetic_sample):
 
 
 def test_clips_that_are_stored_as_video_are_shown(tmp_path, synthetic_sample):
-    sample = synthetic_sample(0, width=64)
-    frames = np.concatenate([decode_strip(strip, 48) for strip in sample.parts])
-    part = clip_encoder("h264", quality=85, crf=20, segment_frames=len(frames), height=48).encode(frames, 25.0)
     images = []
-    for codec, parts in (("filmstrip", sample.parts), ("h264", (part,))):
-        manifest = Manifest(dataset="d", split="1", subset="all", classes=("clap",), frame_height=48, quality=85)
-        with ShardWriter(tmp_path / codec) as writer:
-            writer.write(replace(sample, parts=parts, info=replace(sample.info, codec=codec)))
-            writer.close(replace(manifest, codec=codec))
+    for codec in ("filmstrip", "h264"):
+        write_samples(tmp_path / codec, [synthetic_sample(0, width=64, codec=codec)], ("clap",))
         (image,) = Page(render_page(ShardDataset.open(tmp_path / codec), 1)).images
         with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as strip:
             images.append(np.asarray(strip).astype(int))
@@ -123,9 +113,7 @@ def test_names_are_escaped(tmp_path, synthetic_sample):
     sample = synthetic_sample(0)
     sample = replace(sample, info=replace(sample.info, name=f"{evil}/{evil}", class_name=evil))
     classes = (evil, "[red]none")
-    with ShardWriter(tmp_path / "d") as writer:
-        writer.write(sample)
-        writer.close(Manifest(dataset=evil, split="1", subset="all", classes=classes, frame_height=48, quality=85))
+    write_samples(tmp_path / "d", [sample], classes, dataset=evil)
     page = render_page(ShardDataset.open(tmp_path / "d"), 1, scene_names=[evil] * SCENE_COUNT)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -170,10 +158,7 @@ def test_names_in_brackets_are_printed_as_they_are(tmp_path, synthetic_sample):
     sample = synthetic_sample(0)
     sample = replace(sample, info=replace(sample.info, class_name="[/]"))
     directory = tmp_path / "[bold]"
-    with ShardWriter(directory) as writer:
-        writer.write(sample)
-        manifest = Manifest(dataset="[/x]", split="1", subset="a", classes=("[/]",), frame_height=48, quality=85)
-        writer.close(manifest)
+    write_samples(directory, [sample], ("[/]",), dataset="[/x]")
     result = inspect_shards(directory, "--html", directory / "page.html")
     assert result.returncode == 0, result.stderr
     for text in ("[/x]", "[/]", f"wrote {directory}/page.html"):

@@ -12,16 +12,17 @@ import time
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT_ROOT))
 
-from shards.codecs.masks import pack_masks
-from shards.codecs.registry import Codec, clip_encoder
-from shards.dataset import ShardDataset
-from shards.format.manifest import Manifest
-from shards.format.sample import ClipInfo, Sample
-from shards.format.writer import ShardWriter
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from shards.codecs.registry import Codec  # noqa: E402
+from shards.dataset import ShardDataset  # noqa: E402
+from shards.packing.clip_preparation import PackConfig  # noqa: E402
+from tools.trials.ready_samples import sample_from_frames, write_samples  # noqa: E402
 
 CODECS: tuple[Codec, ...] = ("filmstrip", "h264")
 HEIGHT, WIDTH, FPS = 128, 170, 30.0
@@ -39,7 +40,7 @@ def main() -> int:
         for codec in CODECS:
             dataset = pack(Path(temporary) / codec, codec, frame_count)
             # In steps of whole parts, so that a window lies in its part as the others do in theirs.
-            part = clip_encoder(codec, quality=85, crf=23, segment_frames=32, height=HEIGHT).frames_per_part
+            part = frames_per_part(codec)
             last_part = (frame_count - WINDOW_FRAMES) // part
             starts = [number * part for number in (0, last_part // 2, last_part)]
             read_s = measure(dataset, starts, decode=False)
@@ -55,41 +56,25 @@ def main() -> int:
 
 def pack(directory: Path, codec: Codec, frame_count: int) -> ShardDataset:
     """Pack one clip of smooth noise that moves, with masks."""
-    encoder = clip_encoder(codec, quality=85, crf=23, segment_frames=32, height=HEIGHT)
     frames = smooth_noise(frame_count)
-    step = encoder.frames_per_part
     mask_NHW = frames[:, ::2, ::2, 0] > 128
-    sample = Sample(
-        label=0,
-        info=ClipInfo(
-            name="long/clip",
-            class_name="long",
-            fps=FPS,
-            frame_count=frame_count,
-            width=WIDTH,
-            height=HEIGHT,
-            mask_width=mask_NHW.shape[2],
-            mask_height=mask_NHW.shape[1],
-            person_share=float(mask_NHW.any(axis=(1, 2)).mean()),
-            codec=codec,
-        ),
-        parts=tuple(encoder.encode(frames[start : start + step], FPS) for start in range(0, frame_count, step)),
-        masks=pack_masks(mask_NHW),
+    sample = sample_from_frames(
+        frames,
+        name="long/clip",
+        mask_NHW=mask_NHW,
+        fps=FPS,
+        codec=codec,
+        crf=23,
+        frames_per_part=frames_per_part(codec),
     )
-    with ShardWriter(directory) as writer:
-        writer.write(sample)
-        writer.close(
-            Manifest(
-                dataset="long",
-                split="1",
-                subset="all",
-                classes=("long",),
-                frame_height=HEIGHT,
-                quality=85,
-                codec=codec,
-            )
-        )
+    write_samples(directory, [sample], ("long",), dataset="long")
     return ShardDataset.open(directory)
+
+
+def frames_per_part(codec: Codec) -> int:
+    """As packing has it by default."""
+    config = PackConfig(codec=codec, height=HEIGHT)
+    return config.encoder().frames_per_part
 
 
 def smooth_noise(frame_count: int) -> NDArray[np.uint8]:

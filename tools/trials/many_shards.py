@@ -10,17 +10,19 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
-import numpy as np
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT_ROOT))
 
-from shards.codecs.filmstrip import encode_strips
-from shards.dataset import ShardDataset
-from shards.format.manifest import Manifest
-from shards.format.sample import ClipInfo, Sample
-from shards.format.writer import ShardWriter
-from shards.order import EpochOrder
+import numpy as np  # noqa: E402
+
+from shards.dataset import ShardDataset  # noqa: E402
+from shards.format.sample import Sample  # noqa: E402
+from shards.order import EpochOrder  # noqa: E402
+from tools.trials.ready_samples import sample_from_frames, write_samples  # noqa: E402
 
 HEIGHT, WIDTH, FRAMES = 128, 170, 24
 WINDOW_FRAMES = 16
@@ -56,20 +58,15 @@ def main() -> int:
 def pack(directory: Path, clip_count: int, shard_count: int) -> ShardDataset:
     """Pack clips of soft noise; every sixteenth is the same."""
     clips = [make_clip(seed) for seed in range(min(16, clip_count))]
-    with ShardWriter(directory, samples_per_shard=-(-clip_count // shard_count)) as writer:
-        for number in range(clip_count):
-            writer.write(clips[number % len(clips)])
-        writer.close(
-            Manifest(dataset="noise", split="1", subset="all", classes=("noise",), frame_height=HEIGHT, quality=85)
-        )
+    samples = islice(cycle(clips), clip_count)
+    write_samples(directory, samples, ("noise",), samples_per_shard=-(-clip_count // shard_count))
     return ShardDataset.open(directory)
 
 
 def make_clip(seed: int) -> Sample:
     spots = np.random.default_rng(seed).integers(0, 256, (FRAMES, HEIGHT // 8, -(-WIDTH // 8), 3), dtype=np.uint8)
     frames_NHWC = spots.repeat(8, axis=1).repeat(8, axis=2)[:, :, :WIDTH]
-    info = ClipInfo(name=f"noise/{seed}", class_name="noise", fps=30.0, frame_count=FRAMES, width=WIDTH, height=HEIGHT)
-    return Sample(label=0, info=info, parts=tuple(encode_strips(frames_NHWC)))
+    return sample_from_frames(frames_NHWC, name=f"noise/{seed}")
 
 
 def read_epoch(dataset: ShardDataset, epoch: int) -> float:

@@ -39,7 +39,7 @@ from scenebias.benchmark.loading.ours import train_loader, training_batches
 from scenebias.benchmark.loading.setting import Setting
 from scenebias.benchmark.loading.windows import plan_windows
 from scenebias.reports.terminal import number_table
-from shards.storage.store import ShardFile
+from shards.storage.store import OpenShard
 
 HAND_OVER = "hand-over"
 
@@ -144,16 +144,16 @@ def _decoder(setting: Setting) -> GraphDecoder:
     )
 
 
-def _recorded_reads(reader: RequestReader, batches: Sequence[Windows]) -> list[tuple[ShardFile, int, int]]:
+def _recorded_reads(reader: RequestReader, batches: Sequence[Windows]) -> list[tuple[OpenShard, int, int]]:
     """Which bytes the reader reads."""
-    reads: list[tuple[ShardFile, int, int]] = []
-    original = ShardFile.read
+    reads: list[tuple[OpenShard, int, int]] = []
+    original = OpenShard.read
 
-    def record(shard: ShardFile, offset: int, size: int) -> bytes:
+    def record(shard: OpenShard, offset: int, size: int) -> bytes:
         reads.append((shard, offset, size))
         return original(shard, offset, size)
 
-    with patch.object(ShardFile, "read", record):
+    with patch.object(OpenShard, "read", record):
         for windows in batches:
             reader.read(Draw(windows))
     return reads

@@ -20,6 +20,7 @@ from scenebias.models.weights import WeightsMetadata, identity_of, save_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
+from tools.trials.ready_samples import write_samples
 
 
 def write_weights(folder: Path, classes: tuple[str, ...], seed: int, size: int = 32, seen: Path | None = None) -> Path:
@@ -76,16 +77,9 @@ def test_real_jhmdb_scenes_tell_the_action_better_than_chance(real_data: Path) -
 
 
 def test_data_without_scenes_is_refused_by_name(tmp_path: Path, synthetic_sample, tiny_dataset: Path) -> None:
-    from shards.format.manifest import Manifest
-    from shards.format.writer import ShardWriter
-
     bare = tmp_path / "bare"
     classes = ShardDataset.open(tiny_dataset).manifest.classes
-    with ShardWriter(bare) as writer:
-        writer.write(synthetic_sample(0, scene=False))
-        writer.close(
-            Manifest(dataset="synthetic", split="1", subset="bare", classes=classes, frame_height=48, quality=85)
-        )
+    write_samples(bare, [synthetic_sample(0, scene=False)], classes, subset="bare")
     with pytest.raises(UserError, match="bare has scene labels for 0 of its 1 clips"):
         main(BiasConfig(train=str(bare), val=str(tiny_dataset)))
 

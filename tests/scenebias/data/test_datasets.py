@@ -1,9 +1,12 @@
 """What is said of data sets that do not fit."""
 
+from pathlib import Path
+
 import pytest
 
-from scenebias.data.datasets import require_same_classes
+from scenebias.data.datasets import RemoteConfig, require_same_classes
 from shards.errors import UserError
+from shards.storage.cache_config import CacheConfig
 
 
 def test_the_same_classes_pass() -> None:
@@ -22,3 +25,17 @@ def test_the_same_classes_pass() -> None:
 def test_differing_classes_are_named_with_the_remedy(found: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         require_same_classes(found, ["a", "b"], "the test set", "pack it again")
+
+
+def test_the_options_of_commands_are_those_of_the_cache_and_have_its_defaults() -> None:
+    assert RemoteConfig().cache_config() == CacheConfig()
+    chosen = RemoteConfig(cache=Path("c"), cache_gb=0.5, download_retries=0, download_timeout_s=2.5)
+    assert chosen.cache_config() == CacheConfig(
+        directory=Path("c"), budget_bytes=500_000_000, download_retries=0, download_timeout_s=2.5
+    )
+
+
+@pytest.mark.parametrize("option", ["cache_gb", "download_retries", "download_timeout_s"])
+def test_options_out_of_range_are_named(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        RemoteConfig(**{option: -1})

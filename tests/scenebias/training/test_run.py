@@ -26,8 +26,7 @@ from scenebias.training.trainer import ScheduleConfig, Trainer
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
+from tools.trials.ready_samples import write_samples
 
 CLIP = ClipConfig(frames=8, size=32)
 
@@ -286,10 +285,7 @@ def test_evaluation_cuts_clips_as_training_did_and_agrees_with_its_last_result(
 
 
 def make_dataset(directory: Path, sample: Callable, classes: tuple[str, ...], count: int = 8, **options) -> Path:
-    with ShardWriter(directory) as writer:
-        for number in range(40, 40 + count):
-            writer.write(sample(number, **options))
-        writer.close(Manifest(dataset="other", split="1", subset="train", classes=classes, frame_height=48, quality=85))
+    write_samples(directory, (sample(number, **options) for number in range(40, 40 + count)), classes, dataset="other")
     return directory
 
 

@@ -16,21 +16,16 @@ from scenebias.training.trainer import ScheduleConfig
 from scenebias.transfer.command import TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
 from tests.scenebias.training.test_processes import run_in_two
+from tools.trials.ready_samples import write_samples
 
 CLASSES = ("clap", "jump", "wave")
 SPLITS = ("1", "2")
 
 
 def pack(folder: Path, sample: Callable, split: str, subset: str, numbers: range) -> str:
-    with ShardWriter(folder) as writer:
-        for number in numbers:
-            writer.write(sample(number, 16 + 3 * (number % 4)))
-        writer.close(
-            Manifest(dataset="moves", split=split, subset=subset, classes=CLASSES, frame_height=48, quality=85)
-        )
+    samples = (sample(number, 16 + 3 * (number % 4)) for number in numbers)
+    write_samples(folder, samples, CLASSES, dataset="moves", split=split, subset=subset)
     return str(folder)
 
 

@@ -12,8 +12,7 @@ from scenebias.models.weights import TrainedOn, WeightsMetadata, save_weights
 from scenebias.transfer.plan import SCRATCH, Pair, as_name, check_unseen, find_pairs, find_starts
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
+from tools.trials.ready_samples import write_samples
 
 SEEN = TrainedOn("pretraining", "1", "train", "0" * 64)
 
@@ -123,12 +122,8 @@ def pack(tmp_path: Path, synthetic_sample: Callable) -> Callable[..., str]:
     def make(dataset: str, split: str, subset: str, classes: tuple[str, ...] = ("clap", "jump", "wave")) -> str:
         folder = tmp_path / "-".join((dataset, split, subset, *classes))
         first = len(list(tmp_path.iterdir())) * 3
-        with ShardWriter(folder) as writer:
-            for number in range(first, first + 3):
-                writer.write(synthetic_sample(number))
-            writer.close(
-                Manifest(dataset=dataset, split=split, subset=subset, classes=classes, frame_height=48, quality=85)
-            )
+        samples = map(synthetic_sample, range(first, first + 3))
+        write_samples(folder, samples, classes, dataset=dataset, split=split, subset=subset)
         return str(folder)
 
     return make

@@ -4,8 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shards.codecs.filmstrip import decode_strip
-from shards.codecs.registry import clip_encoder
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT, ClipInfo, Sample, find_parts, part_names
 
@@ -31,12 +29,8 @@ def test_components_come_back_as_they_were(synthetic_sample):
 
 @pytest.fixture(scope="module")
 def video_sample(synthetic_sample):
-    """The pixels of a synthetic sample of 20 frames as three segments."""
-    strip_sample = synthetic_sample(4, 20, width=64)
-    frames = np.concatenate([decode_strip(strip, 48) for strip in strip_sample.parts])
-    encoder = clip_encoder("vp9", quality=85, crf=30, segment_frames=8, height=48)
-    parts = tuple(encoder.encode(frames[start : start + 8], 25.0) for start in (0, 8, 16))
-    return replace(strip_sample, parts=parts, info=replace(strip_sample.info, codec="vp9"))
+    """A synthetic sample of 20 frames as three segments."""
+    return synthetic_sample(4, 20, width=64, codec="vp9", frames_per_part=8)
 
 
 def test_a_clip_of_video_segments_comes_back_as_it_was(video_sample):

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from shards.format.growing_shard import ShardFile
+from shards.format.growing_shard import GrowingShard
 from shards.format.index import read_shard
 from shards.packing.journal import Commit, ShardFiles, ShardJournal
 
@@ -17,7 +17,7 @@ def write(files: ShardFiles, synthetic_sample, stop: int = 6, finish: bool = Tru
     journal = ShardJournal.load("request", files)
     if journal.finished:
         return journal
-    with ShardFile(files.growing, journal.bytes) as file:
+    with GrowingShard(files.growing, journal.bytes) as file:
         for first in range(journal.clips, stop, 2):
             for number in (first, first + 1):
                 file.append(number, synthetic_sample(number, 3).components())

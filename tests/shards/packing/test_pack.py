@@ -4,9 +4,9 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT
 from shards.packing.clip_preparation import PackConfig
-from shards.packing.pack import REPORT_NAME, Share, pack
+from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
 from shards.packing.video import open_video
 from shards.sources import ClipEntry, FolderSource, JhmdbSource, Listing
@@ -122,6 +122,11 @@ def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
     dataset = ShardDataset.open(tmp_path / "out")
     assert list(dataset.verify()) == []
     assert [clip.name for clip in dataset.manifest.broken] == ["jump/bad"]
+    assert dataset.manifest.class_counts == (3, 0, 3)
+    assert sum(shard.masks for shard in dataset.manifest.shards) == 5
+    for shard in dataset.manifest.shards:
+        data = (tmp_path / "out" / shard.name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
     entries = {entry.name: entry for entry in listing.clips}
     for i in range(len(dataset)):
         info = dataset.info(i)
@@ -133,7 +138,7 @@ def test_what_is_stored_is_what_was_decoded(tmp_path, videos, masks):
         with open_video(entry.path) as video:
             original = np.stack([frame.rgb(32) for frame in video.frames()])
         (strip,) = encode_strips(original, CONFIG.quality)
-        assert np.array_equal(decode_strip(clip.strip, 32), decode_strip(strip, 32))
+        assert np.array_equal(dataset.decode(i, clip), decode_strip(strip, 32))
         if info.name == "jump/clip5":
             assert clip.masks is None
             continue
@@ -294,6 +299,17 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
     assert {dataset.info(i).name: dataset.info(i).frame_count for i in range(2)} == {"run/first": 3, "run/rest": 5}
 
 
+@dataclass(frozen=True)
+class ThreadShare:
+    """The part of one thread among several."""
+
+    rank: int
+    world_size: int
+    wait_for_all: Callable[[], object] = lambda: None
+    from_main: Callable[[int], int] = lambda value: value
+    local_world_size: int = 1
+
+
 def pack_as_processes(world_size: int, *arguments, **options) -> list:
     """Pack in ``world_size`` threads, which stand for processes; returns what each of them gave."""
     barrier = threading.Barrier(world_size)
@@ -304,10 +320,7 @@ def pack_as_processes(world_size: int, *arguments, **options) -> list:
         barrier.wait()
         return any(values)
 
-    shares = [
-        Share(rank=rank, world_size=world_size, wait_for_all=barrier.wait, from_main=from_main)
-        for rank in range(world_size)
-    ]
+    shares = [ThreadShare(rank, world_size, barrier.wait, from_main) for rank in range(world_size)]
     with ThreadPoolExecutor(world_size) as threads:
         return list(threads.map(lambda share: pack(*arguments, share=share, **options), shares))
 
@@ -411,7 +424,7 @@ def test_input_that_changes_while_packing_is_noticed_and_taken_up(tmp_path, vide
 
 
 def test_a_process_that_does_not_see_the_folder_says_so(tmp_path, videos):
-    share = Share(rank=1, world_size=2)
+    share = ThreadShare(rank=1, world_size=2)
     with pytest.raises(UserError, match=r"process 1 does not see .*\.out\.packing; give a shared folder"):
         pack(listing_of(videos), tmp_path / "out", CONFIG, share=share)
 

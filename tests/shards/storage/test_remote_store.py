@@ -19,10 +19,9 @@ import pytest
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
 from shards.storage.cache_config import CacheConfig
 from tools.trials.faulty_server import RETRIED, FaultyServer, folder
+from tools.trials.ready_samples import write_samples
 
 pytest.importorskip("aiohttp", reason="http:// needs aiohttp")
 
@@ -33,14 +32,8 @@ CLIPS, CLIPS_PER_SHARD, SHARDS = 20, 2, 10
 def directory(tmp_path_factory, synthetic_sample):
     """20 clips in 10 shards of the same size."""
     directory = tmp_path_factory.mktemp("remote") / "d"
-    with ShardWriter(directory, samples_per_shard=CLIPS_PER_SHARD) as writer:
-        for number in range(CLIPS):
-            writer.write(synthetic_sample(number, 20))
-        writer.close(
-            Manifest(
-                dataset="d", split="1", subset="all", classes=("clap", "jump", "wave"), frame_height=48, quality=85
-            )
-        )
+    samples = (synthetic_sample(number, 20) for number in range(CLIPS))
+    write_samples(directory, samples, ("clap", "jump", "wave"), samples_per_shard=CLIPS_PER_SHARD)
     return directory
 
 
@@ -73,8 +66,8 @@ def make_config(cache, **changes):
             "directory": cache,
             "budget_bytes": 1 << 30,
             "downloads": 2,
-            "retries": 2,
-            "timeout_s": 30.0,
+            "download_retries": 2,
+            "download_timeout_s": 30.0,
             "backoff_s": 0.01,
             **changes,
         }
@@ -83,7 +76,7 @@ def make_config(cache, **changes):
 
 def clip(dataset, i):
     stored = dataset.read_clip(i, np.arange(dataset.frame_counts[i]))
-    return stored.strip, stored.masks.tobytes()
+    return [part.data for part in stored.parts], stored.masks.tobytes()
 
 
 def assert_same(remote, local, order=range(CLIPS)):
@@ -125,7 +118,7 @@ def test_a_spoilt_answer_is_asked_for_again(server, config, local, fault):
     server.faults[name].extend([fault, fault])
     if fault != "flip":  # indexes have no checksum
         server.faults["strips.npy"].append(fault)
-    remote = ShardDataset.open(f"{server.url}/d", replace(config, timeout_s=1.0))
+    remote = ShardDataset.open(f"{server.url}/d", replace(config, download_timeout_s=1.0))
     assert_same(remote, local, range(2 * CLIPS_PER_SHARD))
     assert shard_requests(server)[name] == 3
     assert len(cached(config.directory)) == 2
@@ -142,10 +135,11 @@ CAUSES = {
 def test_the_budget_of_attempts_ends_in_one_clear_error(server, config, local, fault):
     name = local.manifest.shards[0].name
     server.faults[name].extend([fault] * 3)
-    remote = ShardDataset.open(f"{server.url}/d", replace(config, timeout_s=0.5) if fault == "stall" else config)
-    with pytest.raises(
-        UserError, match=rf"{server.url}/d/{name} cannot be fetched: 3 attempts .*{CAUSES[fault]}.*raise retries"
-    ):
+    remote = ShardDataset.open(
+        f"{server.url}/d", replace(config, download_timeout_s=0.5) if fault == "stall" else config
+    )
+    refusal = rf"{server.url}/d/{name} cannot be fetched: 3 attempts .*{CAUSES[fault]}"
+    with pytest.raises(UserError, match=rf"{refusal}.*--download-retries or --download-timeout-s"):
         remote.read_clip(0, np.arange(4))
     assert server.requests[name] == 3
     assert not cached(config.directory)
@@ -162,7 +156,9 @@ def test_what_no_attempt_can_mend_is_said_at_once(server, config, directory, loc
     with pytest.raises(UserError, match=r"/elsewhere/manifest\.json does not exist; check the address"):
         ShardDataset.open(f"{server.url}/elsewhere", config)
     server.faults["manifest.json"].append("403")
-    with pytest.raises(UserError, match=r"manifest\.json may not be read .*check credentials and storage_options"):
+    with pytest.raises(
+        UserError, match=r"manifest\.json may not be read .*check the credentials in the environment .*fsspec"
+    ):
         ShardDataset.open(f"{server.url}/d", config)
     assert server.requests["manifest.json"] == 2
     with pytest.raises(UserError, match=r"nosuch://d cannot be reached \(Protocol not known: nosuch"):

@@ -16,14 +16,11 @@ from scenebias.benchmark.loading.peers.original_videos import find_videos, read_
 from scenebias.benchmark.loading.peers.registry import PEERS, choose_peers, open_peers
 from scenebias.benchmark.loading.setting import ClipItem, Pass, Setting
 from scenebias.benchmark.loading.windows import describe_windows, plan_windows
-from shards.codecs.filmstrip import encode_strips
-from shards.codecs.masks import pack_masks
 from shards.codecs.video_segments import encode_segment
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample
-from shards.format.writer import ShardWriter
+from shards.format.sample import SCENE_COUNT
+from tools.trials.ready_samples import sample_from_frames, write_samples
 
 CLASSES = ("clap", "jump")
 CLIP = ClipConfig(frames=8, size=32, stride=2)
@@ -59,29 +56,20 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(videos, tmp_path_factory) -> ShardDataset:
     directory = tmp_path_factory.mktemp("packed") / "dataset"
-    with ShardWriter(directory, samples_per_shard=3) as writer:
-        for number, path in enumerate(sorted(videos.glob("*/*.mp4"))):
-            frames_NHWC = np.stack(list(read_frames(path, height=HEIGHT)))
-            masks = make_masks(len(frames_NHWC)) if number else None
-            info = ClipInfo(
-                name=f"{path.parent.name}/{path.stem}",
-                class_name=path.parent.name,
-                fps=25.0,
-                frame_count=len(frames_NHWC),
-                width=WIDTH,
-                height=HEIGHT,
-                mask_width=0 if masks is None else WIDTH // 2,
-                mask_height=0 if masks is None else HEIGHT // 2,
-                person_share=None if masks is None else 1.0,
-            )
-            scene = np.full(SCENE_COUNT, 1 / SCENE_COUNT, np.float16)
-            parts = tuple(encode_strips(frames_NHWC, 95, max_rows=HEIGHT * 16))
-            packed = None if masks is None else pack_masks(masks)
-            label = CLASSES.index(info.class_name)
-            writer.write(Sample(label=label, info=info, parts=parts, masks=packed, scene=scene))
-        writer.close(
-            Manifest(dataset="synthetic", split="1", subset="train", classes=CLASSES, frame_height=HEIGHT, quality=95)
+    samples = []
+    for number, path in enumerate(sorted(videos.glob("*/*.mp4"))):
+        frames_NHWC = np.stack(list(read_frames(path, height=HEIGHT)))
+        sample = sample_from_frames(
+            frames_NHWC,
+            name=f"{path.parent.name}/{path.stem}",
+            label=CLASSES.index(path.parent.name),
+            mask_NHW=make_masks(len(frames_NHWC)) if number else None,
+            scene=np.full(SCENE_COUNT, 1 / SCENE_COUNT, np.float16),
+            quality=95,
+            frames_per_part=16,
         )
+        samples.append(sample)
+    write_samples(directory, samples, CLASSES, quality=95, samples_per_shard=3)
     return ShardDataset.open(directory)
 
 
