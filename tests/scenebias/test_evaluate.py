@@ -19,8 +19,7 @@ from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.manifest import Manifest
-from shards.format.writer import ShardWriter
+from tools.trials.ready_samples import write_samples
 
 
 @pytest.fixture
@@ -92,18 +91,7 @@ def test_hidden_humans_are_counted_as_the_bias_measures_count_them(
 def test_humans_cannot_be_hidden_where_no_clip_has_a_mask(
     config: EvaluateConfig, synthetic_sample: Callable, tmp_path: Path
 ) -> None:
-    with ShardWriter(tmp_path / "bare") as writer:
-        for number in range(3):
-            writer.write(synthetic_sample(number, masks=False))
-        writer.close(
-            Manifest(
-                dataset="bare",
-                split="1",
-                subset="test",
-                classes=("clap", "jump", "wave"),
-                frame_height=48,
-                quality=85,
-            )
-        )
+    samples = [synthetic_sample(number, masks=False) for number in range(3)]
+    write_samples(tmp_path / "bare", samples, ("clap", "jump", "wave"))
     with pytest.raises(UserError, match="has no human masks"):
         measured(config, data=(str(tmp_path / "bare"),), hide_humans="white")
