@@ -27,8 +27,8 @@ def batch_identity(
     """What decides the clips and the pixels of every batch beside its `Position`: JSON values."""
     return {
         "dataset_sha256": dataset.manifest.digest,
-        "global_batch_size": global_batch_size,
-        "seed": seed,
+        "global_batch_size": int(global_batch_size),
+        "seed": int(seed),
         "shuffle_window_shards": shuffle_window_shards,
         **{f"clip.{name}": value for name, value in asdict(clip).items()},
         "clip.scales": list(clip.scales),  # a JSON file would make it one

@@ -225,6 +225,11 @@ def test_a_damaged_state_is_refused(waves, change):
         loader.load_state_dict(loader.state_dict() | change)
 
 
+def test_a_state_is_json_whatever_integers_the_loader_was_made_with(waves):
+    state = make_loader(waves, seed=np.int64(5), global_batch_size=np.int32(6)).state_dict()
+    make_loader(waves).load_state_dict(as_json(state))
+
+
 def test_what_is_no_state_is_refused(waves):
     with pytest.raises(UserError, match="lacks epoch, step, dataset_sha256"):
         make_loader(waves).load_state_dict({})
