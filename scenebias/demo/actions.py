@@ -116,10 +116,12 @@ def _alternate_arms(pose: Pose, beat: Beat) -> None:
 
 @dataclass(frozen=True)
 class Action:
-    """An action: its movement and how long one repetition takes, from the quickest to the slowest performer."""
+    """An action."""
 
     move: Callable[[Pose, Beat], None]
+    """Its movement: moves the joints of a figure at rest."""
     period_s: tuple[float, float]
+    """How long one repetition takes, from the quickest to the slowest performer."""
 
 
 ACTIONS = {

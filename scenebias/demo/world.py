@@ -51,9 +51,9 @@ class WorldSize:
     clips_test: int = 240
     """Clips in each of test, swapped, scene-only and human-only."""
     clips_target_train: int = 400
-    """Clips of the other actions to fine-tune on."""
+    """Clips of the other actions to train on: a transfer, and the scene probe."""
     clips_target_test: int = 200
-    """Clips of the other actions to test the transfer on."""
+    """Clips of the other actions to test both on."""
 
     def __post_init__(self) -> None:
         for name in ("clips_train", "clips_test", "clips_target_train", "clips_target_test"):

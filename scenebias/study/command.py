@@ -14,7 +14,7 @@ from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import Job, run_jobs
 from scenebias.study.measuring_jobs import MeasureArm, MeasureData, evaluate_trial
 from scenebias.study.pictures import picture_sections
-from scenebias.study.plan import Plan, Run, StudyConfig, pretraining, transfer
+from scenebias.study.plan import Plan, Run, StudyConfig, pretrain_jobs, transfer_jobs
 from scenebias.study.report import Report
 from scenebias.study.results import DATA, Results
 from scenebias.training.objective import ObjectiveConfig
@@ -50,13 +50,13 @@ def main(config: StudyConfig) -> None:
     plan = Plan(config)
     run("data", [*map(MakeWorld, plan.worlds), *plan.jhmdb_packs().values()])
     oracles, candidates = plan.oracles(), plan.candidates()
-    run("oracle and tuning", pretraining([*oracles, *chain.from_iterable(candidates.values())]))
+    run("oracle and tuning", pretrain_jobs([*oracles, *chain.from_iterable(candidates.values())]))
     trials = {arm: [evaluate_trial(run) for run in runs] for arm, runs in candidates.items()}
     chosen = choose_objectives(trials)
     demo_runs, jhmdb_runs = plan.demo_runs(chosen), plan.jhmdb_runs(chosen)
-    run("pretraining", pretraining(demo_runs))
-    run("pretraining on JHMDB", pretraining(jhmdb_runs))
-    run("transfer on JHMDB", transfer(jhmdb_runs))
+    run("pretraining", pretrain_jobs(demo_runs))
+    run("pretraining on JHMDB", pretrain_jobs(jhmdb_runs))
+    run("transfer on JHMDB", transfer_jobs(jhmdb_runs))
     data = {
         world: MeasureData(config.out / "runs" / world / DATA, *pair) for world, pair in plan.pretraining_data().items()
     }

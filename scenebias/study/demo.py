@@ -16,7 +16,7 @@ from scenebias.study.demo_world import MakeWorld, World
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import LOG_NAME, Job, run_jobs
 from scenebias.study.measuring_jobs import MeasureArm, MeasureData
-from scenebias.study.plan import SCRATCH, Run, pretraining, transfer
+from scenebias.study.plan import SCRATCH, Run, pretrain_jobs, transfer_jobs
 from scenebias.study.results import DATA, Results
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from scenebias.training.objective import ObjectiveConfig
@@ -85,13 +85,12 @@ class DemoPlan:
             seed=SEED,
             objective=OBJECTIVES[arm],
         )
-        transfer = self._transfer(arm, pretraining.weights)
         return Run(
             world=self.world.name,
             arm=arm,
             seed=SEED,
             pretraining=pretraining,
-            transfer=transfer,
+            transfer=self._transfer(arm, pretraining.weights),
             demo_world=self.world,
         )
 
@@ -129,8 +128,8 @@ def main(config: DemoConfig) -> None:
     scratch, baseline, debiased = plan.scratch, plan.pretrained(BASELINE), plan.pretrained(DEBIASED)
     runs = [scratch, baseline, debiased]
     print(f"each model tells how it gets on in {config.out}/runs/{plan.world.name}/*/*/{LOG_NAME}")
-    run("pretraining", [*pretraining([debiased, baseline]), *transfer([scratch])])  # the longest first
-    run("transfer", transfer([baseline, debiased]))
+    run("pretraining", [*pretrain_jobs([debiased, baseline]), *transfer_jobs([scratch])])  # the longest first
+    run("transfer", transfer_jobs([baseline, debiased]))
     run("measuring", [plan.data, *(MeasureArm((one,)) for one in runs)])
     results = Results.read({plan.world.name: plan.data}, runs)
     report = DemoReport(results, scratch, baseline, debiased)

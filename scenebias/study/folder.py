@@ -16,7 +16,8 @@ class StudyOptions(Protocol):
     """A configuration that says where the study is to lie."""
 
     @property
-    def out(self) -> Path: ...
+    def out(self) -> Path:
+        """Its folder."""
 
 
 def begin_or_continue(config: StudyOptions, settings: Mapping[str, Any], may_change: Sequence[str]) -> None:

@@ -64,12 +64,12 @@ class Run:
         return last
 
 
-def pretraining(runs: Iterable[Run]) -> list[PretrainJob]:
+def pretrain_jobs(runs: Iterable[Run]) -> list[PretrainJob]:
     """The jobs that pretrain the models of ``runs``."""
     return [run.pretraining for run in runs if run.pretraining is not None]
 
 
-def transfer(runs: Iterable[Run]) -> list[TransferJob]:
+def transfer_jobs(runs: Iterable[Run]) -> list[TransferJob]:
     """The jobs that transfer them."""
     return [run.transfer for run in runs if run.transfer is not None]
 

@@ -32,7 +32,7 @@ from scenebias.study.measuring_jobs import (
     measures_of,
 )
 from scenebias.study.pictures import picture_sections
-from scenebias.study.plan import SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretraining
+from scenebias.study.plan import SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretrain_jobs
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
@@ -197,7 +197,7 @@ def test_jhmdb_is_transferred_to_classes_that_pretraining_has_not_seen(study: Pl
             pack.run()
             assert pack.is_done
             assert set(ShardDataset.open(pack.shards("test")).manifest.classes) <= set(PARTS[part])
-    chosen = {arm: pretraining(runs)[0].objective for arm, runs in study.candidates().items()}
+    chosen = {arm: pretrain_jobs(runs)[0].objective for arm, runs in study.candidates().items()}
     runs = [run for run in study.jhmdb_runs(chosen) if (run.world, run.seed) == (jhmdb_world(1), 0)]
     assert len(runs) == 3
     for run in runs:

@@ -28,7 +28,7 @@ from scenebias.study.measuring_jobs import (
     TRANSFERRED,
     Measured,
 )
-from scenebias.study.plan import TUNING_SEED, WORLD_SEED, Plan, Run, StudyConfig, pretraining, transfer
+from scenebias.study.plan import TUNING_SEED, WORLD_SEED, Plan, Run, StudyConfig, pretrain_jobs, transfer_jobs
 from scenebias.study.report import Report
 from scenebias.study.results import DATA, Results
 from scenebias.training.objective import ObjectiveConfig
@@ -75,7 +75,7 @@ def test_an_arm_that_takes_over_a_setting_changes_nothing_but_what_it_says() -> 
 
 def test_long_arms_train_twice_as_long_on_the_same_world() -> None:
     usual = [run for run in plan().demo_runs(CHOSEN) if run.demo_world == plan().usual_world]
-    jobs = {(run.arm, run.seed): job for run, job in zip(usual, pretraining(usual), strict=True)}
+    jobs = {(run.arm, run.seed): job for run, job in zip(usual, pretrain_jobs(usual), strict=True)}
     for arm in LONGER:
         once, twice = jobs[arm, 1], jobs[long(arm), 1]
         assert twice.epochs == 2 * once.epochs
@@ -87,7 +87,7 @@ def test_no_two_runs_share_a_folder() -> None:
     study = plan(seeds=3)
     demo = [*study.oracles(), *chain.from_iterable(study.candidates().values()), *study.demo_runs(CHOSEN)]
     runs = [*demo, *study.jhmdb_runs(CHOSEN)]
-    folders = [job.folder for job in [*pretraining(runs), *transfer(runs)]]
+    folders = [job.folder for job in [*pretrain_jobs(runs), *transfer_jobs(runs)]]
     assert len(folders) > len(runs) > len(demo)
     assert len(folders) == len(set(folders))
     assert not any(a in b.parents for a, b in combinations(folders, 2))
@@ -99,7 +99,7 @@ def test_tuning_sees_other_people_and_clips_than_the_reported_runs_do() -> None:
     assert WORLD_SEED != TUNING_SEED
     assert world_seeds(chain.from_iterable(study.candidates().values())) == {TUNING_SEED}
     assert world_seeds(reported) == {WORLD_SEED}
-    assert TUNING_SEED not in {job.seed for job in pretraining(reported)}
+    assert TUNING_SEED not in {job.seed for job in pretrain_jobs(reported)}
 
 
 def world_seeds(runs: Iterable[Run]) -> set[int | None]:
