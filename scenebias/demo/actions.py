@@ -18,7 +18,7 @@ Angles = NDArray[np.floating]
 
 @dataclass
 class Pose:
-    """A figure's joint angles through time; ``lift`` is the height of a jump in body heights."""
+    """A figure's joint angles through time."""
 
     arm_out: Angles
     arm_forward: Angles
@@ -29,21 +29,19 @@ class Pose:
     knee: Angles
     lean: Angles
     lift: Angles
+    """Height of a jump, in body heights."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What drives one performance of an action.
-
-    Attributes:
-        phase: radians through time, (T,); one repetition is a full turn.
-        side: the side that acts where only one does.
-        reach: how far the movement goes, near 1.
-    """
+    """What drives one performance of an action."""
 
     phase: Angles
+    """Radians through time, (T,); one repetition is a full turn."""
     side: int
+    """The side that acts where only one does."""
     reach: float
+    """How far the movement goes, near 1."""
 
     @property
     def swell(self) -> Angles:
@@ -118,10 +116,12 @@ def _alternate_arms(pose: Pose, beat: Beat) -> None:
 
 @dataclass(frozen=True)
 class Action:
-    """An action: its movement and how long one repetition takes, from the quickest to the slowest performer."""
+    """An action."""
 
     move: Callable[[Pose, Beat], None]
+    """Its movement: moves the joints of a figure at rest."""
     period_s: tuple[float, float]
+    """How long one repetition takes, from the quickest to the slowest performer."""
 
 
 ACTIONS = {

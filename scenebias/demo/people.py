@@ -22,10 +22,12 @@ _EDGE_PX = 0.5
 
 @dataclass(frozen=True)
 class Cloth:
-    """What covers a part of the body: two colours (C,) and the pattern that they make."""
+    """What covers a part of the body."""
 
     colour: Floats
+    """(C,)."""
     second: Floats
+    """The other colour of a pattern, (C,)."""
     pattern: str = "plain"
     pitch: float = 1.0
 
@@ -54,30 +56,32 @@ class Body:
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """From where a figure is seen.
-
-    Attributes:
-        height_px: its height where the camera's zoom is 1.
-        feet: pixel (x, y) between its feet through time, float32 (T, 2).
-        yaw: how far it is turned away from the camera, in radians; the sign is its left or right.
-        zoom: the camera's zoom through time, float32 (T,).
-    """
+    """From where a figure is seen."""
 
     height_px: float
+    """Its height where the camera's zoom is 1."""
     feet: Floats
+    """Pixel (x, y) between its feet through time, float32 (T, 2)."""
     yaw: float
+    """How far it is turned away from the camera, in radians; the sign is its left or right."""
     zoom: Floats
+    """The camera's zoom through time, float32 (T,)."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A tapered capsule between two pixels (T, 2), with a radius (T,) at each, and its mean nearness to the camera."""
+    """A tapered capsule between two pixels."""
 
     start: Floats
+    """(T, 2)."""
     end: Floats
+    """(T, 2)."""
     start_radius: Floats
+    """(T,)."""
     end_radius: Floats
+    """(T,)."""
     nearness: float
+    """Its mean nearness to the camera."""
     cloth: Cloth
 
 

@@ -299,10 +299,12 @@ def _swimming_pool(canvas: Canvas) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene class: its Places365 index, the categories it is mistaken for, and its painter."""
+    """A scene class."""
 
     places365: int
+    """Its index among the categories of Places365."""
     mistaken_for: dict[str, int]
+    """The categories that it is mistaken for, by name, with their indices."""
     paint: Callable[[Canvas], None]
 
 

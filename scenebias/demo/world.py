@@ -43,17 +43,37 @@ _MARGIN = 1.24
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldConfig:
-    """What the world looks like and how many clips each split holds."""
+class WorldSize:
+    """How many clips each split holds."""
 
     clips_train: int = 1600
     """Clips to pretrain on."""
     clips_test: int = 240
     """Clips in each of test, swapped, scene-only and human-only."""
     clips_target_train: int = 400
-    """Clips of the other actions to fine-tune on."""
+    """Clips of the other actions to train on: a transfer, and the scene probe."""
     clips_target_test: int = 200
-    """Clips of the other actions to test the transfer on."""
+    """Clips of the other actions to test both on."""
+
+    def __post_init__(self) -> None:
+        for name in ("clips_train", "clips_test", "clips_target_train", "clips_target_test"):
+            if not 0 <= getattr(self, name) <= MAX_CLIPS:
+                raise ValueError(f"{name} must be from 0 to {MAX_CLIPS}, got {getattr(self, name)}")
+
+    def clip_count(self, split: str) -> int:
+        """Number of clips in ``split``."""
+        counts = {
+            "train": self.clips_train,
+            "target-train": self.clips_target_train,
+            "target-test": self.clips_target_test,
+        }
+        return counts.get(split, self.clips_test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig(WorldSize):
+    """What the world looks like and how many clips each split holds."""
+
     rho: float = 0.8
     """Probability that an action happens in its typical scene, in train and test."""
     seed: int = 0
@@ -68,9 +88,7 @@ class WorldConfig:
     """Columns of a frame; even."""
 
     def __post_init__(self) -> None:
-        for name in ("clips_train", "clips_test", "clips_target_train", "clips_target_test"):
-            if not 0 <= getattr(self, name) <= MAX_CLIPS:
-                raise ValueError(f"{name} must be from 0 to {MAX_CLIPS}, got {getattr(self, name)}")
+        super().__post_init__()
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho must be from 0 to 1, got {self.rho}")
         if self.seed < 0:
@@ -83,33 +101,21 @@ class WorldConfig:
         if self.width < 32 or self.width % 2:
             raise ValueError(f"width must be even and at least 32, got {self.width}")
 
-    def clip_count(self, split: str) -> int:
-        """Number of clips in ``split``."""
-        counts = {
-            "train": self.clips_train,
-            "target-train": self.clips_target_train,
-            "target-test": self.clips_target_test,
-        }
-        return counts.get(split, self.clips_test)
-
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What happens in one clip.
-
-    Attributes:
-        name: ``action/clip``, as in the file names.
-        scene: Places365 name, or None before a grey wall.
-        has_person: whether anyone is there.
-        instance: number of the person and of the scene instance; no other clip of the world has it.
-    """
+    """What happens in one clip."""
 
     split: str
     name: str
+    """``action/clip``, as in the file names."""
     action: str
     scene: str | None
+    """Places365 name, or None before a grey wall."""
     has_person: bool
+    """Whether anyone is there."""
     instance: int
+    """Number of the person and of the scene instance; no other clip of the world has it."""
 
     def randomness(self, config: WorldConfig, part: str) -> np.random.Generator:
         """The random numbers of one part of this clip: ``person``, ``scene``, ``camera`` or ``label``."""
@@ -150,25 +156,24 @@ def _choose_scene(config: WorldConfig, split: str, action: str, turn: int, insta
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A clip's pixels and truths.
-
-    Attributes:
-        frames: uint8 (T, H, W, 3).
-        masks: bool (T, H, W), True where the person is.
-        scene_label: float16 (365,), the soft Places365 label.
-    """
+    """A clip's pixels and truths."""
 
     frames: NDArray[np.uint8]
+    """(T, H, W, 3)."""
     masks: NDArray[np.bool_]
+    """(T, H, W), True where the person is."""
     scene_label: NDArray[np.float16]
+    """(365,), the soft Places365 label."""
 
 
 @dataclass(frozen=True)
 class _Camera:
-    """A hand-held camera: what it looks at, in pixels from the middle of the scene (T, 2), and its zoom (T,)."""
+    """A hand-held camera."""
 
     offset: NDArray[np.float32]
+    """What it looks at, in pixels from the middle of the scene, (T, 2)."""
     zoom: NDArray[np.float32]
+    """(T,)."""
 
 
 def _hand_held(config: WorldConfig, rng: np.random.Generator) -> _Camera:

@@ -12,19 +12,19 @@ MOST_LOST = 0.02
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to pretrain.
-
-    ``candidates`` are the settings among which tuning chooses, on a world that no reported number is of; an arm of one
-    candidate is not tuned. ``as_tuned`` names another arm whose setting this one takes over, apart from ``changes``;
-    it trains for ``times_longer`` as many epochs.
-    """
+    """One way to pretrain."""
 
     name: str
     what: str
+    """The name in a few words."""
     candidates: tuple[ObjectiveConfig, ...] = ()
+    """The settings among which tuning chooses, on a world that no reported number is of; a single one is not tuned."""
     as_tuned: str | None = None
+    """Another arm, whose setting this one takes over."""
     changes: Mapping[str, object] = field(default_factory=dict)
+    """What this one does otherwise."""
     times_longer: int = 1
+    """Its epochs, as a multiple of what the others have."""
 
     def objective(self, chosen: Mapping[str, ObjectiveConfig]) -> ObjectiveConfig:
         """What the arm trains for, when ``chosen`` holds what tuning chose for the arms that are tuned."""
@@ -88,11 +88,13 @@ def arm_named(name: str) -> Arm:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one candidate reached on the world that tuning uses: shares, 0 to 1."""
+    """What one candidate reached on the world that tuning uses."""
 
     objective: ObjectiveConfig
     in_distribution: float
+    """Accuracy on usual scenes, as a share."""
     swapped: float
+    """Accuracy on swapped scenes, as a share."""
 
 
 def choose(trials: Sequence[Trial], baseline: Trial) -> Trial:

@@ -2,13 +2,13 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from scenebias.data import make_shards
 from scenebias.data.make_shards import MakeShards
-from scenebias.study.recipe import Recipe
+from scenebias.data.make_shards import main as make_shards
+from scenebias.training.recipes import SMALL_CLIP
 from shards.checks import require_at_least
 from shards.format.manifest import MANIFEST_NAME
 from shards.packing.clip_preparation import PackConfig
@@ -18,6 +18,7 @@ from shards.sources.listing import Subset
 from shards.system.atomic import atomic_write
 
 FRAME_HEIGHT = 80
+CLIP = replace(SMALL_CLIP, size=72)
 Split = Literal[1, 2, 3]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Part = Literal["pretrain", "transfer"]
@@ -53,12 +54,6 @@ class JhmdbConfig:
             1, jhmdb_seeds=self.jhmdb_seeds, jhmdb_epochs=self.jhmdb_epochs, transfer_epochs=self.transfer_epochs
         )
 
-    def pretraining(self) -> Recipe:
-        return Recipe(epochs=self.jhmdb_epochs, size=72)
-
-    def transfer(self) -> Recipe:
-        return Recipe(epochs=self.transfer_epochs, size=72, learning_rate=2e-3)
-
 
 @dataclass(frozen=True)
 class PackJhmdb:
@@ -83,7 +78,7 @@ class PackJhmdb:
         listed = self.folder / "clips.csv"
         _write_clip_list(listed, config.jhmdb_videos, config.hmdb51_splits, PARTS[self.part], self.split)
         for subset in SUBSETS:
-            make_shards.main(
+            make_shards(
                 MakeShards(
                     source=CsvSource(file=listed, dataset=f"jhmdb-{self.part}", split=str(self.split), subset=subset),
                     out=self.shards(subset),

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,10 +39,11 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class _Begun:
-    """A job with the number of threads that it may use; what a worker process gets."""
+    """A job as a worker process gets it."""
 
     job: Job
     threads: int
+    """How many it may use."""
 
     def __call__(self) -> None:
         torch.set_num_threads(self.threads)
@@ -99,10 +100,12 @@ def _jobs_end_with_this_process() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job took: seconds on the clock, with whatever else ran beside it, and of all its threads."""
+    """What a job took."""
 
     wall_s: float = 0.0
+    """Seconds on the clock, with whatever else ran beside it."""
     cpu_s: float = 0.0
+    """Seconds of all its threads."""
 
     @classmethod
     def read(cls, path: Path) -> "Cost":
@@ -119,9 +122,3 @@ def cost_added(path: Path) -> Iterator[None]:
     finally:
         wall_s, cpu_s = time.monotonic() - wall_s, time.process_time() - cpu_s
         write_json(path, asdict(Cost(before.wall_s + wall_s, before.cpu_s + cpu_s)))
-
-
-def once(path: Path, make: Callable[[], object]) -> None:
-    """Write what ``make`` returns to ``path``, as JSON, unless that is there already."""
-    if not path.exists():
-        write_json(path, make())

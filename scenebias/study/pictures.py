@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from scenebias.evaluation.class_activation import class_activation
 from scenebias.models.action_model import ActionModel
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import activation_strip, confusion_matrix, embedding
-from scenebias.reports.html import Section, charts, grid, paragraph, picture
+from scenebias.reports.html import Section, charts, frame_rows, grid, paragraph, picture, some_frames
 from scenebias.study.measuring_jobs import Subject
-from scenebias.study.plan import DemoRun
+from scenebias.study.plan import Run
+from scenebias.study.training_jobs import PretrainJob
 from shards.dataset import ShardDataset
 
 CLIPS_SHOWN = 3
@@ -29,19 +31,22 @@ SCENE_NAMES = {scene.places365: name for name, scene in SCENES.items()}
 
 @dataclass(frozen=True)
 class Pictured:
-    """The runs that are shown, of one world and one seed, by arm; and their models."""
+    """The models that are shown, of one demo world and one seed."""
 
-    runs: dict[str, DemoRun]
+    runs: dict[str, PretrainJob]
+    """How each was trained, by arm."""
     subjects: dict[str, Subject]
+    """The models, by arm."""
     swapped: ShardDataset
+    """Clips in swapped scenes."""
 
     @classmethod
-    def load(cls, runs: list[DemoRun], place: ProcessPlace) -> "Pictured":
-        return cls(
-            {run.arm: run for run in runs},
-            {run.arm: Subject.load(run.training.weights, place) for run in runs},
-            ShardDataset.open(runs[0].world.shards("swapped")),
-        )
+    def load(cls, runs: Sequence[Run], place: ProcessPlace) -> Self:
+        jobs = {run.arm: run.pretraining for run in runs if run.pretraining is not None}
+        world = runs[0].demo_world
+        assert world is not None, "there are clips in swapped scenes in a demo world alone"
+        subjects = {arm: Subject.load(job.weights, place) for arm, job in jobs.items()}
+        return cls(jobs, subjects, ShardDataset.open(world.shards("swapped")))
 
     def sections(self) -> list[Section]:
         return [
@@ -52,7 +57,7 @@ class Pictured:
         ]
 
     def _curves(self) -> str:
-        curves = loss_curves({arm: run.training.run_folder for arm, run in self.runs.items()})
+        curves = loss_curves({arm: job.run_folder for arm, job in self.runs.items()})
         return paragraph("Losses by step, and accuracy on usual scenes by epoch; one seed.") + charts(curves)
 
     def _confusions(self) -> str:
@@ -86,8 +91,8 @@ class Pictured:
         )
 
 
-def picture_sections(runs: list[DemoRun]) -> list[Section]:
-    """The sections with pictures, of ``runs`` of one world and one seed: the baseline and a debiased one."""
+def picture_sections(runs: Sequence[Run]) -> list[Section]:
+    """The sections with pictures, of ``runs`` of one demo world and one seed: the baseline and a debiased one."""
     with distributed_session() as place:
         return Pictured.load(runs, place).sections()
 
@@ -121,3 +126,19 @@ def _explained_clip(name: str, model: ActionModel, clip_THWC: Tensor, label: int
     map_THW = class_activation(model, clip_1THWC, action_1)[0].cpu().numpy()
     strip_HW3 = activation_strip(clip_THWC.cpu().numpy(), map_THW)
     return picture(strip_HW3, f"{name}: {class_name} {100 * probability:.0f} %")
+
+
+def hidden_humans(pretraining: PretrainJob, clips: int = 3, frames: int = 6) -> str:
+    """HTML: frames of a few training clips, below each its human masks, and the clip with the humans masked out."""
+    with distributed_session() as place:
+        subject = Subject.load(pretraining.weights, place)
+        batch = next(iter(subject.loader(ShardDataset.open(pretraining.train), clips)))
+    assert batch.mask_BTHW is not None, "shown of data with masks"
+    masked_BTHWC = hide_humans(batch, fill=pretraining.objective.fill)
+    at = some_frames(batch.clip_BTHWC.shape[1], frames)
+    rows = []
+    for index in range(len(batch.clip_BTHWC)):
+        mask_THW3 = batch.mask_BTHW[index, at, :, :, None].expand(-1, -1, -1, 3).to(torch.uint8) * 255
+        rows += [batch.clip_BTHWC[index, at], mask_THW3, masked_BTHWC[index, at]]
+    strip_HW3 = frame_rows([row.cpu().numpy() for row in rows], scale=2)
+    return picture(strip_HW3, "Clips, their human masks, and the clips with the humans masked out.")

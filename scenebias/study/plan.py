@@ -1,13 +1,14 @@
 """Which runs the study consists of, and where they lie."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from scenebias.demo.world import WorldConfig, WorldSize
 from scenebias.study.arms import ARMS, BASELINE, arm_named
-from scenebias.study.demo_world import BALANCED, World, WorldScale
-from scenebias.study.jhmdb import SPLITS, JhmdbConfig, PackJhmdb, Part, Split
-from scenebias.study.training_jobs import Pretraining, Transfer
+from scenebias.study.demo_world import BALANCED, World
+from scenebias.study.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, Part, Split
+from scenebias.study.training_jobs import PretrainJob, TransferJob
 from scenebias.training.objective import ObjectiveConfig
 from shards.checks import require_at_least
 
@@ -28,40 +29,49 @@ class StudyConfig:
     """Folder of the study; the same command goes on with what is missing in it."""
     seeds: int = 5
     """Seeds of every arm on the demo world: initial weights, order and augmentation."""
+    epochs: int = 24
+    """Epochs of pretraining on a demo world."""
     workers: int | None = None
     """Runs side by side; by default one for each CPU core."""
-    world: WorldScale = field(default_factory=WorldScale)
+    world: WorldSize = field(default_factory=WorldSize)
     jhmdb: JhmdbConfig = field(default_factory=JhmdbConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= TUNING_SEED:
             raise ValueError(f"seeds must be from 1 to {TUNING_SEED}, got {self.seeds}")
-        require_at_least(1, workers=self.workers)
+        require_at_least(1, epochs=self.epochs, workers=self.workers)
 
 
-@dataclass(frozen=True)
-class DemoRun:
-    """One model of the demo world, by the names that results are given under."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How one model is made, by the names that results are given under: pretrained, transferred, or both."""
 
-    world: World
-    arm: str
-    training: Pretraining
-
-
-@dataclass(frozen=True)
-class JhmdbRun:
-    """One pretrained model of JHMDB, or none (scratch), and what it was transferred to."""
-
-    split: Split
+    world: str
+    """The data: the name of a demo world, or `jhmdb_world`."""
     arm: str
     seed: int
-    pretraining: Pretraining | None
-    transfer: Transfer
+    pretraining: PretrainJob | None
+    """None: it is trained from scratch."""
+    transfer: TransferJob | None = None
+    demo_world: World | None = None
+    """The world that it is pretrained in, where that is a demo world."""
 
     @property
-    def world(self) -> str:
-        """What results call the split."""
-        return jhmdb_world(self.split)
+    def last(self) -> PretrainJob | TransferJob:
+        """The training that it ends with, in whose folder its measures lie."""
+        last = self.transfer or self.pretraining
+        assert last is not None, "a model is trained at least once"
+        return last
+
+
+def pretrain_jobs(runs: Iterable[Run]) -> list[PretrainJob]:
+    """The jobs that pretrain the models of ``runs``."""
+    return [run.pretraining for run in runs if run.pretraining is not None]
+
+
+def transfer_jobs(runs: Iterable[Run]) -> list[TransferJob]:
+    """The jobs that transfer them."""
+    return [run.transfer for run in runs if run.transfer is not None]
 
 
 def jhmdb_world(split: Split) -> str:
@@ -79,7 +89,8 @@ class Plan:
         """The world of that ρ; its people and places follow from ``seed``."""
         name = f"demo-rho-{rho}" if rho != BALANCED else "demo-balanced"
         name = f"{name}-tuning" if seed == TUNING_SEED else name
-        return World(name, self.config.out / "worlds" / name, rho, seed, self.config.world)
+        config = WorldConfig(rho=rho, seed=seed, **asdict(self.config.world))
+        return World(name, self.config.out / "worlds" / name, config)
 
     @property
     def usual_world(self) -> World:
@@ -96,19 +107,23 @@ class Plan:
         """All demo worlds; those that results are of show the same people and places, matched up differently."""
         return [self.world(rho) for rho in (BALANCED, USUAL_RHO, *OTHER_RHOS)] + [self.tuning_world]
 
-    def _demo_run(
-        self, world: World, seed: int, arm: str, objective: ObjectiveConfig, times_longer: int = 1
-    ) -> DemoRun:
-        folder = self.config.out / "runs" / world.name / arm / f"seed-{seed}"
-        shards, recipe = (world.shards("train"), world.shards("test")), self.config.world.recipe(times_longer)
-        return DemoRun(world, arm, Pretraining(folder, *shards, recipe, seed, objective))
+    def _demo_run(self, world: World, seed: int, arm: str, objective: ObjectiveConfig, times_longer: int = 1) -> Run:
+        pretraining = PretrainJob(
+            folder=self.config.out / "runs" / world.name / arm / f"seed-{seed}",
+            train=world.shards("train"),
+            val=world.shards("test"),
+            epochs=times_longer * self.config.epochs,
+            seed=seed,
+            objective=objective,
+        )
+        return Run(world=world.name, arm=arm, seed=seed, pretraining=pretraining, demo_world=world)
 
-    def oracles(self) -> list[DemoRun]:
+    def oracles(self) -> list[Run]:
         """Baselines where the scene says nothing of the action: what can be learned at all."""
         baseline = arm_named(BASELINE).candidates[0]
         return [self._demo_run(self.world(BALANCED), seed, ORACLE, baseline) for seed in range(self.config.seeds)]
 
-    def candidates(self) -> dict[str, list[DemoRun]]:
+    def candidates(self) -> dict[str, list[Run]]:
         """The candidates of every arm that is tuned, and the baseline, on the world that tuning uses."""
         tuned = [arm for arm in ARMS if len(arm.candidates) > 1 or arm.name == BASELINE]
         return {
@@ -119,7 +134,7 @@ class Plan:
             for arm in tuned
         }
 
-    def demo_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[DemoRun]:
+    def demo_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[Run]:
         """Every arm at the usual ρ, then some at others."""
         seeds = range(self.config.seeds)
         usual = [(self.world(USUAL_RHO), arm) for arm in ARMS]
@@ -151,7 +166,7 @@ class Plan:
             for split in SPLITS
         }
 
-    def jhmdb_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[JhmdbRun]:
+    def jhmdb_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[Run]:
         """Every start on every split with every seed."""
         packs = self.jhmdb_packs()
         if not packs:
@@ -170,26 +185,28 @@ class Plan:
         start: str,
         split: Split,
         seed: int,
-    ) -> JhmdbRun:
+    ) -> Run:
         source, folder = self.config.jhmdb, self.config.out / "runs" / jhmdb_world(split)
         pretraining = None
         if start != SCRATCH:
             pack = packs["pretrain", split]
-            pretraining = Pretraining(
-                folder / start / f"seed-{seed}",
-                pack.shards("train"),
-                pack.shards("test"),
-                source.pretraining(),
-                seed,
-                arm_named(start).objective(chosen),
+            pretraining = PretrainJob(
+                folder=folder / start / f"seed-{seed}",
+                train=pack.shards("train"),
+                val=pack.shards("test"),
+                epochs=source.jhmdb_epochs,
+                clip=CLIP,
+                seed=seed,
+                objective=arm_named(start).objective(chosen),
             )
         pack = packs["transfer", split]
-        transfer = Transfer(
-            folder / f"{start}-transfer" / f"seed-{seed}",
-            pack.shards("train"),
-            pack.shards("test"),
-            source.transfer(),
-            seed,
-            None if pretraining is None else pretraining.weights,
+        transfer = TransferJob(
+            folder=folder / f"{start}-transfer" / f"seed-{seed}",
+            train=pack.shards("train"),
+            val=pack.shards("test"),
+            epochs=source.transfer_epochs,
+            clip=CLIP,
+            seed=seed,
+            start=None if pretraining is None else pretraining.weights,
         )
-        return JhmdbRun(split, start, seed, pretraining, transfer)
+        return Run(world=jhmdb_world(split), arm=start, seed=seed, pretraining=pretraining, transfer=transfer)

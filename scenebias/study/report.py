@@ -9,9 +9,9 @@ from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.study.arms import ARMS, BASELINE, LONGER, MOST_LOST, Trial, arm_named, choose, long
 from scenebias.study.demo_world import BALANCED
 from scenebias.study.jhmdb import SPLITS
-from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS
+from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS, IN_DISTRIBUTION, PROBE, SWAPPED, TRANSFERRED
 from scenebias.study.plan import JHMDB_STARTS, ORACLE, OTHER_RHOS, RHO_ARMS, SCRATCH, USUAL_RHO, Plan, jhmdb_world
-from scenebias.study.results import DATA, IN_DISTRIBUTION, PROBE, SWAPPED, SWAPPED_GAIN, Results
+from scenebias.study.results import DATA, SWAPPED_GAIN, Results
 
 MAIN_MEASURES = (
     IN_DISTRIBUTION,
@@ -114,14 +114,14 @@ class Report:
         return page("scenebias: does debiasing help?", [*sections, *pictures])
 
     def _question(self) -> str:
-        scale = self.plan.config.world
+        config = self.plan.config
         return paragraph(
             "Choi et al. (NeurIPS 2019) make a video model unlearn the scene while it is pretrained. Does it then"
             " recognise the action where the scene misleads, and what does that cost where it helps? The demo world"
             " knows the truth: eight actions of rendered figures, each in its usual scene with probability ρ;"
-            f" {scale.clips_train} clips to train on, {scale.clips_test} to test on of every kind, {scale.epochs}"
-            f" epochs of a small network, {self.plan.config.seeds} seeds an arm. Numbers are means over seeds ± half"
-            " the width of their 95 % interval (Student's t)."
+            f" {config.world.clips_train} clips to train on, {config.world.clips_test} to test on of every kind,"
+            f" {config.epochs} epochs of a small network, {config.seeds} seeds an arm. Numbers are means over seeds ±"
+            " half the width of their 95 % interval (Student's t)."
         )
 
     def answer(self) -> list[str]:
@@ -142,7 +142,7 @@ class Report:
     def _compared(self, how: str, arm: str, reference: str) -> str:
         """One sentence on one comparison, and whether the target is reached in it."""
         swapped, usual, probe = self._gain(arm, reference)
-        over_clips = self.results.bootstrap_gain([self.usual], arm, "world_swapped", reference)
+        over_clips = self.results.bootstrap_gain([self.usual], arm, SWAPPED, reference)
         return (
             f"{how} it gains, in points: {points(swapped)} on swapped scenes ({points(over_clips)} by the choice of"
             f" test clips), {points(usual)} on usual ones, {points(probe)} for the scene probe. The target, at least"
@@ -243,9 +243,9 @@ class Report:
     def _jhmdb(self) -> str:
         """Accuracy after transfer over the three splits, and the measures of bias before it."""
         worlds = [jhmdb_world(split) for split in SPLITS]
-        accuracies = self._cells(worlds, JHMDB_STARTS, "transfer_top1")
+        accuracies = self._cells(worlds, JHMDB_STARTS, TRANSFERRED)
         gains = [
-            "–" if start == BASELINE else points(self.results.bootstrap_gain(worlds, start, "transfer"))
+            "–" if start == BASELINE else points(self.results.bootstrap_gain(worlds, start, TRANSFERRED))
             for start in JHMDB_STARTS
         ]
         starts = [list(row) for row in zip(JHMDB_STARTS, accuracies, gains, strict=True)]

@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
+from typing import Self
 
 import numpy as np
 
 from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE
-from scenebias.study.measuring_jobs import Measured, MeasureData
-from scenebias.study.plan import DemoRun, JhmdbRun
+from scenebias.study.measuring_jobs import Measured, MeasureData, measures_of
+from scenebias.study.plan import Run
 
-IN_DISTRIBUTION, SWAPPED, PROBE = "clean_top1", "world_swapped_top1", "world_scene_probe"
 SWAPPED_GAIN = 0.15
 DATA = "data"
 """What stands in the place of an arm where a number is of the data set itself."""
@@ -20,22 +20,19 @@ DATA = "data"
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was measured: by (world, arm), then by seed."""
+    """Everything that was measured."""
 
     models: Mapping[tuple[str, str], Mapping[int, Measured]]
+    """By (world, arm), then by seed."""
 
     @classmethod
-    def read(
-        cls, data: Mapping[str, MeasureData], demo_runs: Sequence[DemoRun], jhmdb_runs: Sequence[JhmdbRun]
-    ) -> "Results":
-        """What the measuring jobs of these data sets, by world, and runs have left."""
+    def read(cls, data: Mapping[str, MeasureData], runs: Sequence[Run]) -> Self:
+        """What the measuring jobs of these data sets, by world, and of these runs have left."""
         models: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
         for world, job in data.items():
-            models[world, DATA][0] = Measured.read(job.folder)
-        for demo in demo_runs:
-            models[demo.world.name, demo.arm][demo.training.seed] = Measured.read(demo.training.folder)
-        for jhmdb in jhmdb_runs:
-            models[jhmdb.world, jhmdb.arm][jhmdb.seed] = Measured.read(jhmdb.transfer.folder)
+            models[world, DATA][0] = Measured.read(job.measures)
+        for run in runs:
+            models[run.world, run.arm][run.seed] = Measured.read(measures_of(run))
         return cls(models)
 
     def records(self) -> list[dict[str, str | int | float]]:
@@ -47,10 +44,6 @@ class Results:
             for measure, value in measured.values.items()
             if not isnan(value)
         ]
-
-    def arms(self, world: str) -> list[str]:
-        """The arms that were run in ``world``."""
-        return [arm for where, arm in self.models if where == world and arm != DATA]
 
     def values(self, world: str, arm: str, measure: str) -> list[float]:
         """One number a seed, of those that could be measured."""

@@ -1,25 +1,39 @@
-"""The jobs that most of the study's time goes to: pretrain, and transfer what was learned."""
+"""The jobs that most of the study's time goes to: pretrain, and transfer what was learned.
 
-from dataclasses import dataclass
+Both train by the recipe "small", in which a job changes what its data ask for.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from dali_pipelines import ClipConfig
+from scenebias.pretrain import PretrainConfig
+from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.folder import RunFolder
 from scenebias.study.jobs import Cost, cost_added
-from scenebias.study.recipe import Recipe, pretrain_run, transfer_run
 from scenebias.training.objective import ObjectiveConfig
+from scenebias.training.recipes import PRETRAIN_RECIPES, SMALL_CLIP, TRANSFER_RECIPES
+from scenebias.transfer.run import TransferRunConfig, run_transfer
 
 _RUN, _COST = "run", "cost.json"
 
 
-@dataclass(frozen=True)
-class Training:
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(ABC):
     """What pretraining and transfer have in common: one run in a folder, and how long it took."""
 
     folder: Path
     train: Path
+    """Packed data set to train on."""
     val: Path
-    recipe: Recipe
+    """Packed data set to evaluate on after every epoch."""
+    epochs: int
+    clip: ClipConfig = SMALL_CLIP
     seed: int
+    """Decides the initial weights, the order of the clips and their augmentation."""
 
     @property
     def run_folder(self) -> Path:
@@ -44,25 +58,41 @@ class Training:
         with cost_added(self.folder / _COST):
             self.train_model()
 
+    @abstractmethod
     def train_model(self) -> None:
-        raise NotImplementedError
+        """Train into `run_folder`, or go on with it, or find it finished."""
+
+    def options(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a run's configuration, from the ``recipe`` "small" of its command."""
+        optimization = recipe["optimization"]
+        return {
+            **recipe,
+            "recipe": "small",
+            "train": str(self.train),
+            "val": str(self.val),
+            "out": self.run_folder,
+            "clip": self.clip,
+            "schedule": replace(recipe["schedule"], epochs=self.epochs, seed=self.seed),
+            "optimization": replace(optimization, warmup_epochs=min(optimization.warmup_epochs, self.epochs / 4)),
+        }
 
 
-@dataclass(frozen=True)
-class Pretraining(Training):
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob(TrainingJob):
     """Pretrain a network from random weights."""
 
     objective: ObjectiveConfig
 
     def train_model(self) -> None:
-        pretrain_run(self.run_folder, self.train, self.val, self.recipe, self.objective, self.seed)
+        pretrain(PretrainConfig(objective=self.objective, **self.options(PRETRAIN_RECIPES["small"])))
 
 
-@dataclass(frozen=True)
-class Transfer(Training):
-    """Fine-tune all layers of pretrained weights, or of random ones (None), on other classes."""
+@dataclass(frozen=True, kw_only=True)
+class TransferJob(TrainingJob):
+    """Fine-tune all layers, with a new head, on other classes."""
 
     start: Path | None
+    """Pretrained weights; None: random ones."""
 
     def train_model(self) -> None:
-        transfer_run(self.run_folder, self.train, self.val, self.recipe, self.start, self.seed)
+        run_transfer(TransferRunConfig(weights=self.start, **self.options(TRANSFER_RECIPES["small"])))

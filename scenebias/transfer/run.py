@@ -24,7 +24,8 @@ class TransferOptions(TrainingOptions):
 
     recipe: TransferRecipe = "reproduction"
     """Defaults of the other options, which --help shows beside it; reproduction: a constant learning rate of 1e-3;
-    paper: 5e-3, falling on plateaus of the validation loss."""
+    paper: 5e-3, falling on plateaus of the validation loss; small: small3d by AdamW at
+    2e-3, on clips as the recipe small of scenebias.pretrain cuts them."""
     backbone: BackboneName | None = None
     """The video network: by default that of --weights, and r3d_18 without."""
     head_only: bool = False

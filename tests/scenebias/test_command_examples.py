@@ -17,7 +17,7 @@ SCRIPTS = (
     | {"bench": "tools/bench_data.py"}
 )
 """What the examples of these call; those of the others call their modules."""
-COMMANDS = {name: command(name) for name in MODULES} | {"demo results": import_module("scenebias.demo.results").COMMAND}
+COMMANDS = {name: command(name) for name in MODULES} | {"demo": import_module("scenebias.study.demo").COMMAND}
 
 
 def test_every_module_that_starts_a_program_is_known() -> None:
@@ -27,7 +27,7 @@ def test_every_module_that_starts_a_program_is_known() -> None:
         for path in (ROOT / "scenebias").rglob("*.py")
         if path.read_text(encoding="utf-8").endswith(ends) and path.name != "__main__.py"
     }
-    assert found <= {*MODULES.values(), "scenebias.demo.results"}
+    assert found <= {*MODULES.values(), "scenebias.study.demo"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -42,7 +42,7 @@ def test_help_ends_with_the_example(name: str, capsys: pytest.CaptureFixture[str
 def test_the_example_is_of_this_command_and_its_options_are_accepted(name: str) -> None:
     program: Command = COMMANDS[name]
     words = shlex.split(program.example or "")
-    module = MODULES.get(name, "scenebias.demo.results").removesuffix(".command")
+    module = MODULES.get(name, "scenebias.study.demo").removesuffix(".command")
     place = words.index(SCRIPTS.get(name, module))
     seen: list[Any] = []
     with pytest.raises(SystemExit) as stop:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
@@ -13,14 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenebias.bias.model_bias import CLEAN
 from scenebias.distributed.interruption import noted_signals
 from scenebias.study.arms import ARMS, BASELINE, LONGER, Trial, arm_named, choose, long
 from scenebias.study.jhmdb import JhmdbConfig
 from scenebias.study.jobs import Cost, cost_added, run_jobs
-from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS, Measured
-from scenebias.study.plan import TUNING_SEED, WORLD_SEED, Plan, StudyConfig
+from scenebias.study.measuring_jobs import (
+    ALL_MEASURES,
+    COSTS,
+    IN_DISTRIBUTION,
+    PROBE,
+    SWAPPED,
+    TRANSFERRED,
+    Measured,
+)
+from scenebias.study.plan import TUNING_SEED, WORLD_SEED, Plan, Run, StudyConfig, pretrain_jobs, transfer_jobs
 from scenebias.study.report import Report
-from scenebias.study.results import DATA, IN_DISTRIBUTION, PROBE, SWAPPED, Results
+from scenebias.study.results import DATA, Results
 from scenebias.training.objective import ObjectiveConfig
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
@@ -64,20 +74,21 @@ def test_an_arm_that_takes_over_a_setting_changes_nothing_but_what_it_says() -> 
 
 
 def test_long_arms_train_twice_as_long_on_the_same_world() -> None:
-    runs = {(run.arm, run.training.seed): run for run in plan().demo_runs(CHOSEN) if run.world == plan().usual_world}
+    usual = [run for run in plan().demo_runs(CHOSEN) if run.demo_world == plan().usual_world]
+    jobs = {(run.arm, run.seed): job for run, job in zip(usual, pretrain_jobs(usual), strict=True)}
     for arm in LONGER:
-        once, twice = runs[arm, 1], runs[long(arm), 1]
-        assert twice.training.recipe.epochs == 2 * once.training.recipe.epochs
-        assert twice.training.objective == once.training.objective
-        assert twice.training.train == once.training.train
+        once, twice = jobs[arm, 1], jobs[long(arm), 1]
+        assert twice.epochs == 2 * once.epochs
+        assert twice.objective == once.objective
+        assert twice.train == once.train
 
 
 def test_no_two_runs_share_a_folder() -> None:
     study = plan(seeds=3)
     demo = [*study.oracles(), *chain.from_iterable(study.candidates().values()), *study.demo_runs(CHOSEN)]
-    folders = [run.training.folder for run in demo]
-    for run in study.jhmdb_runs(CHOSEN):
-        folders += [run.transfer.folder] + ([run.pretraining.folder] if run.pretraining else [])
+    runs = [*demo, *study.jhmdb_runs(CHOSEN)]
+    folders = [job.folder for job in [*pretrain_jobs(runs), *transfer_jobs(runs)]]
+    assert len(folders) > len(runs) > len(demo)
     assert len(folders) == len(set(folders))
     assert not any(a in b.parents for a, b in combinations(folders, 2))
 
@@ -86,19 +97,26 @@ def test_tuning_sees_other_people_and_clips_than_the_reported_runs_do() -> None:
     study = plan()
     reported = [*study.oracles(), *study.demo_runs(CHOSEN)]
     assert WORLD_SEED != TUNING_SEED
-    assert {run.world.seed for runs in study.candidates().values() for run in runs} == {TUNING_SEED}
-    assert {run.world.seed for run in reported} == {WORLD_SEED}
-    assert TUNING_SEED not in {run.training.seed for run in reported}
+    assert world_seeds(chain.from_iterable(study.candidates().values())) == {TUNING_SEED}
+    assert world_seeds(reported) == {WORLD_SEED}
+    assert TUNING_SEED not in {job.seed for job in pretrain_jobs(reported)}
+
+
+def world_seeds(runs: Iterable[Run]) -> set[int | None]:
+    """Of the worlds that are trained in."""
+    return {run.demo_world and run.demo_world.config.seed for run in runs}
 
 
 def test_pretraining_and_transfer_on_jhmdb_share_no_class() -> None:
     packs = plan().jhmdb_packs()
     assert len(packs) == 6
     for run in plan().jhmdb_runs(CHOSEN):
+        split = run.world.removeprefix("jhmdb-split")
+        assert run.transfer
         if run.pretraining:
             assert run.transfer.start == run.pretraining.weights
-            assert run.pretraining.train.parent.name == f"pretrain-{run.split}"
-        assert run.transfer.train.parent.name == f"transfer-{run.split}"
+            assert run.pretraining.train.parent.name == f"pretrain-{split}"
+        assert run.transfer.train.parent.name == f"transfer-{split}"
 
 
 def test_half_of_jhmdb_is_refused() -> None:
@@ -192,12 +210,8 @@ def invented(study: Plan, gain: float) -> Results:
     models: dict[tuple[str, str], dict[int, Measured]] = {}
     for world in study.pretraining_data():
         models[world, DATA] = {0: Measured({"scene_bias": 1.5}, {})}
-    runs: list[tuple[str, str, int]] = [
-        (run.world.name, run.arm, run.training.seed) for run in [*study.oracles(), *study.demo_runs(CHOSEN)]
-    ]
-    runs += [(run.world, run.arm, run.seed) for run in study.jhmdb_runs(CHOSEN)]
-    for world, arm, seed in runs:
-        debiased = not arm.startswith(BASELINE)
+    for run in [*study.oracles(), *study.demo_runs(CHOSEN), *study.jhmdb_runs(CHOSEN)]:
+        seed, debiased = run.seed, not run.arm.startswith(BASELINE)
         values = dict.fromkeys(ALL_MEASURES, 0.5) | {
             IN_DISTRIBUTION: 0.8 + 0.01 * seed,
             SWAPPED: 0.3 + 0.02 * seed + (gain + 0.01 * seed) * debiased,
@@ -205,8 +219,8 @@ def invented(study: Plan, gain: float) -> Results:
             **dict.fromkeys(COSTS, 60.0),
             "scene_probe": np.nan,
         }
-        correct = {kind: (random.random(40) < 0.5).tolist() for kind in ("clean", "world_swapped", "transfer")}
-        models.setdefault((world, arm), {})[seed] = Measured(values, correct)
+        correct = {kind: (random.random(40) < 0.5).tolist() for kind in (CLEAN, SWAPPED, TRANSFERRED)}
+        models.setdefault((run.world, run.arm), {})[seed] = Measured(values, correct)
     return Results(models)
 
 

@@ -70,6 +70,18 @@ def test_the_paper_trains_in_two_stages_of_which_the_first_warms_up_its_heads() 
     assert transferring("--recipe", "paper", "--weights", "w").optimization.learning_rate == 5e-3
 
 
+def test_small_is_what_cpu_cores_train_from_random_weights_in_minutes() -> None:
+    before, after = pretraining("--recipe", "small"), transferring("--recipe", "small", "--scratch")
+    assert (before.init, before.model.backbone, after.backbone) == (None, "small3d", "small3d")
+    for config, learning_rate in ((before, 4e-3), (after, 2e-3)):
+        assert (config.clip.frames, config.clip.stride, config.clip.size) == (8, 2, 56)
+        assert config.clip.scales == (1.0, 0.84)
+        optimization = config.optimization
+        assert (optimization.optimizer, optimization.schedule) == ("adamw", "cosine")
+        assert (optimization.learning_rate, optimization.weight_decay) == (learning_rate, 0.01)
+        assert (optimization.warmup_epochs, config.schedule.epochs, config.loader_threads) == (2, 30, 1)
+
+
 @pytest.mark.parametrize("recipe", ["paper_scene", "paper_debias"])
 def test_a_stage_of_the_paper_needs_initial_weights(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert pretraining("--recipe", recipe) == 2
