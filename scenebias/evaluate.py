@@ -100,6 +100,7 @@ def main(config: EvaluateConfig) -> None:
 COMMAND = Command(
     main=main,
     options=EvaluateConfig,
+    parallel=True,
     example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
     "--data data/jhmdb/test --hide-humans frame_mean",
 )

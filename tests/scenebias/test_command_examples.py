@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from scenebias.cli import MODULES, command
+from scenebias.cli import PROGRAMS, command
 from scenebias.commands import Command
 from tests.project import ROOT
 
 SCRIPTS = (
     {"study": "tools/study.sh", "pack": "tools/make_shards.py", "inspect": "tools/inspect_shards.py"}
     | {name: f"tools/{name.replace('-', '_')}.py" for name in ("bench-pack", "bench-train")}
-    | {"bench": "tools/bench_data.py"}
+    | {"bench": "tools/bench_data.py", "completion": "completion"}
 )
 """What the examples of these call; those of the others call their modules."""
+MODULES = {name: program.module for name, program in PROGRAMS.items()}
 COMMANDS = {name: command(name) for name in MODULES} | {"demo results": import_module("scenebias.demo.results").COMMAND}
 
 
