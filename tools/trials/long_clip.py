@@ -1,14 +1,8 @@
-"""Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs.
+"""Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs."""
 
-    python tools/trials/long_clip.py --frames 3000
-
-Exit status 1 where reading at the end takes 1.5 times what it takes at the start, or more.
-"""
-
-import argparse
-import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from scenebias.commands import Command
+from shards.checks import require_at_least
 from shards.codecs.masks import pack_masks
 from shards.codecs.registry import Codec, clip_encoder
 from shards.dataset import ShardDataset
@@ -30,10 +26,23 @@ REPEATS = 300
 LIMIT = 1.5
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=3_000)
-    frame_count = parser.parse_args().frames
+@dataclass(frozen=True, kw_only=True)
+class LongClip:
+    """How long the clip is."""
+
+    frames: int = 3_000
+    """Frames of the clip."""
+
+    def __post_init__(self) -> None:
+        require_at_least(WINDOW_FRAMES, frames=self.frames)
+
+
+def main(config: LongClip) -> int:
+    """Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs.
+
+    Exit status 1 where reading at the end takes 1.5 times what it takes at the start, or more.
+    """
+    frame_count = config.frames
     within_limits = []
     with tempfile.TemporaryDirectory() as temporary:
         for codec in CODECS:
@@ -112,5 +121,11 @@ def measure(dataset: ShardDataset, starts: list[int], *, decode: bool) -> list[f
     return [median(measured_s) for measured_s in taken_s]
 
 
+COMMAND = Command(
+    main=main,
+    options=LongClip,
+    example="python tools/trials/long_clip.py --frames 3000",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()
