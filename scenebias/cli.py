@@ -1,33 +1,134 @@
 """The command ``scenebias``: every program of the package under one name.
 
-``scenebias pretrain …`` is ``python -m scenebias.pretrain …``; each program is imported when it is asked for.
+``scenebias pretrain …`` is ``python -m scenebias.pretrain …``. Each program is imported when it is asked for, and
+nothing else: the list of all is there at once.
 """
 
-from collections.abc import Mapping
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import cast
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
-from scenebias.commands import Command
+if TYPE_CHECKING:
+    from scenebias.commands import Command
 
-MODULES: Mapping[str, str] = {
-    "pack": "scenebias.data.make_shards",
-    "inspect": "scenebias.data.inspect_shards",
-    "pretrain": "scenebias.pretrain",
-    "transfer": "scenebias.transfer.command",
-    "evaluate": "scenebias.evaluate",
-    "bias": "scenebias.bias.command",
-    "predict": "scenebias.predict",
-    "import-weights": "scenebias.import_weights",
-    "import-detections": "scenebias.annotators.sdn_detections",
-    "study": "scenebias.study.command",
-    "render": "scenebias.demo.render",
-    "bench": "scenebias.benchmark.loading.command",
-    "bench-pack": "scenebias.benchmark.packing",
-    "bench-train": "scenebias.benchmark.training.command",
+
+class Program(NamedTuple):
+    """Where a program is, and what it does."""
+
+    module: str
+    """The module that has its ``COMMAND``."""
+    summary: str
+    """The first line of the docstring of its ``main``."""
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "pack": Program(
+        "scenebias.data.make_shards", "Pack videos, human masks and scene labels into a data set of shards."
+    ),
+    "inspect": Program(
+        "scenebias.data.inspect_shards",
+        "Say what is in a packed data set, check every byte of it, or make a page to look at it.",
+    ),
+    "pretrain": Program(
+        "scenebias.pretrain",
+        "Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene.",
+    ),
+    "transfer": Program(
+        "scenebias.transfer.command",
+        "Tune pretrained weights on other data sets, and measure how well they serve them.",
+    ),
+    "evaluate": Program(
+        "scenebias.evaluate",
+        "Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once.",
+    ),
+    "bias": Program(
+        "scenebias.bias.command",
+        "Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019).",
+    ),
+    "predict": Program(
+        "scenebias.predict",
+        "The five most probable actions in a video, and how much of the first one's score survives without its humans.",
+    ),
+    "import-weights": Program(
+        "scenebias.import_weights",
+        "Turn a checkpoint of 3D-ResNets-PyTorch, or of the code released with the paper, into a weight file.",
+    ),
+    "import-detections": Program(
+        "scenebias.annotators.sdn_detections",
+        "Write the detections of SDN as one file of boxes a clip, for make_shards --masks.",
+    ),
+    "demo": Program(
+        "scenebias.study.demo",
+        "Render a world, pretrain a baseline and a debiased model, transfer them to new actions, and measure all.",
+    ),
+    "study": Program(
+        "scenebias.study.command",
+        "Does debiasing help? Pretrain with and without it, on rendered worlds and on JHMDB; measure; write a report.",
+    ),
+    "render": Program(
+        "scenebias.demo.render",
+        "Render a procedural world of people who act in places, to try scene-debiased pretraining in.",
+    ),
+    "bench": Program(
+        "scenebias.benchmark.loading.command",
+        "Measure how fast training data comes, beside other ways to feed the same clips.",
+    ),
+    "bench-pack": Program(
+        "scenebias.benchmark.packing", "Measure how fast film strips are packed, beside ffmpeg on the same videos."
+    ),
+    "bench-train": Program(
+        "scenebias.benchmark.training.command",
+        "Measure a training step: debiasing beside the baseline, the trainer beside bare torch, memory, two processes.",
+    ),
+    "completion": Program(
+        "scenebias.completion",
+        "Print the script that makes a shell complete programs and options: source <(scenebias completion bash).",
+    ),
 }
-"""Where each program's ``COMMAND`` is, by its name."""
+"""Every program by its name."""
 
 
-def command(name: str) -> Command:
+def command(name: str) -> "Command":
     """The program of that name."""
-    return cast(Command, import_module(MODULES[name]).COMMAND)
+    return cast("Command", import_module(PROGRAMS[name].module).COMMAND)
+
+
+def overview() -> str:
+    """What ``--help`` shows."""
+    width = max(map(len, PROGRAMS))
+    lines = [f"  {name:{width}}  {program.summary}" for name, program in PROGRAMS.items()]
+    return "\n".join(
+        [
+            "usage: scenebias PROGRAM [OPTIONS]",
+            "",
+            "Pretrain video models that recognise the action, not the scene.",
+            "",
+            "programs:",
+            *lines,
+            "",
+            "scenebias PROGRAM --help tells the options of each; scenebias --version the version.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program that ``arguments`` (``sys.argv`` when None) begin with, and exit with its status; 2 for none."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in PROGRAMS:
+        command(name).run(rest, name=f"scenebias {name}")
+    if name == "--version":
+        print(f"scenebias {version('scenebias')}")
+        sys.exit(0)
+    if name in ("", "-h", "--help"):
+        print(overview())
+        sys.exit(0 if name else 2)
+    nearest = difflib.get_close_matches(name, PROGRAMS, n=1, cutoff=0)[0]
+    print(f"error: there is no program {name}: did you mean scenebias {nearest}?", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

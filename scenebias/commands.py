@@ -6,14 +6,16 @@ import inspect
 import json
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 import tyro
 from rich.console import Console
 
+from scenebias.distributed.launch import USER_ERROR_STATUS, check_process_count, is_rank, launch, leave_words
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 
@@ -32,30 +34,57 @@ class Command:
     """Values of the fields of ``options`` by the names that its field ``recipe`` may have: the one that ``--recipe``
     names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
 
-    def run(self, arguments: Sequence[str] | None = None) -> NoReturn:
-        """Read ``arguments`` (``sys.argv`` when None), do it and exit.
+    parallel: bool = False
+    """Whether several processes can share the work: then ``--processes`` starts them, as ``torchrun`` does."""
+
+    def run(self, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
+        """Read ``arguments`` (``sys.argv`` when None), do it and exit; ``name`` is what ``--help`` calls the program.
 
         Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
         """
         arguments = sys.argv[1:] if arguments is None else list(arguments)
-        config = self.read(arguments)
+        config, processes = self._parse(arguments, name)
         try:
+            check_process_count(processes)
+            if processes is not None and processes > 1 and not is_rank():
+                ending = launch(processes)
+                if ending.message is not None:
+                    print_error(ending.message)
+                sys.exit(ending.status)
             status = self.main(config)
         except UserError as error:
-            Console(stderr=True, soft_wrap=True).print("error:", style="bold red", end=" ")
-            print(error, file=sys.stderr)
-            sys.exit(2)
+            if not leave_words(str(error)):
+                print_error(str(error))
+            sys.exit(USER_ERROR_STATUS)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except Exception:
+            if not leave_words(traceback.format_exc()):
+                raise
+            sys.exit(1)
         sys.exit(status or 0)
 
     def read(self, arguments: Sequence[str]) -> Any:
         """The options that ``arguments`` give; ends the program where they are refused or ask for help."""
+        return self._parse(arguments)[0]
+
+    @property
+    def command_line(self) -> Any:
+        """The dataclass of all that can be said on the command line, annotated for tyro."""
+        return _with_processes(self.options) if self.parallel else self.options
+
+    def default(self, arguments: Sequence[str]) -> Any:
+        """What tyro is to take for options that ``arguments`` leave out: those of the recipe that they name."""
+        return tyro.MISSING_NONPROP if self.recipes is None else self._chosen_recipe(arguments)
+
+    def _parse(self, arguments: Sequence[str], name: str | None = None) -> tuple[Any, int | None]:
+        """The options, and in how many processes to run, where that is said."""
         try:
-            return tyro.cli(
-                self.options,
-                default=tyro.MISSING_NONPROP if self.recipes is None else self._chosen_recipe(arguments),
+            said = tyro.cli(
+                self.command_line,
+                prog=name,
+                default=self.default(arguments),
                 args=arguments,
                 description=inspect.getdoc(self.main),
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -64,6 +93,11 @@ class Command:
             if self.example is not None and {"-h", "--help"} & set(arguments):
                 print(f"example:\n  {self.example}")
             raise
+        if not self.parallel:
+            return said, None
+        options = _bare(self.options)
+        config = options(**{field.name: getattr(said, field.name) for field in dataclasses.fields(options)})
+        return config, said.processes
 
     def _chosen_recipe(self, arguments: Sequence[str]) -> Any:
         """The configuration of the recipe that is asked for; what every recipe leaves to the user is missing.
@@ -81,7 +115,37 @@ class Command:
             for field in dataclasses.fields(self.options)
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
-        return self.options(**{**left_to_user, **self.recipes[name], "recipe": name})
+        return _bare(self.command_line)(**{**left_to_user, **self.recipes[name], "recipe": name})
+
+
+Processes = Annotated[
+    int | None,
+    tyro.conf.arg(
+        aliases=("--gpus",),
+        help="Run in so many processes on this machine, each with a GPU of its own where there are any, as torchrun"
+        " does. By default in one, or in those that torchrun has started.",
+    ),
+]
+
+
+def _with_processes(options: Any) -> Any:
+    """The dataclass ``options``, annotated for tyro or not, with one more field: in how many processes to run."""
+    bare = _bare(options)
+    extended = dataclasses.make_dataclass(
+        bare.__name__, [("processes", Processes, None)], bases=(bare,), frozen=True, kw_only=True
+    )
+    return extended if options is bare else Annotated[(extended, *options.__metadata__)]
+
+
+def _bare(options: Any) -> Any:
+    """``options`` without what annotates it."""
+    return get_args(options)[0] if get_origin(options) is Annotated else options
+
+
+def print_error(message: str) -> None:
+    """Tell the user what went wrong."""
+    Console(stderr=True, soft_wrap=True).print("error:", style="bold red", end=" ")
+    print(message, file=sys.stderr)
 
 
 def null_for_nan(values: Mapping[str, float]) -> dict[str, float | None]:

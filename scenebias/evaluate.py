@@ -132,6 +132,7 @@ def results_table(title: str, results: Mapping[str, Mapping[str, float]]) -> Tab
 COMMAND = Command(
     main=main,
     options=EvaluateConfig,
+    parallel=True,
     example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
     "--data data/jhmdb/test --hide-humans frame_mean",
 )

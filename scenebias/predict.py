@@ -21,9 +21,7 @@ from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, P
 from scenebias.annotators.masks.human_masks import JHMDB_FPS
 from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
-from scenebias.evaluation.accuracy import class_probabilities
-from scenebias.models.action_model import ActionModel
-from scenebias.models.pretrained import ClipTransform, Pretrained, load_pretrained
+from scenebias.models.loading import ClipTransform, LoadedModel, load_model
 from shards.checks import require_at_least
 from shards.codecs.masks import resize_masks
 from shards.errors import UserError
@@ -106,7 +104,7 @@ class Prediction:
 
 def predict_video(
     video: Path,
-    pretrained: Pretrained,
+    loaded: LoadedModel,
     *,
     height: int,
     batch_size: int = 8,
@@ -118,7 +116,7 @@ def predict_video(
     Raises:
         BrokenClipError: it cannot be decoded.
     """
-    model, classes, transform = pretrained
+    transform = loaded.transform
     clip = transform.clip
     first_frame = 0
     probabilities, hidden_probabilities = [], []
@@ -126,20 +124,20 @@ def predict_video(
         if first_frame and len(frames_NHWC) < clip.span:
             break  # no whole window is left; a clip that has none at all loops
         clip_BTHWC = transform(frames_NHWC)
-        probabilities.append(_probabilities(model, clip_BTHWC))
+        probabilities.append(loaded.window_probabilities(clip_BTHWC))
         if mask_NHW is not None:
             piece_NHW = mask_NHW[first_frame : first_frame + len(frames_NHWC)]
             mask_BTHW = transform.masks(resize_masks(piece_NHW, frames_NHWC.shape[1:3]))
             sample_B = torch.zeros(len(clip_BTHWC), dtype=torch.int64)
             hidden_BTHWC = mask_out_humans(clip_BTHWC, mask_BTHW, fill, sample_B=sample_B, seed=0, epoch=0)
-            hidden_probabilities.append(_probabilities(model, hidden_BTHWC))
+            hidden_probabilities.append(loaded.window_probabilities(hidden_BTHWC))
         first_frame += len(frames_NHWC)
     without_humans = None
     if mask_NHW is not None:
         hidden_A = np.concatenate(hidden_probabilities).mean(axis=0)
         without_humans = WithoutHumans(hidden_A, float(mask_NHW.any(axis=(1, 2)).mean()))
     probability_BA = np.concatenate(probabilities)
-    return Prediction(classes, len(probability_BA), probability_BA.mean(axis=0), without_humans)
+    return Prediction(loaded.classes, len(probability_BA), probability_BA.mean(axis=0), without_humans)
 
 
 def _pieces(video: Path, height: int, frame_count: int) -> Iterator[NDArray[np.uint8]]:
@@ -148,11 +146,6 @@ def _pieces(video: Path, height: int, frame_count: int) -> Iterator[NDArray[np.u
         frames = (frame.rgb(height) for frame in opened.frames())
         while piece := list(islice(frames, frame_count)):
             yield np.stack(piece)
-
-
-def _probabilities(model: ActionModel, clip_BTHWC: torch.Tensor) -> NDArray[np.float64]:
-    with torch.inference_mode():
-        return class_probabilities(model, clip_BTHWC.to(model.scale.device)).cpu().numpy()
 
 
 def read_mask(video: Path, mask: Path, mask_fps: float | None = None) -> NDArray[np.bool_]:
@@ -219,13 +212,12 @@ def print_prediction(console: Console, title: str, prediction: Prediction) -> No
 
 def main(config: PredictConfig) -> None:
     """The five most probable actions in a video, and how much of the first one's score survives without its humans."""
-    pretrained = load_pretrained(config.weights)
-    pretrained.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_model(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
     try:
         prediction = predict_video(
             config.video,
-            pretrained,
-            height=config.height or stored_height(pretrained.transform),
+            loaded,
+            height=config.height or stored_height(loaded.transform),
             batch_size=config.batch_size,
             mask_NHW=None if config.mask is None else read_mask(config.video, config.mask, config.mask_fps),
             fill=config.fill,

@@ -60,6 +60,7 @@ COMMAND = Command(
     main=main,
     options=PretrainConfig,
     recipes=PRETRAIN_RECIPES,
+    parallel=True,
     example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
     "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "
     "--schedule cosine --out runs/jhmdb-debias",

@@ -193,6 +193,7 @@ def _write_gallery(
 COMMAND = Command(
     main=main,
     options=BiasConfig,
+    parallel=True,
     example="python -m scenebias.bias --train data/jhmdb/train --val data/jhmdb/test "
     "--weights runs/jhmdb-baseline/weights.safetensors runs/jhmdb-debias/weights.safetensors "
     "--html data/jhmdb/bias.html",

@@ -227,6 +227,7 @@ def _print_some(console: Console, lines: Sequence[str]) -> None:
 COMMAND = Command(
     main=main,
     options=OPTIONS,
+    parallel=True,
     example="python tools/make_shards.py jhmdb --root $DATA/jhmdb/videos --labels $DATA/labels/hmdb51 --split 1 "
     "--subset test --masks $DATA/jhmdb/masks --scenes $DATA/jhmdb/scene_probs.npz --out data/jhmdb/test",
 )

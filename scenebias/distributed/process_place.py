@@ -165,8 +165,8 @@ def _take_device() -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"process {local_rank} of this machine has no GPU of its own: start at most"
-            f" --nproc_per_node={torch.cuda.device_count()}"
+            f"process {local_rank} of this machine has no GPU of its own: start at most {torch.cuda.device_count()}"
+            " (--processes, or --nproc_per_node of torchrun)"
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

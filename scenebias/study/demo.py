@@ -109,7 +109,7 @@ class DemoPlan:
 
 
 def main(config: DemoConfig) -> None:
-    """Render a world, pretrain a baseline and a debiased model in it, transfer them to new actions, and measure them.
+    """Render a world, pretrain a baseline and a debiased model, transfer them to new actions, and measure all.
 
     Prints one table and leaves results.json, report.html and everything that they were made from in --out. Given
     again, the same command goes on with what is missing.

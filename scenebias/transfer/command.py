@@ -82,6 +82,7 @@ COMMAND = Command(
     main=main,
     options=TransferConfig,
     recipes=TRANSFER_RECIPES,
+    parallel=True,
     example="python -m scenebias.transfer --weights runs/jhmdb-baseline/weights.safetensors "
     "runs/jhmdb-debias/weights.safetensors --scratch --train data/ucf101-few/train "
     "--val data/ucf101-few/test --epochs 30 --batch-size 9 --learning-rate 0.02 --out runs/ucf101-few",

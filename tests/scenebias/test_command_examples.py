@@ -1,5 +1,6 @@
-"""Every command's ``--help`` ends with an example, which its options accept."""
+"""Every command's ``--help`` ends with an example, which its options accept; no program of the package is unknown."""
 
+import pkgutil
 import shlex
 from dataclasses import replace
 from importlib import import_module
@@ -7,27 +8,37 @@ from typing import Any
 
 import pytest
 
-from scenebias.cli import MODULES, command
+import scenebias
+import tools.trials
+from scenebias.cli import PROGRAMS
 from scenebias.commands import Command
-from tests.project import ROOT
 
 SCRIPTS = (
     {"study": "tools/study.sh", "pack": "tools/make_shards.py", "inspect": "tools/inspect_shards.py"}
     | {name: f"tools/{name.replace('-', '_')}.py" for name in ("bench-pack", "bench-train")}
     | {"bench": "tools/bench_data.py"}
 )
-"""What the examples of these call; those of the others call their modules."""
-COMMANDS = {name: command(name) for name in MODULES} | {"demo": import_module("scenebias.study.demo").COMMAND}
+"""The scripts that are programs of the package."""
+TRIALS = {
+    f"tools/trials/{name}.py": f"tools.trials.{name}"
+    for _, name, _ in pkgutil.iter_modules(tools.trials.__path__)
+    if hasattr(import_module(f"tools.trials.{name}"), "COMMAND")
+}
+MODULES = {name: program.module for name, program in PROGRAMS.items()} | TRIALS
+COMMANDS: dict[str, Command] = {name: import_module(module).COMMAND for name, module in MODULES.items()}
 
 
-def test_every_module_that_starts_a_program_is_known() -> None:
-    ends = ("COMMAND.run()\n", "COMMAND.run()")
-    found = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in (ROOT / "scenebias").rglob("*.py")
-        if path.read_text(encoding="utf-8").endswith(ends) and path.name != "__main__.py"
-    }
-    assert found <= {*MODULES.values(), "scenebias.study.demo"}
+def test_every_module_that_has_a_program_is_known() -> None:
+    names = (name for _, name, _ in pkgutil.walk_packages(scenebias.__path__, "scenebias."))
+    modules = [import_module(name) for name in names if not name.endswith("__main__")]
+    found = {module.__name__ for module in modules if isinstance(getattr(module, "COMMAND", None), Command)}
+    assert found == {*MODULES.values()} - {*TRIALS.values()}
+
+
+def test_every_trial_is_started_as_a_command() -> None:
+    names = [name for _, name, _ in pkgutil.iter_modules(tools.trials.__path__, "tools.trials.")]
+    with_main = {name for name in names if hasattr(import_module(name), "main")}
+    assert with_main == {*TRIALS.values()} != set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -40,10 +51,10 @@ def test_help_ends_with_the_example(name: str, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_is_of_this_command_and_its_options_are_accepted(name: str) -> None:
-    program: Command = COMMANDS[name]
+    program = COMMANDS[name]
     words = shlex.split(program.example or "")
-    module = MODULES.get(name, "scenebias.study.demo").removesuffix(".command")
-    place = words.index(SCRIPTS.get(name, module))
+    calls = {SCRIPTS.get(name, name), MODULES[name].removesuffix(".command")}
+    place = next(place for place, word in enumerate(words) if word in calls)
     seen: list[Any] = []
     with pytest.raises(SystemExit) as stop:
         replace(program, main=seen.append).run(words[place + 1 :])

@@ -20,7 +20,7 @@ from scenebias.clips.views import hide_humans
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import evaluate_model
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.pretrained import ClipTransform, Pretrained, load_pretrained
+from scenebias.models.loading import ClipTransform, LoadedModel, load_model
 from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.predict import COMMAND, PredictConfig, main, predict_video, read_mask, stored_height
 from scenebias.run_folder.record import plain
@@ -89,14 +89,14 @@ def test_a_video_gets_the_probabilities_that_the_evaluation_counts_for_it(folder
         annotators=Annotators(mask_source=open_mask_source(folder / "masks", listing.clips)),
     )
     loader = EvalLoader(ShardDataset.open(folder / "packed"), CLIP, batch_size=3)
-    pretrained = load_pretrained(folder / "weights.safetensors")
+    loaded = load_model(folder / "weights.safetensors")
     place = ProcessPlace(0, 1, torch.device("cpu"))
     expected_A, expected_hidden_A = (
-        evaluate_model(pretrained.model, loader, 6, place, change=change).probability_NA[0]
+        evaluate_model(loaded.model, loader, 6, place, change=change).probability_NA[0]
         for change in (None, partial(hide_humans, fill="white"))
     )
     mask_NHW = read_mask(video, folder / "masks" / "wave" / "clip.npz")
-    found = predict_video(video, pretrained, height=32, batch_size=2, mask_NHW=mask_NHW, fill="white")
+    found = predict_video(video, loaded, height=32, batch_size=2, mask_NHW=mask_NHW, fill="white")
     assert found.window_count == 4
     assert found.without_humans is not None
     # The packed frames went through JPEG.
@@ -107,10 +107,10 @@ def test_a_video_gets_the_probabilities_that_the_evaluation_counts_for_it(folder
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 50])
 def test_the_pieces_in_which_a_video_is_read_change_nothing(folder: Path, video: Path, batch_size: int) -> None:
-    pretrained = load_pretrained(folder / "weights.safetensors")
+    loaded = load_model(folder / "weights.safetensors")
     mask_NHW = walking_square()
     whole, found = (
-        predict_video(video, pretrained, height=32, batch_size=size, mask_NHW=mask_NHW) for size in (99, batch_size)
+        predict_video(video, loaded, height=32, batch_size=size, mask_NHW=mask_NHW) for size in (99, batch_size)
     )
     assert found.window_count == whole.window_count == FRAMES // 8
     assert found.without_humans is not None
@@ -120,8 +120,8 @@ def test_the_pieces_in_which_a_video_is_read_change_nothing(folder: Path, video:
 
 
 def test_a_video_shorter_than_a_window_loops(folder: Path, video: Path) -> None:
-    model, classes, _ = load_pretrained(folder / "weights.safetensors")
-    long = Pretrained(model, classes, ClipTransform(ClipConfig(frames=64, size=28)))
+    model, classes, _ = load_model(folder / "weights.safetensors")
+    long = LoadedModel(model, classes, ClipTransform(ClipConfig(frames=64, size=28)))
     assert predict_video(video, long, height=32).window_count == 1
 
 

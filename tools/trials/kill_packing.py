@@ -1,12 +1,5 @@
-"""Kill tools/make_shards.py at random moments, start it again, and compare the result with an undisturbed run's.
+"""Kill tools/make_shards.py at random moments, start it again, and compare the result with an undisturbed run's."""
 
-    python tools/trials/kill_packing.py --kills 20
-    python tools/trials/kill_packing.py --kills 20 --processes 2
-
-Exit status 1 where a byte differs, finished work was done again, or something was left behind.
-"""
-
-import argparse
 import hashlib
 import os
 import random
@@ -16,11 +9,14 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 
+from scenebias.commands import Command
+from shards.checks import require_at_least
 from shards.packing.journal import read_lines
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -28,29 +24,43 @@ CLIP_COUNT = 480
 LONGEST_RUN_S = 120
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="kill at least so many times")
-    parser.add_argument("--processes", type=int, default=1, help="processes under torchrun; 1: without it")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    options = parser.parse_args()
-    generator = random.Random(options.seed)
+@dataclass(frozen=True, kw_only=True)
+class KillPacking:
+    """How often to kill what."""
+
+    kills: int = 20
+    """Kill at least so many times."""
+    processes: int = 1
+    """Processes under torchrun; 1: without it."""
+    seed: int = 0
+    """Seed of the moments."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, kills=self.kills, processes=self.processes)
+
+
+def main(config: KillPacking) -> int:
+    """Kill tools/make_shards.py at random moments, start it again, and compare the result with an undisturbed run's.
+
+    Exit status 1 where a byte differs, finished work was done again, or something was left behind.
+    """
+    generator = random.Random(config.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_videos(folder / "videos")
         start(folder, "undisturbed", 1).wait(LONGEST_RUN_S)
         expected = content(folder / "undisturbed")
-        process = start(folder, "timed", options.processes)
+        process = start(folder, "timed", config.processes)
         wait_for_begin(process, folder, "timed")
         begun_s = time.monotonic()
         process.wait(LONGEST_RUN_S)
         packing_s = time.monotonic() - begun_s
         print(f"undisturbed: {packing_s:.1f} s of packing, {len(expected)} files", flush=True)
         kills = problems = round_number = 0
-        while kills < options.kills:
+        while kills < config.kills:
             name = f"killed{round_number}"
             round_number += 1
-            kills += kill_until_done(folder, name, options.processes, packing_s, generator)
+            kills += kill_until_done(folder, name, config.processes, packing_s, generator)
             problems += report_differences(folder, name, expected)
         print(f"{kills} kills in {round_number} rounds, {problems} problems")
         return 1 if problems else 0
@@ -174,5 +184,11 @@ def write_videos(root: Path) -> None:
             container.mux(stream.encode())
 
 
+COMMAND = Command(
+    main=main,
+    options=KillPacking,
+    example="python tools/trials/kill_packing.py --kills 20 --processes 2",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

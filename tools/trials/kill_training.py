@@ -1,16 +1,11 @@
 """End training in every rough way, start it again, and compare every loss with an undisturbed run's.
 
-    python tools/trials/kill_training.py kills --train data/jhmdb/train --val data/jhmdb/test --kills 20
-    python tools/trials/kill_training.py kills --train data/jhmdb/train --val data/jhmdb/test --processes 2
-    python tools/trials/kill_training.py restarts|signals|elastic --train data/jhmdb/train --val data/jhmdb/test
-
 kills: SIGKILL at random moments, inside steps, checkpoint writes and evaluations, and the same command again.
 restarts: single ranks of ``torchrun --max-restarts`` are killed. signals: SIGTERM and SIGUSR1, alone and under
-torchrun. elastic: a run of two processes is killed, and goes on in one and in three. Exit status 1 where a number is
-not that of the undisturbed run, or something was left behind. A GPU is not used: the same bits are promised on a CPU.
+torchrun. elastic: a run of two processes is killed, and goes on in one and in three. A GPU is not used: the same bits
+are promised on a CPU.
 """
 
-import argparse
 import json
 import os
 import random
@@ -25,9 +20,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+import tyro
 from safetensors.torch import load_file
+
+from scenebias.commands import Command
+from scenebias.data.datasets import RemoteConfig, open_pair
+from shards.checks import require_at_least
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LONGEST_RUN_S = 300
@@ -40,21 +41,40 @@ LOOSEST_AGREEMENT = 1e-5
 """Relative difference of losses whose sums were taken in another order."""
 
 
-def main() -> int:
+@dataclass(frozen=True, kw_only=True)
+class KillTraining:
+    """What to try, on which data."""
+
+    trial: Annotated[Literal["kills", "restarts", "signals", "elastic"], tyro.conf.Positional]
+    """kills: SIGKILL at random moments; restarts: of single ranks; signals: SIGTERM and SIGUSR1; elastic: with other
+    numbers of processes."""
+    train: Path
+    """Packed data set to train on."""
+    val: Path
+    """Packed data set to evaluate on."""
+    kills: int = 20
+    """Kill at least so many times."""
+    processes: int = 1
+    """kills: processes under torchrun; 1: without it."""
+    seed: int = 0
+    """Seed of the moments."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, kills=self.kills, processes=self.processes)
+
+
+def main(config: KillTraining) -> int:
+    """End training in every rough way, start it again, and compare every loss with an undisturbed run's.
+
+    Exit status 1 where a number is not that of the undisturbed run, or something was left behind.
+    """
     trials = {"kills": try_kills, "restarts": try_restarts, "signals": try_signals, "elastic": try_elastic}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trial", choices=trials)
-    parser.add_argument("--train", type=Path, required=True, help="packed data set to train on")
-    parser.add_argument("--val", type=Path, required=True, help="packed data set to evaluate on")
-    parser.add_argument("--kills", type=int, default=20, help="kill at least so many times")
-    parser.add_argument("--processes", type=int, default=1, help="kills: processes under torchrun; 1: without it")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    options = parser.parse_args()
+    open_pair(str(config.train), str(config.val), RemoteConfig())
     with tempfile.TemporaryDirectory() as temporary:
-        data = ("--train", str(options.train.resolve()), "--val", str(options.val.resolve()))
-        trial = Trial(Path(temporary), data, random.Random(options.seed))
-        trials[options.trial](trial, options)
-        print(f"{options.trial}: {trial.problems} problems")
+        data = ("--train", str(config.train.resolve()), "--val", str(config.val.resolve()))
+        trial = Trial(Path(temporary), data, random.Random(config.seed))
+        trials[config.trial](trial, config)
+        print(f"{config.trial}: {trial.problems} problems")
         return 1 if trial.problems else 0
 
 
@@ -192,16 +212,16 @@ class Run:
         return True
 
 
-def try_kills(trial: Trial, options: argparse.Namespace) -> None:
-    """Kill until ``options.kills`` are reached, in as many runs as that takes."""
-    undisturbed = trial.undisturbed("undisturbed", options.processes)
+def try_kills(trial: Trial, config: KillTraining) -> None:
+    """Kill until ``config.kills`` are reached, in as many runs as that takes."""
+    undisturbed = trial.undisturbed("undisturbed", config.processes)
     hit: Counter[str] = Counter()
     number = 0
-    while hit.total() < options.kills or min(hit[kind] for kind in MOMENTS) == 0:
+    while hit.total() < config.kills or min(hit[kind] for kind in MOMENTS) == 0:
         name = f"killed{number}"
         number += 1
         while True:
-            run = trial.start(name, options.processes)
+            run = trial.start(name, config.processes)
             run.wait_for(run.has_begun)
             run.find_ranks()
             (kind,) = trial.random.choices(list(MOMENTS), weights=[1 / (1 + hit[kind]) for kind in MOMENTS])
@@ -214,7 +234,7 @@ def try_kills(trial: Trial, options: argparse.Namespace) -> None:
             print(f"{name}: killed after {lines} lines, {where}", flush=True)
         trial.finish(run)
         trial.check_same(run.out, undisturbed)
-    print(f"{hit.total()} kills of {options.processes} processes in {number} runs: {dict(hit)}")
+    print(f"{hit.total()} kills of {config.processes} processes in {number} runs: {dict(hit)}")
 
 
 def wait_for_step(run: Run, trial: Trial) -> None:
@@ -242,11 +262,11 @@ def wait_for_evaluation(run: Run, trial: Trial) -> None:
 MOMENTS = {"step": wait_for_step, "write": wait_for_write, "evaluation": wait_for_evaluation}
 
 
-def try_restarts(trial: Trial, options: argparse.Namespace) -> None:
+def try_restarts(trial: Trial, config: KillTraining) -> None:
     """Kill one rank after the other of a single command, which must come to its end by itself."""
     undisturbed = trial.undisturbed("undisturbed", 2)
-    run = trial.start("restarted", 2, f"--max-restarts={options.kills}")
-    for number in range(options.kills):
+    run = trial.start("restarted", 2, f"--max-restarts={config.kills}")
+    for number in range(config.kills):
         run.wait_for(run.has_begun)
         run.wait_for(lambda: False, trial.random.uniform(0, 0.3 * trial.training_s))
         run.find_ranks()
@@ -260,7 +280,7 @@ def try_restarts(trial: Trial, options: argparse.Namespace) -> None:
     trial.check_same(run.out, undisturbed)
 
 
-def try_signals(trial: Trial, options: argparse.Namespace) -> None:
+def try_signals(trial: Trial, config: KillTraining) -> None:
     """Ask for an end at random moments, until the run is complete."""
     for processes in (1, 2):
         undisturbed = trial.undisturbed(f"undisturbed{processes}", processes)
@@ -291,7 +311,7 @@ def try_signals(trial: Trial, options: argparse.Namespace) -> None:
             trial.check_same(run.out, undisturbed)
 
 
-def try_elastic(trial: Trial, options: argparse.Namespace) -> None:
+def try_elastic(trial: Trial, config: KillTraining) -> None:
     """Kill two processes and go on with one and with three; a frozen backbone has no statistics of its rank's clips."""
     weights = trial.undisturbed("pretrained", 1) / "weights.safetensors"
     trial.command = ("scenebias.transfer", *SMALL, *OFTEN, "--weights", str(weights), "--head-only", "--force")
@@ -354,5 +374,11 @@ def processes_of(out: Path) -> list[int]:
     return found
 
 
+COMMAND = Command(
+    main=main,
+    options=KillTraining,
+    example="python tools/trials/kill_training.py kills --train data/jhmdb/train --val data/jhmdb/test --processes 2",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

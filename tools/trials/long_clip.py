@@ -1,14 +1,9 @@
-"""Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs.
+"""Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs."""
 
-    python tools/trials/long_clip.py --frames 3000
-
-Exit status 1 where reading at the end takes 1.5 times what it takes at the start, or more.
-"""
-
-import argparse
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +14,8 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from scenebias.commands import Command  # noqa: E402
+from shards.checks import require_at_least  # noqa: E402
 from shards.codecs.registry import Codec  # noqa: E402
 from shards.dataset import ShardDataset  # noqa: E402
 from shards.packing.clip_preparation import PackConfig  # noqa: E402
@@ -31,10 +28,23 @@ REPEATS = 300
 LIMIT = 1.5
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=3_000)
-    frame_count = parser.parse_args().frames
+@dataclass(frozen=True, kw_only=True)
+class LongClip:
+    """How long the clip is."""
+
+    frames: int = 3_000
+    """Frames of the clip."""
+
+    def __post_init__(self) -> None:
+        require_at_least(WINDOW_FRAMES, frames=self.frames)
+
+
+def main(config: LongClip) -> int:
+    """Tell the time to read, and to read and decode, a window at several places of a long clip, in each of its codecs.
+
+    Exit status 1 where reading at the end takes 1.5 times what it takes at the start, or more.
+    """
+    frame_count = config.frames
     within_limits = []
     with tempfile.TemporaryDirectory() as temporary:
         for codec in CODECS:
@@ -97,5 +107,11 @@ def measure(dataset: ShardDataset, starts: list[int], *, decode: bool) -> list[f
     return [median(measured_s) for measured_s in taken_s]
 
 
+COMMAND = Command(
+    main=main,
+    options=LongClip,
+    example="python tools/trials/long_clip.py --frames 3000",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

@@ -1,15 +1,13 @@
 """Tell how many clips a second are read, not decoded, of the same clips packed into few and into many shards.
 
-    python tools/trials/many_shards.py --clips 2000
-
 The order is a shuffle of all clips, so that almost every clip comes from another shard than the one before. The shards
-stay in the page cache. Exit status 1 where the most shards give less than half of the clips a second of the fewest.
+stay in the page cache.
 """
 
-import argparse
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -19,6 +17,8 @@ sys.path.insert(0, str(PROJECT_ROOT))
 
 import numpy as np  # noqa: E402
 
+from scenebias.commands import Command  # noqa: E402
+from shards.checks import require_at_least  # noqa: E402
 from shards.dataset import ShardDataset  # noqa: E402
 from shards.format.sample import Sample  # noqa: E402
 from shards.order import EpochOrder  # noqa: E402
@@ -31,10 +31,23 @@ REPEATS = 7
 LEAST_SHARE = 0.5
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=2_000)
-    clip_count = parser.parse_args().clips
+@dataclass(frozen=True, kw_only=True)
+class ManyShards:
+    """How many clips there are."""
+
+    clips: int = 2_000
+    """Clips that are packed, and read once in an epoch."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, clips=self.clips)
+
+
+def main(config: ManyShards) -> int:
+    """Tell how many clips a second are read, not decoded, of the same clips packed into few and into many shards.
+
+    Exit status 1 where the most shards give less than half of the clips a second of the fewest.
+    """
+    clip_count = config.clips
     with tempfile.TemporaryDirectory() as temporary:
         datasets = {
             shard_count: pack(Path(temporary) / str(shard_count), clip_count, shard_count)
@@ -79,5 +92,11 @@ def read_epoch(dataset: ShardDataset, epoch: int) -> float:
     return len(order) / (time.perf_counter() - started_s)
 
 
+COMMAND = Command(
+    main=main,
+    options=ManyShards,
+    example="python tools/trials/many_shards.py --clips 2000",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

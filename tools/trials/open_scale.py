@@ -1,18 +1,14 @@
 """Simulate a very large data set and tell what it takes to open it, to find a step of an epoch and to plan evaluation.
 
-    python tools/trials/open_scale.py --samples 10000000 --shards 10000
-
 Its tables are as a writer makes them (144 bytes a sample on the disk); scene labels and tar files are sparse and empty.
-Exit status 1 where opening takes 2 s or more, or a process that has opened it 1.5 GB or more.
 """
 
-import argparse
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -22,6 +18,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from scenebias.commands import Command
+from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.format.growing_shard import shard_name
 from shards.format.index import SAMPLE_DTYPE, SAMPLES_NAME, SCENES_NAME, STRIP_DTYPE, STRIPS_NAME
@@ -36,19 +34,32 @@ BATCH_SIZE, STEPS = 256, 100
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10_000_000)
-    parser.add_argument("--shards", type=int, default=10_000)
-    options = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class OpenScale:
+    """How large the data set is."""
+
+    samples: int = 10_000_000
+    """Clips in all."""
+    shards: int = 10_000
+    """Tar files that they lie in."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, samples=self.samples, shards=self.shards)
+
+
+def main(config: OpenScale) -> int:
+    """Simulate a very large data set and tell what it takes to open it, to find a step of an epoch, to plan evaluation.
+
+    Exit status 1 where opening takes 2 s or more, or a process that has opened it 1.5 GB or more.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         started_s = time.perf_counter()
-        simulate_dataset(directory, options.samples, options.shards)
+        simulate_dataset(directory, config.samples, config.shards)
         taken = sum(path.stat().st_blocks for path in directory.iterdir()) * 512
         logical = sum(path.stat().st_size for path in directory.iterdir())
         print(
-            f"{options.samples} samples in {options.shards} shards: {taken / 1e9:.2f} GB on the disk for"
+            f"{config.samples} samples in {config.shards} shards: {taken / 1e9:.2f} GB on the disk for"
             f" {logical / 1e12:.2f} TB, made in {time.perf_counter() - started_s:.0f} s"
         )
         drop_cached(directory)
@@ -257,5 +268,11 @@ def finish(process: multiprocessing.process.BaseProcess, result: Connection) -> 
     return value
 
 
+COMMAND = Command(
+    main=main,
+    options=OpenScale,
+    example="python tools/trials/open_scale.py --samples 10000000 --shards 10000",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

@@ -1,35 +1,52 @@
 """Pack very many simulated clips with tools/make_shards.py and tell the largest memory of its writing process.
 
-    python tools/trials/pack_memory.py --clips 300000
-
-The clips are ranges of frames of a few hundred small videos. Exit status 1 where more than 1 GB was taken.
+The clips are ranges of frames of a few hundred small videos.
 """
 
-import argparse
 import csv
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import combinations, islice
+from math import comb
 from pathlib import Path
 
 import av
 import numpy as np
 
+from scenebias.commands import Command
+from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 VIDEO_COUNT = 400
 FRAME_COUNT = 42
+MOST_CLIPS = VIDEO_COUNT * comb(FRAME_COUNT, 2)
 LIMIT_BYTES = 1e9
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=300_000)
-    clip_count = parser.parse_args().clips
+@dataclass(frozen=True, kw_only=True)
+class PackMemory:
+    """How many clips there are."""
+
+    clips: int = 300_000
+    """Clips that are packed."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, clips=self.clips)
+        if self.clips > MOST_CLIPS:
+            raise ValueError(f"clips must be at most {MOST_CLIPS}, got {self.clips}")
+
+
+def main(config: PackMemory) -> int:
+    """Pack very many simulated clips with tools/make_shards.py and tell the largest memory of its writing process.
+
+    Exit status 1 where more than 1 GB was taken.
+    """
+    clip_count = config.clips
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_csv(folder, clip_count)
@@ -59,7 +76,7 @@ def write_csv(folder: Path, clip_count: int) -> None:
     """Write small videos, each of a class of its own, and a list of ranges of their frames."""
     ranges_per_video = -(-clip_count // VIDEO_COUNT)
     ranges = list(islice(combinations(range(FRAME_COUNT), 2), ranges_per_video))
-    assert len(ranges) == ranges_per_video, f"at most {len(ranges) * VIDEO_COUNT} clips"
+    assert len(ranges) == ranges_per_video, "as no more are accepted"
     with (folder / "clips.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "start", "end"])
@@ -75,5 +92,11 @@ def write_csv(folder: Path, clip_count: int) -> None:
             container.mux(stream.encode())
 
 
+COMMAND = Command(
+    main=main,
+    options=PackMemory,
+    example="python tools/trials/pack_memory.py --clips 300000",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

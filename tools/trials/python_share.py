@@ -1,7 +1,5 @@
 """How much of our loader's CPU time is Python's: sample who holds the interpreter's lock, with py-spy.
 
-    python tools/trials/python_share.py --shards data/jhmdb/train
-
 Starts our loader in a process of its own and samples it. Python code runs only with the lock held, so the time in which
 somebody holds it, as a share of the CPU time of all threads, is an upper limit of Python's share. Samples whose
 innermost frame is Python code or the interpreter's own count as Python; the others hold the lock in compiled code, such
@@ -111,6 +109,7 @@ def sample(pid: int, seconds: int) -> Counter[str]:
 COMMAND = Command(
     main=main,
     options=PythonShare,
+    example="python tools/trials/python_share.py --shards data/jhmdb/train",
 )
 
 if __name__ == "__main__":

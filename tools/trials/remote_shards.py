@@ -1,18 +1,16 @@
 """Read a data set over HTTP in several processes that share a small cache, while some of them are killed all the time.
 
-    python tools/trials/remote_shards.py --shards DIRECTORY --minutes 5
-
 A server on loopback hands out the shards and spoils every fifth answer: it stalls, resets, cuts short, flips a bit or
-says 503. Exit status 1 where a byte was wrong, a clip was missing, or the cache exceeded its budget.
+says 503.
 """
 
-import argparse
 import fcntl
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -20,41 +18,62 @@ sys.path.insert(0, str(PROJECT_ROOT))
 
 import numpy as np  # noqa: E402
 
+from scenebias.commands import Command  # noqa: E402
+from shards.checks import require_at_least  # noqa: E402
 from shards.dataset import ShardDataset  # noqa: E402
 from shards.storage.cache_config import CacheConfig  # noqa: E402
 from tools.trials.faulty_server import RETRIED, Fault, FaultyServer, Source, folder  # noqa: E402
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, required=True, help="a packed data set")
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--cached-shards", type=int, default=4, help="how many shards the cache may hold")
-    parser.add_argument("--reader", nargs=3, metavar=("URL", "CACHE", "SEED"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    local = ShardDataset.open(options.shards)
-    budget_bytes = options.cached_shards * max(shard.bytes for shard in local.manifest.shards)
-    if options.reader:
-        url, cache, seed = options.reader
-        read_epoch(local, url, Path(cache), budget_bytes, int(seed))
+@dataclass(frozen=True, kw_only=True)
+class RemoteShards:
+    """Who reads what, and for how long."""
+
+    shards: Path
+    """Folder of a packed data set."""
+    minutes: float = 5.0
+    """How long to start readers anew."""
+    processes: int = 4
+    """Readers at a time."""
+    cached_shards: int = 4
+    """How many shards the cache may hold."""
+    reader: tuple[str, Path, int] | None = None
+    """Read one epoch from this address, with this cache, in an order of this seed; what this script starts itself
+    with."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, processes=self.processes, cached_shards=self.cached_shards)
+        if not self.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes}")
+
+
+def main(config: RemoteShards) -> int:
+    """Read a data set over HTTP in several processes that share a small cache, while some of them are killed.
+
+    Exit status 1 where a byte was wrong, a clip was missing, or the cache exceeded its budget.
+    """
+    local = ShardDataset.open(config.shards)
+    budget_bytes = config.cached_shards * max(shard.bytes for shard in local.manifest.shards)
+    if config.reader is not None:
+        url, cache, seed = config.reader
+        read_epoch(local, url, cache, budget_bytes, seed)
         return 0
-    return run(options, budget_bytes)
+    return run(config, budget_bytes)
 
 
-def run(options: argparse.Namespace, budget_bytes: int) -> int:
+def run(config: RemoteShards, budget_bytes: int) -> int:
     """Start, kill and restart the readers."""
     chance = random.Random(0)
     epochs, kills, most = 0, 0, 0
-    end_s = time.monotonic() + 60 * options.minutes
-    with tempfile.TemporaryDirectory() as cache, ChanceServer(folder(options.shards.parent), chance) as server:
+    end_s = time.monotonic() + 60 * config.minutes
+    with tempfile.TemporaryDirectory() as cache, ChanceServer(folder(config.shards.parent), chance) as server:
 
         def start(seed: int) -> subprocess.Popen:
-            url = f"{server.url}/{options.shards.name}"
-            own = ["--shards", options.shards, "--cached-shards", options.cached_shards, "--reader", url, cache, seed]
+            url = f"{server.url}/{config.shards.name}"
+            own = ["--shards", config.shards, "--cached-shards", config.cached_shards, "--reader", url, cache, seed]
             return subprocess.Popen([sys.executable, __file__, *map(str, own)])
 
-        readers = [start(seed) for seed in range(options.processes)]
+        readers = [start(seed) for seed in range(config.processes)]
         try:
             while time.monotonic() < end_s or any(reader.poll() is None for reader in readers):
                 time.sleep(chance.uniform(0, 0.5))
@@ -122,5 +141,11 @@ def read_epoch(local: ShardDataset, url: str, cache: Path, budget_bytes: int, se
     assert sample_count == len(local)
 
 
+COMMAND = Command(
+    main=main,
+    options=RemoteShards,
+    example="python tools/trials/remote_shards.py --shards data/jhmdb/train --minutes 5",
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    COMMAND.run()

@@ -1,6 +1,7 @@
-"""A trained model for other programs: ``model, classes, transform = scenebias.load(weights)``.
+"""A trained model for other programs: ``scenebias.load(weights).predict(frames_NHWC)``.
 
-Shape suffixes: N frames of a clip, H rows, W columns, C colours; B windows, T frames of a window, S side of the input.
+Shape suffixes: N frames of a clip, H rows, W columns, C colours; B windows, T frames of a window, S side of the input;
+A actions.
 """
 
 from collections.abc import Iterator
@@ -35,14 +36,22 @@ class ClipTransform:
         Raises:
             ValueError: the frames are of another shape or type, or there are none.
         """
+        (window_BTSSC,) = self.batches(frames_NHWC, len(frames_NHWC))  # there are no more windows than frames
+        return window_BTSSC
+
+    def batches(self, frames_NHWC: NDArray[np.uint8] | Tensor, batch_size: int) -> Iterator[Tensor]:
+        """The same, ``batch_size`` windows at a time."""
         frames = torch.as_tensor(frames_NHWC)
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.numel():
             raise ValueError(f"frames must be uint8 (N, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
+        side = self.clip.size
         squares = list(self._squares(*frames.shape[:3]))
-        window_BTSSC = torch.empty(len(squares), self.clip.frames, self.clip.size, self.clip.size, 3, dtype=torch.uint8)
-        for window_TSSC, (frame_T, roi_22) in zip(window_BTSSC, squares, strict=True):
-            crop_clip(frames[frame_T], roi_22, window_TSSC)
-        return window_BTSSC
+        for start in range(0, len(squares), batch_size):
+            batch = squares[start : start + batch_size]
+            window_BTSSC = torch.empty(len(batch), self.clip.frames, side, side, 3, dtype=torch.uint8)
+            for window_TSSC, (frame_T, roi_22) in zip(window_BTSSC, batch, strict=True):
+                crop_clip(frames[frame_T], roi_22, window_TSSC)
+            yield window_BTSSC
 
     def masks(self, mask_NHW: NDArray[np.bool_]) -> Tensor:
         """The masks of frames, of the same size as these, cut like them: bool (B, T, S, S)."""
@@ -59,19 +68,36 @@ class ClipTransform:
         yield from zip(frame_indices(self.clip, windows, counts), windows.rois(), strict=True)
 
 
-class Pretrained(NamedTuple):
-    """A model, the names of its outputs, and what makes its input.
-
-    ``model(transform(frames_NHWC)).softmax(dim=1).mean(dim=0)`` are the probabilities of the classes for a clip.
-    """
+class LoadedModel(NamedTuple):
+    """A model in evaluation mode, the names of its outputs, and what makes its input."""
 
     model: ActionModel
     classes: tuple[str, ...]
+    """The actions, in the order of the model's outputs."""
     transform: ClipTransform
+    """From the frames of a clip to what ``model`` takes."""
+
+    def predict(self, frames_NHWC: NDArray[np.uint8] | Tensor, batch_size: int = 8) -> NDArray[np.float64]:
+        """The probabilities of the classes for a clip: the mean softmax over its windows, float64 (A,).
+
+        ``frames_NHWC`` are RGB, uint8, of any number and size, on the CPU; ``batch_size`` windows are looked at at a
+        time.
+
+        Raises:
+            ValueError: the frames are of another shape or type, or there are none.
+        """
+        batches = self.transform.batches(frames_NHWC, batch_size)
+        return np.concatenate([self.window_probabilities(window_BTSSC) for window_BTSSC in batches]).mean(axis=0)
+
+    def window_probabilities(self, window_BTSSC: Tensor) -> NDArray[np.float64]:
+        """The softmax for each window that ``transform`` has cut: float64 (B, A)."""
+        with torch.inference_mode():
+            logits_BA = self.model(window_BTSSC.to(self.model.scale.device))
+            return logits_BA.double().softmax(dim=1).cpu().numpy()
 
 
-def load_pretrained(weights: Path) -> Pretrained:
+def load_model(weights: Path, device: torch.device | str = "cpu") -> LoadedModel:
     """See `scenebias.load`."""
     model, metadata = load_weights(weights)
-    model.to(memory_format=torch.channels_last_3d).eval()
-    return Pretrained(model, metadata.classes, ClipTransform(clip_config_of(metadata)))
+    model.to(device).to(memory_format=torch.channels_last_3d).eval()
+    return LoadedModel(model, metadata.classes, ClipTransform(clip_config_of(metadata)))
