@@ -296,7 +296,8 @@ def test_networks_annotate_and_processes_share_the_work(folder):
 
 
 @pytest.mark.parametrize(
-    ("trial", "options"), [("kill_packing.py", ["--kills", "3"]), ("pack_memory.py", ["--clips", "2000"])]
+    ("trial", "options"),
+    [("kill_packing.py", ["--kills", "3", "--clips", "120"]), ("pack_memory.py", ["--clips", "400"])],
 )
 def test_a_small_trial_passes(trial, options):
     command = [sys.executable, f"tools/trials/{trial}", *options]

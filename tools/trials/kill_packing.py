@@ -24,20 +24,20 @@ import numpy as np
 from shards.packing.journal import read_lines
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CLIP_COUNT = 480
 LONGEST_RUN_S = 120
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="kill at least so many times")
+    parser.add_argument("--clips", type=int, default=480, help="clips that are packed, in shards of 40")
     parser.add_argument("--processes", type=int, default=1, help="processes under torchrun; 1: without it")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     options = parser.parse_args()
     generator = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_videos(folder / "videos")
+        write_videos(folder / "videos", options.clips)
         start(folder, "undisturbed", 1).wait(LONGEST_RUN_S)
         expected = content(folder / "undisturbed")
         process = start(folder, "timed", options.processes)
@@ -157,9 +157,9 @@ def content(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def write_videos(root: Path) -> None:
+def write_videos(root: Path, clip_count: int) -> None:
     """Write small clips of three classes, two of them broken."""
-    for number in range(CLIP_COUNT):
+    for number in range(clip_count):
         path = root / ("jump", "run", "wave")[number % 3] / f"clip{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number in (7, 70):
