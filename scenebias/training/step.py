@@ -88,8 +88,9 @@ class TrainingStep:
                     if group["part"] == "backbone":
                         for parameter in group["params"]:
                             parameter.requires_grad_(not frozen)
-            self._wrapped = None
-            gc.collect()  # the old wrapper's hooks on the parameters go with it
+            if isinstance(self._wrapped, DistributedDataParallel):
+                self._wrapped = None
+                gc.collect()  # the old wrapper's hooks on the parameters go with it
             self._wrapped = share_gradients(self.model, self._arithmetic, self._place)
         self.model.train()
 

@@ -1,33 +1,25 @@
 """What must hold of the data benchmark's command; of the loaders that it compares, see test_benchmark_peers.py."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from scenebias.benchmark.loading.command import COMMAND as PROGRAM
-from tests.project import ROOT
+from tests.commands import Result, run_tool
 
-COMMAND = [sys.executable, str(ROOT / "tools" / "bench_data.py")]
 SMALL = ("--batch-size", 4, "--repeats", 2, "--steps", 2, "--least-pass-s", 0, "--workers", 1)
 SMALL_CLIPS = ("--frames", 8, "--size", 32)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-
-
 @pytest.fixture(scope="module")
-def measured(tiny_dataset, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def measured(tiny_dataset, tmp_path_factory) -> tuple[Result, Path]:
     """A run with everything but the loaders that need videos, and the folder of its files."""
     folder = tmp_path_factory.mktemp("measured")
     files = ("--json", folder / "results.json", "--plot", folder / "plot.png")
     profile = ("--profile-step", "--profile-networks", "small3d", "--profile-steps", 2, "--profile-s", 0.2)
-    return run("--shards", tiny_dataset, *SMALL, *SMALL_CLIPS, *files, *profile), folder
+    return run_tool("bench_data", "--shards", tiny_dataset, *SMALL, *SMALL_CLIPS, *files, *profile), folder
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +87,18 @@ def test_the_plot_is_a_picture(measured):
         (("--shards", ".", "--plot", "chart.jpg"), ["plot", ".png"]),
     ],
 )
-def test_a_users_mistake_is_one_sentence(arguments, parts, capsys):
-    assert_refused(arguments, parts, capsys)
+def test_a_users_mistake_is_one_sentence(arguments, parts):
+    assert_refused(arguments, parts)
 
 
-def test_a_peer_that_is_asked_for_must_be_measurable(tiny_dataset, capsys):
+def test_a_peer_that_is_asked_for_must_be_measurable(tiny_dataset):
     arguments = ("--shards", tiny_dataset, "--peers", "torchcodec", *SMALL, *SMALL_CLIPS)
-    assert_refused(arguments, ["--peers torchcodec", "--videos"], capsys)
+    assert_refused(arguments, ["--peers torchcodec", "--videos"])
 
 
-def assert_refused(arguments, parts, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        PROGRAM.run(list(map(str, arguments)))
-    assert exit_info.value.code == 2
-    said = capsys.readouterr().err
+def assert_refused(arguments, parts):
+    result = run_tool("bench_data", *arguments)
+    assert result.returncode == 2
     for part in parts:
-        assert part in said
-    assert "Traceback" not in said
+        assert part in result.stderr
+    assert "Traceback" not in result.stderr

@@ -2,20 +2,18 @@
 
 import json
 import math
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
 
-from scenebias.benchmark.training.command import COMMAND as PROGRAM
 from scenebias.benchmark.training.command import MEANINGS, WANTED
 from scenebias.benchmark.training.processes import _peak_tensor_bytes
-from tests.project import ROOT
+from tests.commands import run_tool
+from tests.forked import FORKED
 
-COMMAND = [sys.executable, str(ROOT / "tools" / "bench_train.py")]
 SMALL = ("--backbone", "small3d", "--frames", 8, "--size", 32, "--batch-size", 4, "--steps", 2, "--repeats", 2)
 
 
@@ -23,8 +21,9 @@ SMALL = ("--backbone", "small3d", "--frames", 8, "--size", 32, "--batch-size", 4
 def measured(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     """What a run printed, and its report."""
     path = tmp_path_factory.mktemp("measured") / "results.json"
-    command = [*COMMAND, "--shards", tiny_dataset, *SMALL, "--json", path]
-    finished = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda _: FORKED)  # they have no imports to wait for
+        finished = run_tool("bench_train", "--shards", tiny_dataset, *SMALL, "--json", path)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout, json.loads(path.read_text())
 
@@ -88,17 +87,15 @@ def test_the_report_tells_what_was_measured_where(measured: tuple[str, dict]) ->
     assert "torch" in report["machine"]["versions"]
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit) as exit_info:
-        PROGRAM.run(list(map(str, arguments)))
-    assert exit_info.value.code == 2
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return said
+def refused(*arguments: object) -> str:
+    result = run_tool("bench_train", *arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    return result.stderr
 
 
-def test_a_users_mistake_is_one_sentence(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "/nowhere" in refused(capsys, "--shards", "/nowhere")
-    assert "batch_size" in refused(capsys, "--shards", tiny_dataset, "--batch-size", 1)
-    said = refused(capsys, "--shards", tiny_dataset, *SMALL, "--steps", 30)
+def test_a_users_mistake_is_one_sentence(tiny_dataset: Path) -> None:
+    assert "/nowhere" in refused("--shards", "/nowhere")
+    assert "batch_size" in refused("--shards", tiny_dataset, "--batch-size", 1)
+    said = refused("--shards", tiny_dataset, *SMALL, "--steps", 30)
     assert "12 clips are too few for 31 steps of --batch-size 4" in said

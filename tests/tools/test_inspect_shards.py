@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scenebias.data.inspect_shards import COMMAND
 from scenebias.data.inspection import render_page, summarize
 from shards.dataset import ShardDataset
 from shards.format.manifest import Manifest
 from shards.format.sample import SCENE_COUNT
+from tests.commands import Result, run_here
 from tests.project import ROOT
 from tools.trials.ready_samples import write_samples
 
 
-def inspect_shards(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools" / "inspect_shards.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+def inspect_shards(*arguments) -> Result:
+    return run_here(COMMAND, *arguments)
 
 
 @pytest.fixture
@@ -121,7 +122,9 @@ def test_names_are_escaped(tmp_path, synthetic_sample):
 
 
 def test_the_command_prints_the_summary_and_writes_the_page(tiny_dataset, tmp_path):
-    result = inspect_shards(tiny_dataset, "--html", tmp_path / "page.html", "--verify")
+    arguments = [str(tiny_dataset), "--html", str(tmp_path / "page.html"), "--verify"]
+    command = [sys.executable, str(ROOT / "tools" / "inspect_shards.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
     manifest = Manifest.load(tiny_dataset)
     for text in (manifest.digest, "12 in 3 shards", "verified 12 clips: no problems", *manifest.classes):

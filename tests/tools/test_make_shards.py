@@ -6,9 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import av
@@ -21,24 +18,14 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 from scenebias.data.make_shards import COMMAND as PROGRAM
 from shards.dataset import ShardDataset
 from shards.format.sample import SCENE_COUNT
+from tests.commands import Result, run_here
 from tests.project import ROOT
 
 COMMAND = [sys.executable, str(ROOT / "tools" / "make_shards.py")]
 
 
-@dataclass
-class Result:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def make_shards(*arguments) -> Result:
-    """What the command does with these arguments, without the seconds that a new process takes to import PyTorch."""
-    with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()) as stderr:
-        with pytest.raises(SystemExit) as leaving:
-            PROGRAM.run([str(argument) for argument in arguments])
-    return Result(int(leaving.value.code), stdout.getvalue(), stderr.getvalue())
+    return run_here(PROGRAM, *arguments)
 
 
 def assert_refused(result: Result, sentence: str) -> None:
@@ -309,7 +296,8 @@ def test_networks_annotate_and_processes_share_the_work(folder):
 
 
 @pytest.mark.parametrize(
-    ("trial", "options"), [("kill_packing.py", ["--kills", "3"]), ("pack_memory.py", ["--clips", "2000"])]
+    ("trial", "options"),
+    [("kill_packing.py", ["--kills", "3", "--clips", "120"]), ("pack_memory.py", ["--clips", "400"])],
 )
 def test_a_small_trial_passes(trial, options):
     command = [sys.executable, f"tools/trials/{trial}", *options]

@@ -20,7 +20,6 @@ from shards.checks import require_at_least
 from shards.packing.journal import read_lines
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CLIP_COUNT = 480
 LONGEST_RUN_S = 120
 
 
@@ -30,13 +29,15 @@ class KillPacking:
 
     kills: int = 20
     """Kill at least so many times."""
+    clips: int = 480
+    """Clips that are packed, in shards of 40."""
     processes: int = 1
     """Processes under torchrun; 1: without it."""
     seed: int = 0
     """Seed of the moments."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, kills=self.kills, processes=self.processes)
+        require_at_least(1, kills=self.kills, clips=self.clips, processes=self.processes)
 
 
 def main(config: KillPacking) -> int:
@@ -47,7 +48,7 @@ def main(config: KillPacking) -> int:
     generator = random.Random(config.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_videos(folder / "videos")
+        write_videos(folder / "videos", config.clips)
         start(folder, "undisturbed", 1).wait(LONGEST_RUN_S)
         expected = content(folder / "undisturbed")
         process = start(folder, "timed", config.processes)
@@ -167,9 +168,9 @@ def content(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def write_videos(root: Path) -> None:
+def write_videos(root: Path, clip_count: int) -> None:
     """Write small clips of three classes, two of them broken."""
-    for number in range(CLIP_COUNT):
+    for number in range(clip_count):
         path = root / ("jump", "run", "wave")[number % 3] / f"clip{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number in (7, 70):

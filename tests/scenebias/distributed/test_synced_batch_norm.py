@@ -1,19 +1,18 @@
 """BatchNorm over processes with unequal shares of a batch must be BatchNorm over the whole batch."""
 
 import copy
-import multiprocessing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scenebias.distributed.process_place import ProcessPlace
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.distributed.synced_batch_norm import CpuSyncBatchNorm, sync_batch_norm
 from scenebias.models.backbones import BACKBONES
 from scenebias.training.recomputation import recompute_activations
+from tests.forked import run_in_ranks
 
 PASSES = 3
 SHARES = {2: (3, 1), 3: (2, 1, 3)}
@@ -69,24 +68,19 @@ def make_network() -> nn.Module:
     return BACKBONES["small3d"]()
 
 
-def work(rank: int, world_size: int, folder: Path) -> None:
+def work(folder: Path) -> None:
     """What one process does, into a file."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", f"file://{folder}/meeting", timedelta(seconds=60), rank=rank, world_size=world_size
-    )
-    shares = SHARES[world_size]
-    share = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
-    place = place_of(rank, world_size)
-    results = {"layer": pass_norms(sync_batch_norm(make_layer(), place), share, sum(shares))}
-    for recomputing in (False, True):
-        network = sync_batch_norm(make_network(), place)
-        if recomputing:
-            recompute_activations(network)
-        wrapped = DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
-        results[f"network {recomputing}"] = train_network(wrapped, network, share, sum(shares), world_size)
-    torch.save(results, folder / f"rank{rank}.pt")
-    distributed.destroy_process_group()
+    with distributed_session() as place:
+        shares = SHARES[place.world_size]
+        share = slice(sum(shares[: place.rank]), sum(shares[: place.rank + 1]))
+        results = {"layer": pass_norms(sync_batch_norm(make_layer(), place), share, sum(shares))}
+        for recomputing in (False, True):
+            network = sync_batch_norm(make_network(), place)
+            if recomputing:
+                recompute_activations(network)
+            wrapped = DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
+            results[f"network {recomputing}"] = train_network(wrapped, network, share, sum(shares), place.world_size)
+    torch.save(results, folder / f"rank{place.rank}.pt")
 
 
 @pytest.fixture(scope="module", params=SHARES, ids="{} processes".format)
@@ -94,8 +88,7 @@ def of_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """What each rank found."""
     world_size = request.param
     folder = tmp_path_factory.mktemp("ranks")
-    with multiprocessing.get_context("spawn").Pool(world_size) as pool:
-        pool.starmap_async(work, [(rank, world_size, folder) for rank in range(world_size)], chunksize=1).get(120)
+    run_in_ranks(folder, world_size, work, folder)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(world_size)]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.forked import Rank, ranks, run_command
 
 EPOCHS = 2
 
@@ -27,20 +29,21 @@ def damaged(tiny_dataset: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def pretrain_in_two_processes(train: Path, val: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    size = ["--frames", "8", "--size", "32", "--backbone", "small3d", "--epochs", str(EPOCHS), "--batch-size", "7"]
-    places = ["--train", str(train), "--val", str(val), "--out", str(out)]
-    command = [*launch, "-m", "scenebias.pretrain", "--objective", "baseline", *size, *places, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+@contextmanager
+def pretraining_in_two_processes(train: Path, val: Path, out: Path, *options: str) -> Iterator[list[Rank]]:
+    size = ["--frames", 8, "--size", 32, "--backbone", "small3d", "--epochs", EPOCHS, "--batch-size", 7]
+    arguments = ["--objective", "baseline", *size, "--train", train, "--val", val, "--out", out, *options]
+    with ranks(out.parent, 2, run_command, "scenebias.pretrain", arguments) as started:
+        yield started
 
 
 def test_a_damaged_clip_on_one_rank_ends_all_ranks_with_its_name(
     damaged: Path, tiny_test_dataset: Path, tmp_path: Path
 ) -> None:
-    done = pretrain_in_two_processes(damaged, tiny_test_dataset, tmp_path / "run")
-    assert done.returncode != 0
-    assert "sample 5, byte" in done.stderr
+    with pretraining_in_two_processes(damaged, tiny_test_dataset, tmp_path / "run") as both:
+        printed = [rank.wait() for rank in both]
+        assert all(rank.process.exitcode != 0 for rank in both)
+    assert sum("sample 5, byte" in text for text in printed) == 1
     assert not (tmp_path / "run" / "result.json").exists()
 
 
@@ -48,10 +51,10 @@ def test_a_skipped_clip_is_counted_over_all_ranks_and_told_at_the_end(
     damaged: Path, tiny_test_dataset: Path, tmp_path: Path
 ) -> None:
     options = ("--on-fault", "skip", "--max-skipped-share", "0.2")
-    done = pretrain_in_two_processes(damaged, tiny_test_dataset, tmp_path / "run", *options)
-    assert done.returncode == 0, done.stderr
+    with pretraining_in_two_processes(damaged, tiny_test_dataset, tmp_path / "run", *options) as both:
+        printed = [rank.finish() for rank in both]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["skipped_clips"] == EPOCHS
     assert [numbers["skipped_clips"] for numbers in result["history"]] == [1, 1]
-    assert f"{EPOCHS} training clips could not be read and were skipped" in done.stdout
-    assert "skipped: clip" in done.stderr
+    assert f"{EPOCHS} training clips could not be read and were skipped" in printed[0]
+    assert sum("skipped: clip" in text for text in printed) == 1

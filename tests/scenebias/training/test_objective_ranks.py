@@ -1,26 +1,20 @@
-"""The objective among several ranks: each clip counts the same on any of them, and DDP finds every parameter in use.
+"""The objective among several ranks: each clip counts the same on any of them, and DDP finds every parameter in use."""
 
-Run as a program, this file is one rank of two that train behind DDP.
-"""
-
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from scenebias.distributed.process_place import ProcessPlace
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.distributed.synced_batch_norm import sync_batch_norm
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, Phase
 from shards.format.sample import SCENE_COUNT
-from tests.project import ROOT
+from tests.forked import run_in_ranks
 
 CONFIGURATIONS = {
     f"{objective}-{mask_loss}-{mask_step}-{masked_batch_norm}": ObjectiveConfig(
@@ -180,12 +174,11 @@ def train_by_hand(name: str) -> list[dict[str, Tensor]]:
     return [replica.state_dict() for replica in replicas]
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-    runs = [(name, synced) for name in CONFIGURATIONS for synced in (False, True)]
-    torch.save({run: train_behind_ddp(run[0], rank, synced=run[1]) for run in runs}, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+def train_as_rank(folder: Path) -> None:
+    with distributed_session() as place:
+        runs = [(name, synced) for name in CONFIGURATIONS for synced in (False, True)]
+        found = {run: train_behind_ddp(run[0], place.rank, synced=run[1]) for run in runs}
+    torch.save(found, folder / f"{place.rank}.pt")
 
 
 Trained = list[dict[tuple[str, bool], dict[str, Tensor]]]
@@ -195,19 +188,7 @@ Trained = list[dict[tuple[str, bool], dict[str, Tensor]]]
 @pytest.fixture(scope="module")
 def trained_behind_ddp(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)], stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    run_in_ranks(folder, 2, train_as_rank, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -222,7 +203,3 @@ def test_training_behind_ddp_with_synchronised_norms_is_training_alone(name: str
     expected = train_alone(name)
     for found in trained_behind_ddp:
         torch.testing.assert_close(found[name, True], expected, rtol=1e-7, atol=1e-10)
-
-
-if __name__ == "__main__":
-    run_rank(int(sys.argv[1]), Path(sys.argv[2]))

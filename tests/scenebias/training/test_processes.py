@@ -1,8 +1,6 @@
 """Training in several processes: the same numbers as in one."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,9 @@ from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.transfer.run import TransferRunConfig, run_transfer
+from tests.forked import run_command, run_in_ranks
 
 CLIPS = ["--frames", "8", "--size", "32", "--batch-size", "7"]  # two processes have shares of different sizes
-
-
-def run_in_two(module: str, *arguments: object) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", module]
-    command = [*launch, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def parsed(config_type: Any, *arguments: object) -> Any:
@@ -42,7 +34,7 @@ def two_process_run(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path_factor
     out = tmp_path_factory.mktemp("two") / "run"
     options = [*CLIPS, "--backbone", "small3d", "--epochs", 2, "--learning-rate", 0.05]
     places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", out)
-    run_in_two("scenebias.pretrain", *options, *places)
+    run_in_ranks(out.parent, 2, run_command, "scenebias.pretrain", [*options, *places])
     return out
 
 
@@ -64,7 +56,7 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
     places = ["--train", tiny_dataset, "--val", tiny_test_dataset, "--weights", weights]
     options = [*places, *CLIPS, "--head-only", "--force", "--epochs", 3, "--learning-rate", 0.5]
     run_transfer(parsed(TransferRunConfig, *options, "--out", tmp_path / "1"))
-    run_in_two("scenebias.transfer", *options, "--out", tmp_path / "2")
+    run_in_ranks(tmp_path, 2, run_command, "scenebias.transfer.command", [*options, "--out", tmp_path / "2"])
     one, two = (load_weights(tmp_path / count / "weights.safetensors")[0].head for count in "12")
     torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=1e-4, atol=1e-6)
     for a, b in zip(steps_of(tmp_path / "1"), steps_of(tmp_path / "2"), strict=True):
@@ -85,7 +77,7 @@ def test_with_synced_batch_norm_two_processes_lose_as_one_does_step_by_step(
     places = ["--train", tiny_dataset, "--val", tiny_test_dataset]
     common = [*places, *CLIPS, "--backbone", "small3d", "--epochs", 2, "--learning-rate", 0.02, "--sync-batch-norm"]
     pretrain(parsed(PretrainConfig, *common, *options, "--out", tmp_path / "1"))
-    run_in_two("scenebias.pretrain", *common, *options, "--out", tmp_path / "2")
+    run_in_ranks(tmp_path, 2, run_command, "scenebias.pretrain", [*common, *options, "--out", tmp_path / "2"])
     steps, steps_of_two = steps_of(tmp_path / "1"), steps_of(tmp_path / "2")
     assert len(steps) == 4
     for one, two in zip(steps, steps_of_two, strict=True):

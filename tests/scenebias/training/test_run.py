@@ -31,18 +31,27 @@ from tools.trials.ready_samples import write_samples
 CLIP = ClipConfig(frames=8, size=32)
 
 
-@pytest.fixture
-def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> PretrainConfig:
-    return PretrainConfig(
+@pytest.fixture(scope="module")
+def finished(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
+    """An undisturbed run, which no test may change."""
+    config = PretrainConfig(
         train=tiny_dataset,
         val=tiny_test_dataset,
-        out=tmp_path / "run",
+        out=tmp_path_factory.mktemp("finished") / "run",
         clip=CLIP,
         model=ModelConfig(backbone="small3d", dropout=0.2),
         schedule=ScheduleConfig(epochs=2, batch_size=4),
         checkpoints=CheckpointConfig(checkpoint_every_steps=2),
         optimization=OptimizationConfig(learning_rate=0.01),
     )
+    pretrain(config)
+    return config
+
+
+@pytest.fixture
+def config(finished: PretrainConfig, tmp_path: Path) -> PretrainConfig:
+    """The same run in a folder of the test."""
+    return replace(finished, out=tmp_path / "run")
 
 
 def step_lines(out: Path) -> list[dict[str, float]]:
@@ -91,10 +100,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("last_step", [0, 1, 2, 3, 4, 5])
 def test_a_run_that_was_killed_goes_on_to_the_very_same_losses_and_weights(
-    config: PretrainConfig, tmp_path: Path, last_step: int, monkeypatch: pytest.MonkeyPatch
+    finished: PretrainConfig, config: PretrainConfig, last_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = replace(config, out=tmp_path / "undisturbed")
-    pretrain(undisturbed)
     write = TrainingLog.write
 
     def write_until_killed(log: TrainingLog, kind: str, global_step: int, numbers: dict[str, float]) -> None:
@@ -108,8 +115,8 @@ def test_a_run_that_was_killed_goes_on_to_the_very_same_losses_and_weights(
             pretrain(config)
     assert not (config.out / "result.json").exists()
     pretrain(config)
-    assert step_lines(config.out) == step_lines(undisturbed.out)
-    assert same_weights(config.out, undisturbed.out)
+    assert step_lines(config.out) == step_lines(finished.out)
+    assert same_weights(config.out, finished.out)
 
 
 def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
@@ -222,12 +229,11 @@ def test_a_warm_up_of_the_heads_that_leaves_no_epoch_to_the_backbone_is_refused(
 
 
 def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_clips(
-    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+    finished: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
 ) -> None:
-    pretrain(config)
     other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave"))
     again = replace(
-        config, train=other, val=config.train, out=tmp_path / "again", init=config.out / "weights.safetensors"
+        finished, train=other, val=finished.train, out=tmp_path / "again", init=finished.out / "weights.safetensors"
     )
     with pytest.raises(UserError, match="trained on these very shards"):
         pretrain(again)
@@ -244,12 +250,11 @@ def test_a_transfer_that_could_not_work_is_refused_by_name(config: PretrainConfi
         TransferRunConfig(backbone="nosuch", **common)
 
 
-def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig, tmp_path: Path) -> None:
-    pretrain(config)
-    weights = config.out / "weights.safetensors"
+def test_transfer_takes_the_backbone_and_makes_a_new_head(finished: PretrainConfig, tmp_path: Path) -> None:
+    weights = finished.out / "weights.safetensors"
     common = {
-        "train": config.train,
-        "val": config.val,
+        "train": finished.train,
+        "val": finished.val,
         "clip": CLIP,
         "weights": weights,
         "force": True,
@@ -270,17 +275,16 @@ def test_transfer_takes_the_backbone_and_makes_a_new_head(config: PretrainConfig
 
 
 def test_evaluation_cuts_clips_as_training_did_and_agrees_with_its_last_result(
-    config: PretrainConfig, tmp_path: Path
+    finished: PretrainConfig, tmp_path: Path
 ) -> None:
-    pretrain(config)
-    weights = config.out / "weights.safetensors"
-    evaluate(EvaluateConfig(weights=weights, data=(config.val,), json=tmp_path / "e.json"))
-    numbers = json.loads((tmp_path / "e.json").read_text())[str(config.val)]
-    assert numbers == pytest.approx(json.loads((config.out / "result.json").read_text())["final"])
+    weights = finished.out / "weights.safetensors"
+    evaluate(EvaluateConfig(weights=weights, data=(finished.val,), json=tmp_path / "e.json"))
+    numbers = json.loads((tmp_path / "e.json").read_text())[str(finished.val)]
+    assert numbers == pytest.approx(json.loads((finished.out / "result.json").read_text())["final"])
     with pytest.raises(UserError, match="train"):
-        evaluate(EvaluateConfig(weights=weights, data=(config.train,)))
-    evaluate(EvaluateConfig(weights=weights, data=(config.val,), hide_humans="white", json=tmp_path / "hidden.json"))
-    hidden = json.loads((tmp_path / "hidden.json").read_text())[str(config.val)]
+        evaluate(EvaluateConfig(weights=weights, data=(finished.train,)))
+    evaluate(EvaluateConfig(weights=weights, data=(finished.val,), hide_humans="white", json=tmp_path / "hidden.json"))
+    hidden = json.loads((tmp_path / "hidden.json").read_text())[str(finished.val)]
     assert hidden["entropy"] != numbers["entropy"]
 
 
@@ -311,12 +315,11 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         assert not config.out.exists(), words
 
 
-def test_weights_of_another_architecture_are_refused_by_name(config: PretrainConfig, tmp_path: Path) -> None:
-    pretrain(config)
+def test_weights_of_another_architecture_are_refused_by_name(finished: PretrainConfig, tmp_path: Path) -> None:
     unfit = replace(
-        config,
+        finished,
         out=tmp_path / "next",
-        init=config.out / "weights.safetensors",
+        init=finished.out / "weights.safetensors",
         model=ModelConfig(backbone="r3d_18"),
     )
     with pytest.raises(UserError, match=r"weights\.safetensors.*small3d.*r3d_18|weights\.safetensors.*r3d_18.*small3d"):

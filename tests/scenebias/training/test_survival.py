@@ -4,20 +4,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from dali_pipelines.windows import ClipConfig
+from scenebias.commands import Command
 from scenebias.distributed.interruption import Interrupted
+from scenebias.distributed.process_place import DistributedConfig, distributed_session
+from scenebias.distributed.rank_agreement import check_rank_agreement
 from scenebias.models.action_model import ModelConfig
 from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
@@ -28,8 +30,8 @@ from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.errors import UserError
+from tests.forked import LONGEST_RUN_S, ranks, run_command, run_in_ranks
 
-LONGEST_RUN_S = 120
 SMALL = (
     "--backbone",
     "small3d",
@@ -173,33 +175,28 @@ def test_checkpoints_of_another_version_end_the_run_in_one_sentence(
         pretrain(config)
 
 
-class Processes:
-    """Commands that run for a while; all are ended with the test."""
+Launch = Callable[..., subprocess.Popen]
 
-    def __init__(self) -> None:
-        self.started: list[subprocess.Popen] = []
 
-    def start(self, command: list[str], **environment: str) -> subprocess.Popen:
+@pytest.fixture
+def torchrun() -> Iterator[Launch]:
+    """Starts training in two processes under torchrun; all are ended with the test."""
+    started = []
+
+    def start(out: Path, *options: str, launch: tuple[str, ...] = ()) -> subprocess.Popen:
+        launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *launch)
         process = subprocess.Popen(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+            [sys.executable, *launcher, "-m", "scenebias.pretrain", *options, *SMALL, "--out", str(out)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.started.append(process)
+        started.append(process)
         return process
 
-    def train(self, processes: int, out: Path, *options: str, torchrun: tuple[str, ...] = ()) -> subprocess.Popen:
-        launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *torchrun)
-        return self.start([sys.executable, *launch, "-m", *options, *SMALL, "--out", str(out)])
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    found = Processes()
-    yield found
-    for process in found.started:
+    yield start
+    for process in started:
         process.kill()  # the ranks of torchrun end with it
         process.communicate(timeout=LONGEST_RUN_S)
 
@@ -229,24 +226,24 @@ def process_of_rank(out: Path, rank: int) -> int:
 
 
 def test_a_run_of_torchrun_recovers_by_itself_from_a_killed_rank_to_the_same_losses(
-    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: Processes
+    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, torchrun: Launch
 ) -> None:
     places = ("--train", str(tiny_dataset), "--val", str(tiny_test_dataset))
-    options = ("scenebias.pretrain", "--epochs", "12", "--checkpoint-every-steps", "1", *places)
-    undisturbed = processes.train(2, tmp_path / "undisturbed", *options)
-    killed = processes.train(2, tmp_path / "killed", *options, torchrun=("--max-restarts=1",))
+    options = ("--epochs", "12", "--checkpoint-every-steps", "1", *places)
+    killed = torchrun(tmp_path / "killed", *options, launch=("--max-restarts=1",))
     wait_for_lines(tmp_path / "killed", 4, killed)
     os.kill(process_of_rank(tmp_path / "killed", 1), signal.SIGKILL)
-    finish(undisturbed)
+    undisturbed = [*options, *SMALL, "--out", tmp_path / "undisturbed"]
+    run_in_ranks(tmp_path / "printed", 2, run_command, "scenebias.pretrain", undisturbed)
     assert "resumes at epoch" in finish(killed)
     assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
 
 
 def test_when_torchrun_is_killed_its_processes_save_what_they_have_done_and_end(
-    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: Processes
+    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, torchrun: Launch
 ) -> None:
     places = ("--train", str(tiny_dataset), "--val", str(tiny_test_dataset))
-    began = processes.train(2, tmp_path, "scenebias.pretrain", "--epochs", "1000", *places)
+    began = torchrun(tmp_path, "--epochs", "1000", *places)
     wait_for_lines(tmp_path, 4, began)
     began.kill()
     assert "SIGTERM: saved after" in finish(began, status=-signal.SIGKILL)
@@ -255,8 +252,14 @@ def test_when_torchrun_is_killed_its_processes_save_what_they_have_done_and_end(
     assert 2 * saved.epoch + saved.step == sum(entry["kind"] == "step" for entry in log_lines(tmp_path))
 
 
+def transfer_until_terminated(arguments: list[object]) -> None:
+    """Rank 0 gets SIGTERM after four lines of the log."""
+    call_after(pytest.MonkeyPatch(), 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    run_command("scenebias.transfer.command", arguments)
+
+
 def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_losses(
-    undisturbed: PretrainConfig, tmp_path: Path, processes: Processes
+    undisturbed: PretrainConfig, tmp_path: Path
 ) -> None:
     """The backbone is frozen: a rank's batch statistics are its own."""
     weights = undisturbed.out / "weights.safetensors"
@@ -269,43 +272,38 @@ def test_what_two_processes_began_goes_on_in_one_and_in_three_with_the_same_loss
         head_only=True,
         force=True,
         clip=undisturbed.clip,
-        schedule=ScheduleConfig(epochs=16, batch_size=6, check_ranks_every_steps=1),
+        schedule=ScheduleConfig(epochs=4, batch_size=6, check_ranks_every_steps=1),
         optimization=OptimizationConfig(learning_rate=0.5),
     )
     run_transfer(one)
     expected = log_lines(one.out)
-    places = ("--train", one.train, "--val", one.val, "--weights", str(weights))
-    options = ("scenebias.transfer", "--epochs", "16", "--learning-rate", "0.5", "--head-only", "--force", *places)
-    began = processes.train(2, tmp_path / "two", *options)
-    wait_for_lines(tmp_path / "two", 4, began)
-    began.send_signal(signal.SIGTERM)
-    finish(began, status=1)
+    places = ("--train", one.train, "--val", one.val, "--weights", weights)
+    options = ("--epochs", 4, "--learning-rate", 0.5, "--head-only", "--force", *places, *SMALL)
+    with ranks(tmp_path / "began", 2, transfer_until_terminated, [*options, "--out", tmp_path / "two"]) as both:
+        for rank in both:
+            rank.finish(status=128 + signal.SIGTERM)
     assert 4 <= len(log_lines(tmp_path / "two")) < len(expected)
     three = Path(shutil.copytree(tmp_path / "two", tmp_path / "three"))
-    in_three = processes.train(3, three, *options)
+    run_in_ranks(tmp_path / "went on", 3, run_command, "scenebias.transfer.command", [*options, "--out", three])
     run_transfer(replace(one, out=tmp_path / "two"))
-    finish(in_three)
     for out in (tmp_path / "two", three):
         lines = log_lines(out)
-        assert [line.pop("kind") for line in lines] == ["step", "step", "epoch"] * 16
+        assert [line.pop("kind") for line in lines] == ["step", "step", "epoch"] * 4
         for line, wanted in zip(lines, expected, strict=True):
             assert line == pytest.approx({name: wanted[name] for name in line}, rel=1e-4)
 
 
-RANKS = """
-import os, signal, sys, time
-from dataclasses import dataclass
-import torch
-from scenebias.commands import Command
-from scenebias.distributed.process_place import DistributedConfig, distributed_session
-from scenebias.distributed.rank_agreement import check_rank_agreement
-from shards.errors import UserError
-
 @dataclass(frozen=True)
-class Config:
+class Ending:
     ending: str
 
-def main(config: Config) -> None:
+
+def end_as_rank_1(ending: signal.Signals) -> None:
+    """Rank 1 ends so, or stands still, after its weights have changed; rank 0 tells of both."""
+    Command(main=_end_as_rank_1, options=Ending).run(["--ending", ending.name])
+
+
+def _end_as_rank_1(config: Ending) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(3, 2)
     with distributed_session(DistributedConfig(collective_timeout_s=4)) as place:
@@ -316,30 +314,24 @@ def main(config: Config) -> None:
         try:
             check_rank_agreement(linear, place, "then")
         except UserError as error:
-            print(error, flush=True)
+            print(error)
         if place.rank == 1:
             os.kill(os.getpid(), signal.Signals[config.ending])
         begun_s = time.monotonic()
         try:
             place.sum_over_ranks(torch.ones(3))
         finally:
-            print(f"failed after {time.monotonic() - begun_s} s", flush=True)
-
-Command(main=main, options=Config).run()
-"""
+            print(f"failed after {time.monotonic() - begun_s} s")
 
 
-@pytest.mark.parametrize(("ending", "least_s", "most_s"), [("SIGKILL", 0, 3), ("SIGSTOP", 3, 8)])
+@pytest.mark.parametrize(
+    ("ending", "least_s", "most_s"), [(signal.SIGKILL, 0, 3), (signal.SIGSTOP, 3, 8)], ids=["SIGKILL", "SIGSTOP"]
+)
 def test_a_rank_that_dies_or_stands_still_makes_the_others_fail_in_time_without_torchrun(
-    processes: Processes, ending: str, least_s: float, most_s: float
+    tmp_path: Path, ending: signal.Signals, least_s: float, most_s: float
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", RANKS, "--ending", ending]
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    main, _ = (processes.start(command, RANK=str(rank), **group) for rank in range(2))
-    output = finish(main, status=2)
+    with ranks(tmp_path, 2, end_as_rank_1, ending) as (main, _):
+        output = main.finish(status=2)
     assert "rank 0 has lost another process of the run" in output
     assert "then, the weights of rank 1 differ from those of the other ranks (first in bias)" in output
     assert least_s < float(output.split("failed after ")[1].split()[0]) < most_s

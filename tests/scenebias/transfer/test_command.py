@@ -16,7 +16,7 @@ from scenebias.training.trainer import ScheduleConfig
 from scenebias.transfer.command import TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError
-from tests.scenebias.training.test_processes import run_in_two
+from tests.forked import run_command, run_in_ranks
 from tools.trials.ready_samples import write_samples
 
 CLASSES = ("clap", "jump", "wave")
@@ -162,7 +162,7 @@ def test_two_processes_make_all_runs_and_count_every_clip_once(config: TransferC
     """The backbone is frozen, so that the batch statistics of the ranks are not in the way."""
     options = ["--frames", 8, "--size", 32, "--epochs", 1, "--batch-size", 6, "--seed", 5, "--head-only"]
     places = ["--weights", *config.weights[1:], "--train", *config.train, "--val", *config.val]
-    run_in_two("scenebias.transfer", *places, *options, "--out", tmp_path / "two")
+    run_in_ranks(tmp_path, 2, run_command, "scenebias.transfer.command", [*places, *options, "--out", tmp_path / "two"])
     transfer(replace(config, weights=config.weights[1:], scratch=False, head_only=True, out=tmp_path / "one"))
     two, one = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one"))
     assert len(two["runs"]) == 4
