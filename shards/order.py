@@ -41,23 +41,21 @@ class EpochOrder:
 
     Any step of any epoch is found at once. A step costs time for its own samples; with ``shuffle_window_shards``, the
     first step of an epoch costs time for the shards as well.
-
-    Attributes:
-        sample_count: Samples in the data set, N.
-        global_batch_size: Upper limit of the samples of one step over all ranks, B.
-        seed: Seed of the shuffle.
-        shuffle: False keeps the stored order.
-        shard_starts: First sample of every shard, then N; needed only with ``shuffle_window_shards``.
-        shuffle_window_shards: None shuffles over the whole data set. A number W permutes the shards, then the samples
-            within each group of W consecutive shards of that order, so that reads stay within W files at a time.
     """
 
     sample_count: int
+    """Samples in the data set, N."""
     global_batch_size: int
+    """Upper limit of the samples of one step over all ranks, B."""
     seed: int = 0
+    """Seed of the shuffle."""
     shuffle: bool = True
+    """False keeps the stored order."""
     shard_starts: NDArray[np.int64] | tuple[int, ...] | None = None
+    """First sample of every shard, then N; needed only with ``shuffle_window_shards``."""
     shuffle_window_shards: int | None = None
+    """None shuffles over the whole data set. A number W permutes the shards, then the samples within each group of W
+    consecutive shards of that order, so that reads stay within W files at a time."""
 
     def __post_init__(self) -> None:
         require_at_least(1, sample_count=self.sample_count, global_batch_size=self.global_batch_size)

@@ -70,6 +70,7 @@ class _ClipsOfShards:
     """The stage of a pipeline that makes clips of shards."""
 
     dataset: ShardDataset
+    """The data set whose shards come by number."""
 
     def __call__(self, shards: Iterable[dict[str, Any]]) -> Iterator[Clip]:
         for shard in shards:

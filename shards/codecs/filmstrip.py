@@ -45,25 +45,22 @@ class DamagedStripError(DamagedPartError):
 
 @dataclass(frozen=True, eq=False)
 class StripHeader:
-    """What the bytes before a strip's scan say.
-
-    Attributes:
-        frame_count: N.
-        frame_height: Rows of one frame.
-        width: Columns.
-        offsets: uint32 (N + 1,), the frame table.
-        header_bytes: Where the scan begins.
-        jpeg_header: The header without the frame table, ready for a JPEG of another number of frames.
-        rows_position: Where ``jpeg_header`` holds its number of rows.
-    """
+    """What the bytes before a strip's scan say."""
 
     frame_count: int
+    """N."""
     frame_height: int
+    """Rows of one frame."""
     width: int
+    """Columns."""
     offsets: NDArray[np.uint32]
+    """uint32 (N + 1,), the frame table."""
     header_bytes: int
+    """Where the scan begins."""
     jpeg_header: bytes
+    """The header without the frame table, ready for a JPEG of another number of frames."""
     rows_position: int
+    """Where ``jpeg_header`` holds its number of rows."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -104,11 +101,14 @@ class StripHeader:
 
 @dataclass(frozen=True)
 class Strip:
-    """A strip whose bytes are fetched as needed: ``read(start, size)`` returns exactly that part of it."""
+    """A strip whose bytes are fetched as needed."""
 
     frame_count: int
+    """N."""
     header_bytes: int
+    """Where the scan begins."""
     read: Callable[[int, int], bytes]
+    """``read(start, size)`` returns exactly that part of the strip."""
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -255,6 +255,7 @@ class _Span(NamedTuple):
     """The scans of consecutive frames of F frames and b bands each, and where in them every band begins and ends."""
 
     bytes: NDArray[np.uint8]
+    """The scans, one after another."""
     band_starts: NDArray[np.int64]
     """(F, b)."""
     band_ends: NDArray[np.int64]

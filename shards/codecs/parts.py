@@ -16,39 +16,44 @@ class PartHeader:
     """What the bytes of a part say of it."""
 
     frame_count: int
+    """Frames in the part."""
     height: int
     """Rows of a frame."""
     width: int
+    """Columns of a frame."""
     header_bytes: int = 0
     """Bytes to read before any frame can be found; 0 where a part can only be read as a whole."""
 
 
 @dataclass(frozen=True)
 class StoredPart:
-    """A part whose bytes are fetched as needed: ``read(start, size)`` returns exactly that range of its ``size``."""
+    """A part whose bytes are fetched as needed."""
 
     frame_count: int
+    """Frames in the part."""
     frame_height: int
+    """Rows of a frame."""
     header_bytes: int
+    """Bytes to read before any frame can be found; 0 where a part can only be read as a whole."""
     size: int
+    """Bytes of the part."""
     crc32: int
+    """CRC-32 of all of it."""
     read: Callable[[int, int], bytes]
+    """``read(start, size)`` returns exactly that range of its bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class CodedFrames:
-    """Some frames of a clip, still coded.
-
-    Attributes:
-        data: One JPEG with exactly these frames, or a whole video segment.
-        frames: int64 (F,), which frames of ``data`` they are, in any order and with any repetition.
-        rows: Which rows of the stored frames ``data`` holds: the wanted ones, and those around them that the codec
-            cannot cut off.
-    """
+    """Some frames of a clip, still coded."""
 
     data: bytes
+    """One JPEG with exactly these frames, or a whole video segment."""
     frames: NDArray[np.int64]
+    """int64 (F,), which frames of ``data`` they are, in any order and with any repetition."""
     rows: range
+    """Which rows of the stored frames ``data`` holds: the wanted ones, and those around them that the codec cannot cut
+    off."""
 
 
 def locate_frames(

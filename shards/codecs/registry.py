@@ -94,7 +94,9 @@ class FilmStripEncoder:
     """Encodes film strips of frames of ``height`` rows."""
 
     quality: int
+    """JPEG quality, 1 to 95."""
     height: int
+    """Rows of a frame."""
 
     @property
     def frames_per_part(self) -> int:
@@ -113,8 +115,11 @@ class VideoEncoder:
     """Encodes video segments."""
 
     codec: VideoCodec
+    """Which video codec."""
     crf: int
+    """Constant rate factor: lower is better and larger."""
     frames_per_part: int
+    """Frames in every segment of a clip but its last, which may have fewer."""
 
     def encode(self, frames_NHWC: NDArray[np.uint8], fps: float) -> bytes:
         return encode_segment(frames_NHWC, self.codec, crf=self.crf, fps=fps)
@@ -151,6 +156,7 @@ class VideoFormat:
     """Video segments, which are read as a whole."""
 
     codec: VideoCodec
+    """Which video codec."""
     component = "video.mp4"
 
     def header(self, data: bytes) -> PartHeader:

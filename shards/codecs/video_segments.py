@@ -42,9 +42,13 @@ class _Encoder:
     """An encoder of FFmpeg and its settings; all run in one thread, or the bytes would differ from run to run."""
 
     library: str
+    """Its name in FFmpeg."""
     options: dict[str, str]
+    """What it is told beside the constant rate factor."""
     default_crf: int
+    """The constant rate factor where none is asked for."""
     highest_crf: int = 51
+    """The greatest constant rate factor that it takes."""
 
 
 _ENCODERS: dict[VideoCodec, _Encoder] = {

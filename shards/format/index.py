@@ -54,11 +54,14 @@ SAMPLE_DTYPE = np.dtype(
 
 @dataclass(frozen=True)
 class Member:
-    """A component in its shard: the name after the key, where its bytes begin, and the bytes."""
+    """A component in its shard."""
 
     name: str
+    """What follows the key and its dot in the name of the tar file's member."""
     offset: int
+    """Where its bytes begin in the shard."""
     data: bytes
+    """The bytes."""
 
 
 @dataclass
@@ -66,9 +69,13 @@ class ShardIndex:
     """The index of one shard, grown sample by sample."""
 
     dali_lines: list[str] = field(default_factory=list)
+    """The lines of `x.idx` below its first, one a sample."""
     samples: list[tuple] = field(default_factory=list)
+    """Rows of `SAMPLE_DTYPE`."""
     strips: list[tuple] = field(default_factory=list)
+    """Rows of `STRIP_DTYPE`, the parts of the samples one after another."""
     scenes: list[NDArray[np.float16]] = field(default_factory=list)
+    """(365,) for every sample, zeros where it has no scene label."""
 
     @classmethod
     def read(cls, shard: Path) -> Self:

@@ -18,23 +18,20 @@ _CIRCUMSTANCES = ("provenance", "missing", "broken")
 
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """One tar file of the data set.
-
-    Attributes:
-        name: Its file name.
-        bytes: Its size.
-        samples: Stored clips.
-        masks: Those of them that have human masks.
-        scenes: Those of them that have a scene label.
-        sha256: Its checksum, in hexadecimal.
-    """
+    """One tar file of the data set."""
 
     name: str
+    """Its file name."""
     bytes: int
+    """Its size."""
     samples: int
+    """Stored clips."""
     masks: int
+    """Those of them that have human masks."""
     scenes: int
+    """Those of them that have a scene label."""
     sha256: str
+    """Its checksum, in hexadecimal."""
 
     def matches(self, directory: Path) -> bool:
         """Whether the file in ``directory`` still has the bytes that were written; reads all of it."""
@@ -46,43 +43,43 @@ class AbsentClip:
     """A clip of the listing that is not in the shards."""
 
     name: str
+    """"class/clip" without extension."""
     class_name: str
+    """Action class; empty where no list tells it."""
     reason: str
+    """Why it is absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A packed data set.
-
-    Attributes:
-        dataset: For example "ucf101".
-        split: Split of the data set, for example "1".
-        subset: For example "train" or "test".
-        classes: Names of the action classes, in the order of their labels.
-        class_counts: Stored clips by class, in the order of ``classes``; filled in by the writer.
-        frame_height: Rows of a stored frame.
-        quality: JPEG quality of film strips; of video, its constant rate factor.
-        provenance: What the clips were packed from and with: options, versions.
-        missing: Clips of the listing whose files were not found.
-        broken: Clips whose files could not be decoded or annotated.
-        shards: The tar files, in order; filled in by the writer.
-        codec: How frames are stored.
-        format_version: Version of this format.
-    """
+    """A packed data set."""
 
     dataset: str
+    """For example "ucf101"."""
     split: str
+    """Split of the data set, for example "1"."""
     subset: str
+    """For example "train" or "test"."""
     classes: tuple[str, ...]
+    """Names of the action classes, in the order of their labels."""
     frame_height: int
+    """Rows of a stored frame."""
     quality: int
+    """JPEG quality of film strips; of video, its constant rate factor."""
     class_counts: tuple[int, ...] = ()
+    """Stored clips by class, in the order of ``classes``; filled in by the writer."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What the clips were packed from and with: options, versions."""
     missing: tuple[AbsentClip, ...] = ()
+    """Clips of the listing whose files were not found."""
     broken: tuple[AbsentClip, ...] = ()
+    """Clips whose files could not be decoded or annotated."""
     shards: tuple[ShardRecord, ...] = ()
+    """The tar files, in order; filled in by the writer."""
     codec: str = "filmstrip"
+    """How frames are stored."""
     format_version: int = FORMAT_VERSION
+    """Version of this format."""
 
     @property
     def sample_count(self) -> int:

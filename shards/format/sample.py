@@ -30,33 +30,30 @@ MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
-    """What is known of a clip beside its pixels.
-
-    Attributes:
-        name: "class/clip" without extension, as the data set calls it.
-        class_name: Action class.
-        fps: Frames a second of the source video.
-        frame_count: Stored frames, N.
-        width: Columns of a stored frame.
-        height: Rows of a stored frame.
-        mask_width: Columns of a stored mask; 0 without masks.
-        mask_height: Rows of a stored mask; 0 without masks.
-        person_share: Share of the frames whose mask has a person in it, in [0, 1]; None without masks.
-        source_sha256: Checksum of the source video, in hexadecimal.
-        codec: How the frames are stored.
-    """
+    """What is known of a clip beside its pixels."""
 
     name: str
+    """"class/clip" without extension, as the data set calls it."""
     class_name: str
+    """Action class."""
     fps: float
+    """Frames a second of the source video."""
     frame_count: int
+    """Stored frames, N."""
     width: int
+    """Columns of a stored frame."""
     height: int
+    """Rows of a stored frame."""
     mask_width: int = 0
+    """Columns of a stored mask; 0 without masks."""
     mask_height: int = 0
+    """Rows of a stored mask; 0 without masks."""
     person_share: float | None = None
+    """Share of the frames whose mask has a person in it, in [0, 1]; None without masks."""
     source_sha256: str = ""
+    """Checksum of the source video, in hexadecimal."""
     codec: str = FILMSTRIP
+    """How the frames are stored."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -78,21 +75,18 @@ class ClipInfo:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample:
-    """One clip with its labels, as it goes into a shard.
-
-    Attributes:
-        label: Index of the action class.
-        info: What is known of the clip.
-        parts: Film strips or video segments, as ``info.codec`` says, in order.
-        masks: uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None.
-        scene: float16 (365,), sums to 1, or None.
-    """
+    """One clip with its labels, as it goes into a shard."""
 
     label: int
+    """Index of the action class."""
     info: ClipInfo
+    """What is known of the clip."""
     parts: tuple[bytes, ...]
+    """Film strips or video segments, as ``info.codec`` says, in order."""
     masks: NDArray[np.uint8] | None = None
+    """uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None."""
     scene: NDArray[np.float16] | None = None
+    """float16 (365,), sums to 1, or None."""
 
     def components(self) -> dict[str, bytes]:
         """Return the components in the order in which a shard holds them.

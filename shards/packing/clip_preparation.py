@@ -84,6 +84,7 @@ class FrameDemand:
     """Which frames the networks want: for each of them, frames 0, every, 2 * every, ... of a clip."""
 
     strides: frozenset[int] = frozenset()
+    """The distances between the frames that each network wants."""
 
     def wants(self, frame: int) -> bool:
         return any(frame % every == 0 for every in self.strides)
@@ -94,6 +95,7 @@ class PreparedClip:
     """A clip as a worker gives it back: all but what the parent process adds."""
 
     sample: Sample
+    """The clip, without what networks add."""
     network_frames: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     """The frames that networks want, by frame number: RGB (H, W, C)."""
 

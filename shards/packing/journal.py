@@ -44,6 +44,7 @@ class ShardFiles:
     growing: Path
     """The shard in the making."""
     journal: Path
+    """What has been done of it."""
 
     @property
     def indexes(self) -> tuple[Path, Path]:
@@ -65,9 +66,11 @@ class ShardJournal:
     """The journal of one shard; ``load`` it, then add to it."""
 
     files: ShardFiles
+    """Where the shard and its journal lie."""
     request: str
     """Checksum of all that the shard is made from."""
     commits: list[Commit] = field(default_factory=list)
+    """What became of the clips so far, in order."""
     finished: bool = False
     """Whether all is done."""
     record: ShardRecord | None = None

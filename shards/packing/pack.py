@@ -61,8 +61,11 @@ class _Alone:
     """One process that packs everything."""
 
     rank: int = 0
+    """As of `Share`."""
     world_size: int = 1
+    """As of `Share`."""
     local_world_size: int = 1
+    """As of `Share`."""
 
     def wait_for_all(self) -> None:
         pass
@@ -92,14 +95,14 @@ def pack(
     complete it grows in a hidden folder beside ``out``; what is done there is not done again by a later call.
 
     Args:
-        listing: what to pack.
-        out: folder of the new data set.
-        config: how to store it.
-        annotators: where masks and scene labels come from.
-        share: which part of it this process packs; all of them must be called alike.
-        strict: make any missing or broken clip, and any without annotation where an annotator is given, an error.
-        overwrite: replace the data set that is in ``out``, or an unfinished one of another request.
-        progress: told of the clips that are done, of those of this process.
+        listing: What to pack.
+        out: Folder of the new data set.
+        config: How to store it.
+        annotators: Where masks and scene labels come from.
+        share: Which part of it this process packs; all of them must be called alike.
+        strict: Make any missing or broken clip, and any without annotation where an annotator is given, an error.
+        overwrite: Replace the data set that is in ``out``, or an unfinished one of another request.
+        progress: Told of the clips that are done, of those of this process.
 
     Returns:
         The report on rank 0; None on the others, and where ``out`` already holds the result of the same input and

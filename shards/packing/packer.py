@@ -48,11 +48,14 @@ class PackProgress(Protocol):
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """One shard of the plan: its number, the clips that it is made from, and what has been done of it."""
+    """One shard of the plan."""
 
     number: int
+    """Its place among the shards, which its file name tells."""
     entries: Sequence[ClipEntry]
+    """The clips that it is made from."""
     journal: ShardJournal
+    """What has been done of it."""
 
     @classmethod
     def plan(cls, request: PackRequest, work: WorkFolder, locks: ShardLocks, rank: int, world_size: int) -> list[Self]:

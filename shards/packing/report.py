@@ -14,12 +14,16 @@ from shards.system.atomic import write_json
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Clips of one class: ``wanted = packed + missing + broken``."""
+    """Clips of one class."""
 
     wanted: int
+    """Clips of the listing: ``packed + missing + broken``."""
     packed: int
+    """Those that are in the shards."""
     missing: int
+    """Those whose video cannot be had."""
     broken: int
+    """Those that were set aside."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class PackReport:
     """The outcome of one pack."""
 
     listing: Listing
+    """What should have been packed."""
     broken: Mapping[str, str]
     """Name of every clip that was set aside, and why."""
     without_masks: tuple[str, ...]

@@ -27,9 +27,13 @@ class Annotators:
     """Who annotates the clips; for masks and for scenes at most one each."""
 
     mask_source: MaskSource | None = None
+    """Who has masks."""
     mask_network: MaskNetwork | None = None
+    """Who finds masks."""
     scene_source: SceneSource | None = None
+    """Who has scene labels."""
     scene_network: SceneNetwork | None = None
+    """Who recognises scenes."""
 
     def __post_init__(self) -> None:
         if self.mask_source and self.mask_network:
@@ -53,8 +57,11 @@ class PackRequest:
     """Everything that decides a data set."""
 
     listing: Listing
+    """What to pack."""
     config: PackConfig
+    """How to store it."""
     annotators: Annotators
+    """Where masks and scene labels come from."""
 
     @cached_property
     def plan_checksum(self) -> str:

@@ -62,6 +62,7 @@ class VideoInfo:
     height: int
     """Height of the frame after rotation, before the pixels are stretched: masks have this size."""
     width: int
+    """Width of that frame."""
     aspect: Fraction
     """Width over height, as displayed."""
     fps: float
@@ -180,8 +181,11 @@ class _Orientation:
     """How a decoded frame becomes upright: first swap its axes, then mirror it left to right, then top to bottom."""
 
     transposed: bool
+    """Whether rows and columns change places."""
     left_right: bool
+    """Whether it is then mirrored left to right."""
     top_bottom: bool
+    """Whether it is then mirrored top to bottom."""
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:

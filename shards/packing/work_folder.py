@@ -31,6 +31,7 @@ class WorkFolder:
     """Where the data set ``out`` is made."""
 
     out: Path
+    """The final place of the data set."""
 
     @property
     def path(self) -> Path:
@@ -163,6 +164,7 @@ class ShardLocks:
     """The locks of the shards that this process makes; they end with it."""
 
     file: BinaryIO
+    """The open file whose bytes are locked, one for each shard."""
 
     def take(self, number: int) -> None:
         """Lock a shard; a UserError where another process has it."""

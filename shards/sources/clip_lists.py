@@ -22,11 +22,15 @@ class ListedClip:
     path: str
     """Where the data set as published has the video, below the root."""
     class_name: str
+    """Action class."""
     subset: str
+    """The side of the split on which it is."""
     where: str
     """The line itself, for messages."""
     start_frame: int | None = None
+    """The first frame of the clip; None: that of the video."""
     end_frame: int | None = None
+    """The frame after its last; None: the video's end."""
 
     @property
     def name(self) -> str:
@@ -38,17 +42,20 @@ class LocatedClips(NamedTuple):
     """The last fields of a `Listing`."""
 
     clips: tuple[ClipEntry, ...]
+    """As of `Listing`."""
     missing: tuple[MissingClip, ...]
+    """As of `Listing`."""
     unlisted: tuple[str, ...]
+    """As of `Listing`."""
 
 
 def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> LocatedClips:
     """Find the clips of ``subset``, in the order of the lists.
 
     Args:
-        root: folder of the videos.
-        listed: the clips of all subsets.
-        subset: those to look for.
+        root: Folder of the videos.
+        listed: The clips of all subsets.
+        subset: Those to look for.
 
     Raises:
         UserError: ``root`` is no folder, or a clip is listed twice or there twice.

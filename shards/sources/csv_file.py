@@ -18,12 +18,20 @@ _OPTIONAL = frozenset({"start", "end", "split"})
 
 
 class _Row(NamedTuple):
+    """The cells of one row; a column that the file does not have is empty."""
+
     where: str
+    """File and line, for messages."""
     path: str
+    """The video, from the root on."""
     label: str
+    """Name of the class."""
     start: str = ""
+    """The first frame."""
     end: str = ""
+    """The frame after the last."""
     split: str = ""
+    """The subset that the row belongs to."""
 
 
 MOST_DIGITS = 12  # of a frame number

@@ -61,9 +61,9 @@ def locate_annotated(root: Path, wanted: Sequence[Annotation], annotated: Sequen
     """Find the videos of ``wanted``, in their order. One without a label counts as missing.
 
     Args:
-        root: folder of the videos.
-        wanted: what to look for.
-        annotated: all clips that are known; a video of any other is unlisted.
+        root: Folder of the videos.
+        wanted: What to look for.
+        annotated: All clips that are known; a video of any other is unlisted.
 
     Raises:
         UserError: ``root`` is no folder, or it is open which file a clip is, or which clip a file.

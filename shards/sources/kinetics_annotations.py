@@ -53,7 +53,9 @@ class Annotation:
     """One clip and its action."""
 
     clip: KineticsClip
+    """Which part of which video."""
     label: str
+    """Its action."""
     subset: str | None
     """train, val or test; None where the file does not say."""
     where: str

@@ -28,9 +28,13 @@ class ClipEntry:
     name: str
     """``class/clip`` without extension; unique, and the name under which masks and scene vectors are looked up."""
     path: Path
+    """The video."""
     class_name: str
+    """Action class."""
     start_frame: int | None = None
+    """The first frame of the clip; None: that of the video."""
     end_frame: int | None = None
+    """The frame after its last; None: the video's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,13 @@ class MissingClip:
     """A clip that belongs to the data set by its own lists, but whose video cannot be had."""
 
     name: str
+    """``class/clip`` without extension."""
     path: Path
     """Where the video would be."""
     class_name: str
     """`UNKNOWN_CLASS` where no list tells it."""
     reason: str = NO_VIDEO
+    """Why it cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,17 @@ class Listing:
     """The clips of one subset of one split. The label of a clip is the position of its class in ``classes``."""
 
     dataset: str
+    """Name of the data set."""
     split: str
+    """Which of its splits."""
     subset: str
+    """Which side of the split."""
     classes: tuple[str, ...]
+    """Names of the action classes, in the order of their labels."""
     clips: tuple[ClipEntry, ...]
+    """The clips whose videos are there."""
     missing: tuple[MissingClip, ...] = ()
+    """Those whose videos are not."""
     unlisted: tuple[str, ...] = ()
     """Videos, or whole folders of them, that lie among the others though no list names them."""
     may_lack_classes: bool = False

@@ -22,8 +22,11 @@ class VideoTree:
     """What lies below ``root``: paths from there, with ``/``, in order. What begins with a dot does not count."""
 
     root: Path
+    """The folder."""
     videos: tuple[str, ...]
+    """Files that are named like videos."""
     folders: tuple[str, ...]
+    """All folders, the root itself as an empty path."""
     oddities: tuple[str, ...]
     """Links that lead nowhere or to a folder read before, and folders named like videos, each with that remark."""
 

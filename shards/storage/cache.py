@@ -55,17 +55,14 @@ class CachedShard(OpenShard):
 
 @dataclass(frozen=True)
 class Need:
-    """How badly a shard is needed, which may change while it is being fetched.
-
-    Attributes:
-        urgent: Set when somebody waits for it; it then takes the place even of shards that are held.
-        is_over: Asked again and again whether nobody needs it any more.
-        neighbours: SHA-256 of the shards that are needed as much.
-    """
+    """How badly a shard is needed, which may change while it is being fetched."""
 
     urgent: threading.Event
+    """Set when somebody waits for it; it then takes the place even of shards that are held."""
     is_over: Callable[[], bool]
+    """Asked again and again whether nobody needs it any more."""
     neighbours: Callable[[], Collection[str]]
+    """SHA-256 of the shards that are needed as much."""
 
 
 class ShardCache:

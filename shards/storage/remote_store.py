@@ -67,7 +67,9 @@ class _Job:
     """A shard on its way."""
 
     need: Need
+    """How badly it is needed."""
     result: Future[CachedShard] = field(default_factory=Future)
+    """The open shard, or why there is none."""
 
 
 class ShardFetcher:
