@@ -15,6 +15,32 @@ from tools.trials.ready_samples import sample_from_frames, write_samples
 # The networks of the tests are so small that threads only get in each other's way.
 torch.set_num_threads(1)
 
+LONGEST_FIRST = (
+    "tests/tools/test_make_shards.py",
+    "tests/scenebias/training/test_survival.py",
+    "tests/shards/packing/test_pack.py",
+    "tests/scenebias/study",
+    "tests/scenebias/annotators/networks/test_person_networks.py",
+    "tests/scenebias/transfer/test_command.py",
+    "tests/scenebias/training/test_processes.py",
+    "tests/scenebias/benchmark/loading/test_peers.py",
+    "tests/tools",
+    "tests/scenebias/training",
+    "tests/scenebias/demo",
+    "tests/shards/storage",
+)
+"""Files and folders in which a file takes ten seconds and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: with ``--dist=loadfile``, what comes last keeps one process busy and the others idle."""
+    longest = [ROOT / name for name in LONGEST_FIRST]
+
+    def place(item: pytest.Item) -> int:
+        return next((place for place, path in enumerate(longest) if item.path.is_relative_to(path)), len(longest))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -10,6 +10,7 @@ from scenebias.clips.masked_clip import (
     FILLS,
     boxes_around,
     effective_masks,
+    is_effective,
     mask_out_humans,
     person_share,
     random_colours,
@@ -135,6 +136,29 @@ def test_person_share_counts_frames_and_decides_which_masks_are_effective(
     assert person_share(mask_BTHW).item() == pytest.approx(person_frames / frame_count)
     percent = data.draw(st.integers(0, 100))
     assert effective_masks(mask_BTHW, percent / 100).item() == (100 * person_frames >= percent * frame_count)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_share_is_effective_exactly_where_whole_numbers_say_so(dtype: type) -> None:
+    """The fewest frames that suffice, and one less, of every number of frames up to 5000, for every per cent."""
+    frame_count_N = np.arange(1, 5001)
+    for percent in range(1, 101):
+        sufficient_N = -(-percent * frame_count_N // 100)
+        enough_N, short_N = ((sufficient_N - less) / frame_count_N for less in (0, 1))
+        for shares_N, wanted in ((enough_N, True), (short_N, False)):
+            for given_N in (shares_N.astype(dtype), torch.from_numpy(shares_N.astype(dtype))):
+                found_N = is_effective(given_N, percent / 100)
+                assert (found_N == wanted).all(), (percent, frame_count_N[np.asarray(found_N) != wanted])
+
+
+def test_masks_are_effective_exactly_where_whole_numbers_say_so() -> None:
+    """Any number of frames with a person, of any number up to 80, for every per cent."""
+    for frame_count in range(1, 81):
+        mask_BTHW = torch.ones(frame_count + 1, frame_count, dtype=torch.bool).tril(-1)[..., None, None]
+        person_frames_B = np.arange(frame_count + 1)
+        for percent in range(101):
+            found_B = effective_masks(mask_BTHW, percent / 100)
+            assert found_B.tolist() == (100 * person_frames_B >= percent * frame_count).tolist(), (frame_count, percent)
 
 
 @settings(deadline=None)
