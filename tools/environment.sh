@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes .venv once, installs the project into it, and puts it first on the PATH.
 # The install is repeated only when setup.cfg or pyproject.toml changes.
 set -euo pipefail

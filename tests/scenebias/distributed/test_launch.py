@@ -138,7 +138,7 @@ def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
     tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
     places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", tmp_path, "--processes", "2")
-    command = ("-m", "scenebias.cli", "pretrain", *SMALL, "--epochs", "40", *places)
+    command = ("-m", "scenebias.cli", "pretrain", *SMALL, "--epochs", "12", *places)
     began = start(processes, *command)
     while sum(1 for _ in steps_of(tmp_path)) < 3:
         assert began.poll() is None, finish(began)
@@ -150,7 +150,7 @@ def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
     assert "Traceback" not in error
     saved = CheckpointFolder(tmp_path / "checkpoints").load_newest()
     assert saved is not None
-    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(tmp_path)) < 80
+    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(tmp_path)) < 24
     status, out, error = finish(start(processes, *command))
     assert status == 0, error
     assert "resumes at epoch" in out + error
