@@ -33,7 +33,6 @@ class Command:
     recipes: Mapping[Any, Mapping[str, Any]] | None = None
     """Values of the fields of ``options`` by the names that its field ``recipe`` may have: the one that ``--recipe``
     names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
-
     parallel: bool = False
     """Whether several processes can share the work: then ``--processes`` starts them, as ``torchrun`` does."""
 
@@ -41,9 +40,10 @@ class Command:
         """Read ``arguments`` (``sys.argv`` when None), do it and exit; ``name`` is what ``--help`` calls the program.
 
         Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
+        Of several processes it is that of the first that failed.
         """
         arguments = sys.argv[1:] if arguments is None else list(arguments)
-        config, processes = self._parse(arguments, name)
+        config, processes = self.read(arguments, name)
         try:
             check_process_count(processes)
             if processes is not None and processes > 1 and not is_rank():
@@ -65,10 +65,6 @@ class Command:
             sys.exit(1)
         sys.exit(status or 0)
 
-    def read(self, arguments: Sequence[str]) -> Any:
-        """The options that ``arguments`` give; ends the program where they are refused or ask for help."""
-        return self._parse(arguments)[0]
-
     @property
     def command_line(self) -> Any:
         """The dataclass of all that can be said on the command line, annotated for tyro."""
@@ -78,8 +74,11 @@ class Command:
         """What tyro is to take for options that ``arguments`` leave out: those of the recipe that they name."""
         return tyro.MISSING_NONPROP if self.recipes is None else self._chosen_recipe(arguments)
 
-    def _parse(self, arguments: Sequence[str], name: str | None = None) -> tuple[Any, int | None]:
-        """The options, and in how many processes to run, where that is said."""
+    def read(self, arguments: Sequence[str], name: str | None = None) -> tuple[Any, int | None]:
+        """The options that ``arguments`` give, and in how many processes to run where that is said.
+
+        Ends the program where options are refused, or ask for help.
+        """
         try:
             said = tyro.cli(
                 self.command_line,
