@@ -17,7 +17,7 @@ from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, ModelBias
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
-from scenebias.distributed.process_place import distributed_session
+from scenebias.distributed.process_place import distributed_session, is_main_process
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
@@ -150,9 +150,10 @@ def main(config: BiasConfig) -> None:
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
     table_of_data = number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
     if not config.weights:
-        Console().print(table_of_data)
-        if config.json is not None:
-            write_output(config.json, numbers)
+        if is_main_process():
+            Console().print(table_of_data)
+            if config.json is not None:
+                write_output(config.json, numbers)
         return
     clip, models = load_models(config, train, val)
     with distributed_session() as place:
