@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from scenebias.demo.actions import TARGET_ACTIONS
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.reports.terminal import number_table
@@ -108,11 +109,12 @@ class DemoReport:
 
     def _explanation(self) -> str:
         (chance,) = self.results.values(self.baseline.world, self.baseline.arm, "world_scene_probe_chance")
+        others = len(TARGET_ACTIONS)
         return paragraph(
-            "All clips are rendered for the test, of people and places not seen in training. Swapped scenes: every"
-            " action happens in the usual scene of another. Scene alone: nobody is there. Human alone: the action in"
-            " front of a grey wall. Human hidden: people are filled with the mean colour of their frame, so that a"
+            "All clips are of people and places not seen in training. Swapped scenes: every action happens in the"
+            " usual scene of another. Scene alone: nobody is there. Human alone: the action in front of a grey wall. Human hidden: people are filled with the mean colour of their frame, so that a"
             " model which still names the action has it from elsewhere. Scene probe: how often a linear classifier"
-            f" tells the scene from the model's features of new actions (chance {100 * chance:.0f} %). Arrows point to"
-            " where a model leans less on the scene. Time: of all training of a model, while others train beside it."
+            f" tells the scene from the model's features of new actions (chance {100 * chance:.0f} %). New actions:"
+            f" {others} others, few clips of each (chance {100 / others:.0f} %). Arrows point to where a model leans"
+            " less on the scene. Time: of all training of a model, while others train beside it."
         )
