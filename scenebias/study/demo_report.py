@@ -112,8 +112,9 @@ class DemoReport:
         others = len(TARGET_ACTIONS)
         return paragraph(
             "All clips are of people and places not seen in training. Swapped scenes: every action happens in the"
-            " usual scene of another. Scene alone: nobody is there. Human alone: the action in front of a grey wall. Human hidden: people are filled with the mean colour of their frame, so that a"
-            " model which still names the action has it from elsewhere. Scene probe: how often a linear classifier"
+            " usual scene of another. Scene alone: nobody is there. Human alone: the action in front of a grey wall."
+            " Human hidden: people are filled with the mean colour of their frame, so that a model which still names"
+            " the action has it from elsewhere. Scene probe: how often a linear classifier"
             f" tells the scene from the model's features of new actions (chance {100 * chance:.0f} %). New actions:"
             f" {others} others, few clips of each (chance {100 / others:.0f} %). Arrows point to where a model leans"
             " less on the scene. Time: of all training of a model, while others train beside it."
