@@ -4,11 +4,17 @@ import re
 import subprocess
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import scenebias
+from dali_pipelines import ClipConfig
 from scenebias.cli import PROGRAMS, command
 from scenebias.commands import Command
+from scenebias.models.weights import WeightsMetadata, save_weights
+from scenebias.run_folder.record import plain
 from tests.project import ROOT
 
 PACKAGES = ("shards", "dali_pipelines", "scenebias")
@@ -74,6 +80,44 @@ def test_every_module_is_told_by_the_nearest_readme(package: str) -> None:
             continue
         readme = next(folder / "README.md" for folder in module.parents if (folder / "README.md").exists())
         assert f"{module.name}`" in readme.read_text(encoding="utf-8"), f"{module} is not in {readme}"
+
+
+def python_of(readme: Path) -> str:
+    (block,) = re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return block
+
+
+@pytest.fixture
+def workplace(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where the data and the weights lie that the READMEs speak of."""
+    (tmp_path / "data" / "jhmdb").mkdir(parents=True)
+    (tmp_path / "data" / "jhmdb" / "train").symlink_to(tiny_dataset)
+    (tmp_path / "runs" / "jhmdb-debias").mkdir(parents=True)
+    metadata = WeightsMetadata(
+        backbone="small3d",
+        classes=("clap", "jump", "wave"),
+        trained_on=(),
+        configuration={"clip": plain(ClipConfig(frames=8, size=32))},
+    )
+    model = scenebias.create_model("small3d", 3)
+    save_weights(tmp_path / "runs" / "jhmdb-debias" / "weights.safetensors", model, metadata)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_readme_s_python_runs(workplace: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of(ROOT / "README.md"), names)
+    assert names["batch"].clip_BCTHW.shape == (12, 3, 16, 112, 112)
+    assert names["probabilities"].shape == (3,)
+    assert names["probabilities"].sum() == pytest.approx(1)
+
+
+def test_the_package_s_python_runs(workplace: Path) -> None:
+    names: dict[str, Any] = {"frames": np.zeros((30, 40, 60, 3), np.uint8)}
+    exec(python_of(ROOT / "scenebias" / "README.md"), names)
+    assert names["probabilities"].sum() == pytest.approx(1)
+    assert names["network"].action_count == 10
 
 
 def test_the_first_readme_is_read_in_a_minute() -> None:
