@@ -14,14 +14,13 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, PngMasks
 from scenebias.annotators.masks.human_masks import JHMDB_FPS
 from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
+from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.codecs.masks import resize_masks
 from shards.errors import UserError
@@ -190,15 +189,14 @@ def stored_height(transform: ClipTransform) -> int:
 
 def print_prediction(console: Console, title: str, prediction: Prediction) -> None:
     """A table of the most probable actions, and what is left of the first without the humans."""
-    table = Table("action", title=escape(title))
-    table.add_column("probability", justify="right")
-    columns = [prediction.probability_A]
+    columns = {"probability": prediction.probability_A}
     if prediction.without_humans is not None:
-        table.add_column("humans hidden", justify="right")
-        columns.append(prediction.without_humans.probability_A)
-    for action in prediction.top:
-        table.add_row(escape(prediction.classes[action]), *(f"{100 * values_A[action]:.1f} %" for values_A in columns))
-    console.print(table)
+        columns["humans hidden"] = prediction.without_humans.probability_A
+    rows = [
+        (prediction.classes[action], *(f"{100 * values_A[action]:.1f} %" for values_A in columns.values()))
+        for action in prediction.top
+    ]
+    console.print(number_table(title, ("action", *columns), rows))
     if prediction.without_humans is not None:
         numbers = prediction.summary()
         console.print(

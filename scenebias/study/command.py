@@ -13,9 +13,9 @@ from scenebias.study.demo_world import MakeWorld
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import Job, run_jobs
 from scenebias.study.measuring_jobs import MeasureArm, MeasureData, evaluate_trial
-from scenebias.study.pictures import picture_sections
 from scenebias.study.plan import Plan, Run, StudyConfig, pretrain_jobs, transfer_jobs
-from scenebias.study.report import Report
+from scenebias.study.report.pictures import picture_sections
+from scenebias.study.report.study import Report
 from scenebias.study.results import DATA, Results
 from scenebias.training.objective import ObjectiveConfig
 

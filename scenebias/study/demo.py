@@ -11,12 +11,12 @@ from scenebias.commands import Command
 from scenebias.demo.world import WorldConfig
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import BASELINE
-from scenebias.study.demo_report import DemoReport
 from scenebias.study.demo_world import MakeWorld, World
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import LOG_NAME, Job, run_jobs
 from scenebias.study.measuring_jobs import MeasureArm, MeasureData
 from scenebias.study.plan import SCRATCH, Run, pretrain_jobs, transfer_jobs
+from scenebias.study.report.demo import DemoReport
 from scenebias.study.results import DATA, Results
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from scenebias.training.objective import ObjectiveConfig

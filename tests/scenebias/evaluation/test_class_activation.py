@@ -13,7 +13,7 @@ from dali_pipelines import ClipConfig, EvalLoader
 from scenebias.evaluation.class_activation import action_evidence, class_activation
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BACKBONES, BackboneName
-from scenebias.study.pictures import activation_examples
+from scenebias.study.report.pictures import activation_examples
 from shards.dataset import ShardDataset
 
 

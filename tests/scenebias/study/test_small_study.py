@@ -18,7 +18,6 @@ from scenebias.run_folder.folder import RunFolder
 from scenebias.study import demo as demo_command
 from scenebias.study.arms import BASELINE
 from scenebias.study.demo import DEBIASED, DemoConfig, DemoPlan
-from scenebias.study.demo_report import TITLES
 from scenebias.study.jhmdb import PARTS, JhmdbConfig
 from scenebias.study.measuring_jobs import (
     ALL_MEASURES,
@@ -31,8 +30,9 @@ from scenebias.study.measuring_jobs import (
     evaluate_trial,
     measures_of,
 )
-from scenebias.study.pictures import picture_sections
 from scenebias.study.plan import SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretrain_jobs
+from scenebias.study.report.demo import TITLES
+from scenebias.study.report.pictures import picture_sections
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page

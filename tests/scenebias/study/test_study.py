@@ -29,7 +29,7 @@ from scenebias.study.measuring_jobs import (
     Measured,
 )
 from scenebias.study.plan import TUNING_SEED, WORLD_SEED, Plan, Run, StudyConfig, pretrain_jobs, transfer_jobs
-from scenebias.study.report import Report
+from scenebias.study.report.study import Report
 from scenebias.study.results import DATA, Results
 from scenebias.training.objective import ObjectiveConfig
 from shards.errors import UserError

@@ -9,8 +9,8 @@ from scenebias.reports.curves import loss_curves
 from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.reports.terminal import number_table
 from scenebias.study.measuring_jobs import ALL_MEASURES, IN_DISTRIBUTION, PROBE, SWAPPED, TRANSFERRED
-from scenebias.study.pictures import hidden_humans
 from scenebias.study.plan import Run
+from scenebias.study.report.pictures import hidden_humans
 from scenebias.study.results import DATA, Results
 
 TITLES = {
