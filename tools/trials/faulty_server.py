@@ -48,21 +48,20 @@ def folder(root: Path) -> Source:
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Serves until it is left as a context manager.
+    """Serves until it is left as a context manager."""
 
-    Attributes:
-        faults: By file name, what is to befall the next requests for it, one each.
-        requests: By file name, the requests so far.
-    """
-
+    faults: defaultdict[str, deque[Fault | None]]
+    """By file name, what is to befall the next requests for it, one each."""
+    requests: defaultdict[str, int]
+    """By file name, the requests so far."""
     daemon_threads = False
     block_on_close = True
 
     def __init__(self, source: Source) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.source = source
-        self.faults: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
-        self.requests: defaultdict[str, int] = defaultdict(int)
+        self.faults = defaultdict(deque)
+        self.requests = defaultdict(int)
         self.lock = threading.Lock()
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
