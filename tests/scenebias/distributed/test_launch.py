@@ -77,6 +77,14 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate(timeout=LONGEST_RUN_S)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(started: list[subprocess.Popen[str]], *command: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     line = [sys.executable, *map(str, command)]
