@@ -22,7 +22,6 @@ from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import (
     Evaluation,
-    class_probabilities,
     evaluating,
     evaluation_loader_for,
     extract_features,
@@ -30,7 +29,7 @@ from scenebias.evaluation.accuracy import (
 )
 from scenebias.evaluation.masked_windows import MaskedWindows
 from scenebias.evaluation.softmax_regression import SoftmaxRegression, fit_softmax_regression
-from scenebias.models.action_model import ActionModel
+from scenebias.models.action_model import ActionModel, class_probabilities
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 

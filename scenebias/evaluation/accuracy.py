@@ -17,7 +17,7 @@ from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import (
     ProcessPlace,
 )
-from scenebias.models.action_model import ActionModel
+from scenebias.models.action_model import ActionModel, class_probabilities
 from shards.dataset import ShardDataset
 
 
@@ -130,11 +130,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def class_probabilities(model: torch.nn.Module, clip_BTHWC: torch.Tensor) -> torch.Tensor:
-    """What ``model``, which maps uint8 clip_BTHWC to logits, says of each clip: float64 (B, A)."""
-    return model(clip_BTHWC).double().softmax(dim=1)
 
 
 def evaluate_model(

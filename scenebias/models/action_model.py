@@ -96,3 +96,8 @@ class ActionModel(nn.Module):
     def forward(self, clip_BTHWC: Tensor) -> Tensor:
         """Action logits, (B, A)."""
         return self.head(self.features(clip_BTHWC))
+
+
+def class_probabilities(model: nn.Module, clip_BTHWC: Tensor) -> Tensor:
+    """What ``model``, which maps uint8 clip_BTHWC to logits, says of each clip: float64 (B, A)."""
+    return model(clip_BTHWC).double().softmax(dim=1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.windows import ClipConfig, EvaluationWindows, frame_indices
-from scenebias.models.action_model import ActionModel
+from scenebias.models.action_model import ActionModel, class_probabilities
 from scenebias.models.weights import clip_config_of, load_weights
 
 
@@ -92,8 +92,7 @@ class LoadedModel(NamedTuple):
     def window_probabilities(self, window_BTSSC: Tensor) -> NDArray[np.float64]:
         """The softmax for each window that ``transform`` has cut: float64 (B, A)."""
         with torch.inference_mode():
-            logits_BA = self.model(window_BTSSC.to(self.model.scale.device))
-            return logits_BA.double().softmax(dim=1).cpu().numpy()
+            return class_probabilities(self.model, window_BTSSC.to(self.model.scale.device)).cpu().numpy()
 
 
 def load_model(weights: Path, device: torch.device | str = "cpu") -> LoadedModel:
