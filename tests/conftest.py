@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from shards.codecs.filmstrip import encode_strips
 from shards.codecs.masks import pack_masks
@@ -16,6 +17,10 @@ from tests.project import ROOT
 
 # The networks of the tests are so small that threads only get in each other's way.
 torch.set_num_threads(1)
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 LONGEST_FIRST = (
     "tests/tools/test_make_shards.py",

@@ -180,7 +180,7 @@ class ByHand:
 
 configurations = st.builds(
     ObjectiveConfig,
-    objective=st.sampled_from(["baseline", "scene", "mask", "debias"]),
+    name=st.sampled_from(["baseline", "scene", "mask", "debias"]),
     alpha_scene=st.floats(0, 2),
     alpha_mask=st.floats(0, 2),
     mask_loss=st.sampled_from(["paper", "released"]),
