@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from shards.codecs.registry import Codec
 from shards.format.sample import SCENE_COUNT, Sample
@@ -14,6 +15,10 @@ from tools.trials.ready_samples import sample_from_frames, write_samples
 
 # The networks of the tests are so small that threads only get in each other's way.
 torch.set_num_threads(1)
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 LONGEST_FIRST = (
     "tests/tools/test_make_shards.py",

@@ -27,6 +27,13 @@ def epoch_of(order, epoch=0):
     return [order.global_batch(epoch, step) for step in range(order.steps_per_epoch)]
 
 
+def test_every_window_of_shards_is_shuffled_in_its_own_way():
+    starts = np.arange(0, 2001, 100)
+    order = EpochOrder(2000, 100, seed=1, shard_starts=starts, shuffle_window_shards=1)
+    inside = {tuple(samples % 100) for samples in epoch_of(order)}
+    assert len(inside) == 20
+
+
 @given(orders(), st.integers(0, 1000))
 @settings(deadline=None)
 def test_every_sample_comes_exactly_once_an_epoch(order, epoch):

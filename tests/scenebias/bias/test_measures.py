@@ -38,6 +38,23 @@ def test_the_probe_finds_a_scene_that_is_in_the_features_and_none_that_is_not() 
     assert found.chance == lost.chance == pytest.approx(np.bincount(scene_N[300:]).max() / 300)
 
 
+def test_clips_without_weight_count_nothing_in_the_probe() -> None:
+    """Of the training clips, those with wrong scenes; of the test clips, those with features of another scene."""
+    random = np.random.default_rng(0)
+    scene_N = np.arange(300) % 3
+    weight_N = np.where(np.arange(300) % 2, 0.0, 1.0)
+    shown_N = np.where(weight_N > 0, scene_N, (scene_N + 1) % 3)
+    feature_ND = np.eye(3)[shown_N] + random.normal(0, 0.05, (300, 3))
+    scene_NS = np.eye(365)[scene_N]
+    right = feature_ND[weight_N > 0], scene_NS[weight_N > 0]
+    assert scene_probe(feature_ND, scene_NS, *right, train_weight_N=weight_N).accuracy == 1
+    few_N = weight_N * np.where(scene_N == 0, 1.0, 0.5)
+    weighted = scene_probe(*right, feature_ND, scene_NS, test_weight_N=few_N)
+    assert weighted.accuracy == 1
+    assert weighted.chance == pytest.approx(0.5)
+    assert scene_probe(*right, feature_ND, scene_NS).accuracy == pytest.approx(0.5)
+
+
 def test_the_background_s_error_counts_predictions_of_the_class_of_its_clip() -> None:
     measured = background_error(evaluation([1, 0, 2, 3, 3], [0, 0, 0, 0, 0]), np.array([1, 1, 1, 3, 2]))
     assert measured == pytest.approx(2 / 5)

@@ -117,6 +117,13 @@ def test_noise_is_uniform_and_every_value_is_on_its_own() -> None:
         assert abs(torch.corrcoef(torch.stack([values_BN[0], other_N]).double())[0, 1]) < 0.02
 
 
+def test_no_two_of_many_clips_get_the_same_noise() -> None:
+    noise_BTHWC = random_noise(
+        torch.zeros(20_000, 1, 1, 6, 3, dtype=torch.uint8), sample_B=torch.arange(20_000), seed=0, epoch=0
+    )
+    assert len(noise_BTHWC.flatten(start_dim=1).unique(dim=0)) == 20_000
+
+
 def test_unknown_fill_names_the_allowed_ones() -> None:
     clip_BTHWC, mask_BTHW, sample_B = random_batch(0)
     with pytest.raises(
@@ -138,15 +145,20 @@ def test_person_share_counts_frames_and_decides_which_masks_are_effective(
     assert effective_masks(mask_BTHW, percent / 100).item() == (100 * person_frames >= percent * frame_count)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_share_is_effective_exactly_where_whole_numbers_say_so(dtype: type) -> None:
-    """The fewest frames that suffice, and one less, of every number of frames up to 5000, for every per cent."""
+@pytest.mark.parametrize("dtypes", [(np.float32,), (np.float64,), (np.float32, np.float64)], ids=str)
+def test_a_share_is_effective_exactly_where_whole_numbers_say_so(dtypes: tuple[type, ...]) -> None:
+    """The fewest frames that suffice, and one less, of every number of frames up to 5000, for every per cent.
+
+    A share that was float32 once may be float64 now, and a little below its decimal value.
+    """
     frame_count_N = np.arange(1, 5001)
     for percent in range(1, 101):
         sufficient_N = -(-percent * frame_count_N // 100)
         enough_N, short_N = ((sufficient_N - less) / frame_count_N for less in (0, 1))
         for shares_N, wanted in ((enough_N, True), (short_N, False)):
-            for given_N in (shares_N.astype(dtype), torch.from_numpy(shares_N.astype(dtype))):
+            for dtype in dtypes:
+                shares_N = shares_N.astype(dtype)
+            for given_N in (shares_N, torch.from_numpy(shares_N)):
                 found_N = is_effective(given_N, percent / 100)
                 assert (found_N == wanted).all(), (percent, frame_count_N[np.asarray(found_N) != wanted])
 

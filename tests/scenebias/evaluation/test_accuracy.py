@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,14 @@ from dali_pipelines.loader import EvalLoader
 from dali_pipelines.windows import ClipConfig
 from scenebias.clips.views import hide_humans
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluating, extract_features, mean_over_windows
+from scenebias.evaluation.accuracy import (
+    Evaluation,
+    evaluate_model,
+    evaluating,
+    evaluation_loader_for,
+    extract_features,
+    mean_over_windows,
+)
 from scenebias.models.action_model import ActionModel, ModelConfig
 from shards.dataset import ShardDataset
 
@@ -41,6 +49,44 @@ def test_the_numbers_equal_counts_made_one_clip_at_a_time(clips: int, actions: i
     assert evaluation.confusion_AA.sum() == clips
     assert evaluation.confusion_AA.trace() == round(evaluation.top1 * clips)
     assert 0 <= evaluation.entropy <= np.log(actions) + 1e-9
+
+
+@given(st.integers(1, 30), st.integers(2, 8), st.floats(0, 15), st.integers(0, 2**32 - 1))
+def test_loss_and_entropy_are_those_of_torch_and_scipy_however_sure_the_model_is(
+    clips: int, actions: int, confidence: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    logit_NA = torch.from_numpy(random.uniform(-confidence, confidence, (clips, actions)) / 2)
+    label_N = random.integers(0, actions, clips)
+    evaluation = Evaluation(logit_NA.softmax(dim=1).numpy(), label_N)
+    loss = torch.nn.functional.cross_entropy(logit_NA, torch.from_numpy(label_N)).item()
+    assert evaluation.action_loss == pytest.approx(loss, rel=1e-9, abs=1e-12)
+    entropy = scipy.stats.entropy(evaluation.probability_NA, axis=1).mean()
+    assert evaluation.entropy == pytest.approx(entropy, rel=1e-9, abs=1e-12)
+
+
+def test_of_equally_probable_classes_the_first_are_predicted() -> None:
+    random = np.random.default_rng(0)
+    label_N = np.arange(400)
+    probability_NA = random.choice([0.001, 0.002], (400, 400), p=[0.98, 0.02])
+    evaluation = Evaluation(probability_NA, label_N)
+    order = [sorted(range(400), key=lambda a: -row[a]) for row in probability_NA]
+    assert evaluation.prediction_N.tolist() == [o[0] for o in order]
+    assert evaluation.top5 == np.mean([y in o[:5] for o, y in zip(order, label_N, strict=True)])
+    for labels in zip(*(o[:5] for o in order), strict=True):
+        assert Evaluation(probability_NA, np.array(labels)).top5 == 1
+
+
+@pytest.mark.parametrize(("batch_size", "world_size", "of_a_rank"), [(7, 1, 7), (7, 3, 2), (2, 3, 1)])
+def test_the_batch_size_counts_the_windows_of_all_ranks(
+    tiny_dataset: Path, batch_size: int, world_size: int, of_a_rank: int
+) -> None:
+    dataset = ShardDataset.open(tiny_dataset)
+    place = ProcessPlace(world_size - 1, world_size, torch.device("cpu"))
+    loader = evaluation_loader_for(dataset, CLIP, place, batch_size=batch_size, threads=1)
+    sizes = [len(batch.sample_B) for batch in loader]
+    assert sizes[:-1] == [of_a_rank] * (len(sizes) - 1)
+    assert max(sizes) == of_a_rank
 
 
 def test_windows_are_averaged_clip_by_clip_whatever_the_batch_size(tiny_dataset: Path) -> None:

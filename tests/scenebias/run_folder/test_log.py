@@ -39,8 +39,11 @@ def test_a_resumed_log_drops_what_came_after_the_checkpoint_and_a_line_cut_short
 
 
 def shown_by_tensorboard(out: Path) -> dict[tuple[str, int], float]:
-    """The last value of each tag at each step, of what a resume has not purged."""
+    """The value of each tag at each step, of what a resume has not purged; the last where an epoch is told twice."""
     events = EventAccumulator(str(out / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(tag)]
+        assert tag.startswith("epoch/") or len(steps) == len(set(steps)), f"{tag} has two values at one step"
     return {(tag, event.step): event.value for tag in events.Tags()["scalars"] for event in events.Scalars(tag)}
 
 

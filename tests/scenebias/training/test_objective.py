@@ -359,6 +359,6 @@ def test_heads_exist_only_where_they_are_used() -> None:
     ],
 )
 def test_bad_configuration_names_the_field_and_what_is_allowed(field: str, value: object, allowed: str) -> None:
-    said = "objective" if field == "name" else field  # as the option is called
-    with pytest.raises(ValueError, match=f"^{said} must be {allowed}, not"):
+    option = "objective" if field == "name" else field
+    with pytest.raises(ValueError, match=f"^{option} must be {allowed}, not"):
         ObjectiveConfig(**{field: value})

@@ -18,8 +18,9 @@ from scenebias.models.action_model import ModelConfig
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.run_folder.checkpoint import CheckpointConfig
+from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
 from scenebias.run_folder.log import TrainingLog
+from scenebias.training import trainer
 from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
@@ -92,6 +93,49 @@ def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, obj
     assert [seen.subset for seen in metadata.trained_on] == ["train"]
     assert json.loads((config.out / "result.json").read_text())["final"]["clips"] == 7
     assert list((config.out / "tensorboard").iterdir())
+
+
+def test_times_and_rates_of_a_step_fit_together(finished: PretrainConfig) -> None:
+    entries = [json.loads(line) for line in (finished.out / "log.jsonl").read_text().splitlines()]
+    for entry in entries:
+        if entry["kind"] == "step":
+            assert 0 <= entry["data_wait_share"] <= 1
+            assert entry["loss_scale"] == 1  # fp32 needs none
+            assert entry["clips_per_s"] * entry["step_s"] == pytest.approx(4)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_checkpoints_are_written_once_where_they_are_asked_for_and_at_both_ends_of_an_evaluation(
+    config: PretrainConfig, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions = []
+    save = CheckpointFolder.save
+
+    def noted_save(folder: CheckpointFolder, state: TrainingState) -> Path:
+        positions.append(state.position)
+        return save(folder, state)
+
+    monkeypatch.setattr(CheckpointFolder, "save", noted_save)
+    pretrain(replace(config, checkpoints=CheckpointConfig(checkpoint_every_steps=every)))
+    within = [step for step in (1, 2) if step % every == 0]
+    assert positions == [
+        position for epoch in range(2) for position in (*((epoch, step) for step in within), (epoch, 3), (epoch + 1, 0))
+    ]
+
+
+def test_ranks_are_compared_after_every_so_many_steps_and_after_every_epoch(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    monkeypatch.setattr(trainer, "check_rank_agreement", lambda _model, _place, where: places.append(where))
+    pretrain(replace(config, schedule=replace(config.schedule, check_ranks_every_steps=2)))
+    assert places == [
+        "after epoch 0, step 1",
+        "after epoch 0",
+        "after epoch 1, step 0",
+        "after epoch 1, step 2",
+        "after epoch 1",
+    ]
 
 
 class Killed(BaseException):
@@ -201,6 +245,22 @@ def test_steps_without_a_finite_loss_are_passed_over_and_counted_where_that_is_a
     poison_step(monkeypatch, 1)
     with pytest.raises(UserError, match="epoch 0, step 1"):
         pretrain(replace(baseline, out=config.out.with_name("strict"), schedule=config.schedule))
+
+
+def test_steps_that_were_passed_over_in_earlier_epochs_count(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = replace(config, objective=ObjectiveConfig(name="baseline"))
+    poison_step(monkeypatch, 1)
+    poison_step(monkeypatch, 4)
+    with pytest.raises(UserError, match="epoch 1, step 1"):
+        pretrain(replace(baseline, schedule=replace(config.schedule, skip_nonfinite_steps=1)))
+    monkeypatch.undo()
+    poison_step(monkeypatch, 1)
+    poison_step(monkeypatch, 4)
+    twice = replace(baseline, out=config.out.with_name("twice"))
+    pretrain(replace(twice, schedule=replace(config.schedule, skip_nonfinite_steps=2)))
+    assert json.loads((twice.out / "result.json").read_text())["skipped_steps"] == 2
 
 
 @pytest.mark.parametrize("where", ["_train_epoch", "_evaluate_epoch"])
