@@ -21,8 +21,9 @@ from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
-from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig
+from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, alpha_ramp
 from scenebias.training.optimization import OptimizationConfig
+from scenebias.training.step import StepOutcome, TrainingStep
 from scenebias.training.trainer import ScheduleConfig, Trainer
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.dataset import ShardDataset
@@ -102,6 +103,31 @@ def test_times_and_rates_of_a_step_fit_together(finished: PretrainConfig) -> Non
             assert 0 <= entry["data_wait_share"] <= 1
             assert entry["loss_scale"] == 1  # fp32 needs none
             assert entry["clips_per_s"] * entry["step_s"] == pytest.approx(4)
+
+
+def test_the_log_holds_means_over_clips_and_over_effective_masks_and_the_ramp_of_every_step(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = []
+    call = TrainingStep.__call__
+
+    def noted_call(step: TrainingStep, *arguments: Any) -> StepOutcome:
+        outcomes.append(call(step, *arguments))
+        return outcomes[-1]
+
+    monkeypatch.setattr(TrainingStep, "__call__", noted_call)
+    pretrain(replace(config, objective=ObjectiveConfig(alpha_schedule="dann", min_person_share=0.8)))
+    shares = set()
+    for number, (entry, outcome) in enumerate(zip(step_lines(config.out), outcomes, strict=True)):
+        sums = {name: float(value) for name, value in outcome.sums.items()}
+        assert entry["action_loss"] == pytest.approx(sums["action_loss"] / 4)
+        assert entry["scene_loss"] == pytest.approx(sums["scene_loss"] / 4)
+        assert entry["effective_share"] == outcome.effective_count / 4
+        if outcome.effective_count:
+            assert entry["masked_entropy"] == pytest.approx(sums["masked_entropy"] / outcome.effective_count)
+        assert entry["ramp"] == alpha_ramp("dann", number / 6)
+        shares.add(entry["effective_share"])
+    assert shares - {0, 1}
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

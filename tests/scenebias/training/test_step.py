@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
+from scenebias.clips.masked_clip import mask_out_humans
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, Phase
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.dataset import ShardDataset
@@ -23,12 +24,17 @@ ALONE = ProcessPlace(rank=0, world_size=1, device=torch.device("cpu"))
 DEBIAS = ObjectiveConfig(name="debias")
 AS_IT_COMES = ArithmeticConfig()
 DECAYING = OptimizationConfig(weight_decay=0.1)
-RATES = {"backbone": 0.01, "heads": 0.02}
+CLIPS = 12
+SETTING = StepSetting(
+    epoch=0, step=0, clip_count=CLIPS, learning_rates={"backbone": 0.01, "heads": 0.02}, ramp=1.0, seed=0
+)
 
 
 @pytest.fixture(scope="module")
 def batch(tiny_dataset: Path) -> ClipBatch:
-    loader = TrainLoader(ShardDataset.open(tiny_dataset), ClipConfig(frames=8, size=32), global_batch_size=12, seed=0)
+    loader = TrainLoader(
+        ShardDataset.open(tiny_dataset), ClipConfig(frames=8, size=32), global_batch_size=CLIPS, seed=0
+    )
     return next(iter(loader.epoch(0)))
 
 
@@ -51,10 +57,7 @@ def make_step(
 
 
 def take(step: TrainingStep, batch: ClipBatch, number: int = 0) -> StepOutcome:
-    return step(
-        batch,
-        StepSetting(epoch=0, step=number, clip_count=len(batch.label_B), learning_rates=RATES, ramp=1.0, seed=0),
-    )
+    return step(batch, replace(SETTING, step=number))
 
 
 def state_of(step: TrainingStep) -> dict[str, torch.Tensor]:
@@ -63,6 +66,82 @@ def state_of(step: TrainingStep) -> dict[str, torch.Tensor]:
 
 def losses_of(outcome: StepOutcome) -> dict[str, float]:
     return {name: float(value) for name, value in outcome.sums.items()}
+
+
+class Passes:
+    """What the model of ``step`` is told in each pass, and a random number that it could have drawn."""
+
+    def __init__(self, step: TrainingStep, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.phases: list[Phase] = []
+        self.told: list[dict[str, Any]] = []
+        self.drawn: list[float] = []
+        forward = step.model.forward
+
+        def noted_forward(phase: Phase, **told: Any) -> Losses:
+            self.phases.append(phase)
+            self.told.append(told)
+            with torch.random.fork_rng():
+                self.drawn.append(float(torch.rand((), dtype=torch.float64)))
+            return forward(phase, **told)
+
+        monkeypatch.setattr(step.model, "forward", noted_forward)
+
+
+@pytest.mark.parametrize("min_person_share", [0.0, 0.8])
+def test_the_model_is_told_which_masks_are_effective_and_how_many(
+    batch: ClipBatch, min_person_share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one clip there are no masks: it is never effective, however little is asked for."""
+    step = make_step(replace(DEBIAS, min_person_share=min_person_share))
+    passes = Passes(step, monkeypatch)
+    outcome = take(step, batch)
+    assert batch.mask_BTHW is not None
+    shown_B = [sum(bool(mask_HW.any()) for mask_HW in mask_THW) / len(mask_THW) for mask_THW in batch.mask_BTHW]
+    wanted = [bool(has) and share >= min_person_share for has, share in zip(batch.has_mask_B, shown_B, strict=True)]
+    assert 0 < sum(wanted) < len(wanted)
+    masked = passes.told[passes.phases.index("masked")]
+    assert masked["effective_B"].tolist() == wanted
+    assert masked["effective_count"] == outcome.effective_count == sum(wanted)
+    assert masked["clip_count"] == len(wanted)
+
+
+def test_the_masked_clips_and_the_ramp_are_those_of_the_setting(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step(replace(DEBIAS, fill="random"))
+    passes = Passes(step, monkeypatch)
+    assert batch.mask_BTHW is not None
+    for seed, epoch in ((0, 0), (0, 3), (5, 0)):
+        step(batch, replace(SETTING, seed=seed, epoch=epoch, ramp=0.25))
+        wanted_BTHWC = mask_out_humans(
+            batch.clip_BTHWC, batch.mask_BTHW, "random", sample_B=batch.sample_B, seed=seed, epoch=epoch
+        )
+        assert passes.phases[-1] == "masked"
+        assert torch.equal(passes.told[-1]["masked_BTHWC"], wanted_BTHWC)
+        assert passes.told[-1]["ramp"] == 0.25
+
+
+def test_random_numbers_follow_from_seed_epoch_step_and_rank(batch: ClipBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(ObjectiveConfig(name="baseline"))
+    passes = Passes(step, monkeypatch)
+    places = [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+    for seed, epoch, number, rank in 2 * places:
+        monkeypatch.setattr(step, "_place", replace(ALONE, rank=rank))
+        step(batch, replace(SETTING, seed=seed, epoch=epoch, step=number))
+    assert passes.drawn[:5] == passes.drawn[5:]
+    assert len(set(passes.drawn)) == 5
+
+
+@pytest.mark.parametrize("moving", ["backbone", "heads"])
+def test_each_part_has_its_own_learning_rate(batch: ClipBatch, moving: str) -> None:
+    step = make_step(optimization=OptimizationConfig(weight_decay=0.0))
+    before = state_of(step)
+    step(batch, replace(SETTING, learning_rates={"backbone": 0.0, "heads": 0.0, moving: 0.1}))
+    after = state_of(step)
+    moved = {name for name, _ in step.model.named_parameters() if not torch.equal(before[name], after[name])}
+    assert moved == {
+        name for name, _ in step.model.named_parameters() if ("backbone" in name) == (moving == "backbone")
+    }
 
 
 def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_the_way(batch: ClipBatch) -> None:
@@ -127,13 +206,19 @@ def test_the_scale_is_not_part_of_the_gradient_norm(batch: ClipBatch) -> None:
     assert take(small, batch).gradient_norms == pytest.approx(take(large, batch).gradient_norms, rel=0.05)
 
 
-def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_statistics(batch: ClipBatch) -> None:
+def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_statistics(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the phases that follow it within the step either."""
     step = make_step(outlives_nonfinite=True)
     assert step.model.action_model.head[1].bias is not None
     take(step, batch)
     before = state_of(step)
     hook = step.model.action_model.head[1].bias.register_hook(lambda gradient: gradient * torch.inf)
-    outcome = take(step, batch, 1)
+    with monkeypatch.context() as patch:
+        passes = Passes(step, patch)
+        outcome = take(step, batch, 1)
+    assert passes.phases == ["clean"]
     hook.remove()
     assert not outcome.updated
     after = state_of(step)
