@@ -167,6 +167,27 @@ def test_sgd_updates_as_written_by_hand_in_float64() -> None:
         torch.testing.assert_close(p.detach().double(), weight, rtol=1e-5, atol=1e-6)
 
 
+def test_adamw_updates_as_written_by_hand_in_float64() -> None:
+    """Loshchilov and Hutter, ICLR 2019, algorithm 2, with beta2 = 0.999 and epsilon = 1e-8, on given gradients."""
+    model = make_model(name="baseline")
+    config = OptimizationConfig(optimizer="adamw", learning_rate=0.1, weight_decay=0.01, momentum=0.8)
+    optimizer = build_optimizer(model, config)
+    weights = {p: p.detach().double() for p in model.parameters()}
+    first = {p: torch.zeros_like(weight) for p, weight in weights.items()}
+    second = {p: torch.zeros_like(weight) for p, weight in weights.items()}
+    for step in range(1, 5):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = torch.randn_like(p)
+                first[p] = 0.8 * first[p] + 0.2 * p.grad.double()
+                second[p] = 0.999 * second[p] + 0.001 * p.grad.double() ** 2
+                update = first[p] / (1 - 0.8**step) / ((second[p] / (1 - 0.999**step)).sqrt() + 1e-8)
+                weights[p] = weights[p] - 0.1 * (update + group["weight_decay"] * weights[p])
+        optimizer.step()
+    for p, weight in weights.items():
+        torch.testing.assert_close(p.detach().double(), weight, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_the_fused_kernels_do_what_the_plain_ones_do(name: str) -> None:
     """Of gradients as autograd lays them out: the kernels for CPUs go by memory, whatever the strides."""

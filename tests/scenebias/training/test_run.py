@@ -22,7 +22,7 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, 
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
 from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, alpha_ramp
-from scenebias.training.optimization import OptimizationConfig
+from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
 from scenebias.training.trainer import ScheduleConfig, Trainer
 from scenebias.transfer.run import TransferRunConfig, run_transfer
@@ -128,6 +128,22 @@ def test_the_log_holds_means_over_clips_and_over_effective_masks_and_the_ramp_of
         assert entry["ramp"] == alpha_ramp("dann", number / 6)
         shares.add(entry["effective_share"])
     assert shares - {0, 1}
+
+
+def test_the_learning_rate_follows_the_action_loss_on_the_validation_clips(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def noted_rates(step: int, per_epoch: int, epochs: int, optimization: OptimizationConfig, losses: list) -> dict:
+        told.append((step, per_epoch, epochs, losses))
+        return learning_rates_at(step, per_epoch, epochs, optimization, losses)
+
+    monkeypatch.setattr(trainer, "learning_rates_at", noted_rates)
+    pretrain(config)
+    history = json.loads((config.out / "result.json").read_text())["history"]
+    losses = [numbers["action_loss"] for numbers in history]
+    assert told == [(step, 3, 2, losses[: step // 3]) for step in range(6)]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
