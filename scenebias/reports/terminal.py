@@ -12,10 +12,8 @@ def number_table(
     """A table of plain texts: in the first ``texts`` columns what a row is of, in the others its numbers."""
     table = Table(title=Text(title), caption=caption and Text(caption))
     for number, heading in enumerate(header):
-        if number < texts:
-            table.add_column(Text(heading), overflow="fold")
-        else:
-            table.add_column(Text(heading), justify="right", no_wrap=True)
+        # Where all of it is too wide, rich makes the widest columns narrower first: numbers stay whole the longest.
+        table.add_column(Text(heading), justify="left" if number < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -118,4 +118,8 @@ class DemoReport:
             f" tells the scene from the model's features of new actions (chance {100 * chance:.0f} %). New actions:"
             f" {others} others, few clips of each (chance {100 / others:.0f} %). Arrows point to where a model leans"
             " less on the scene. Time: of all training of a model, while others train beside it."
+        ) + paragraph(
+            "Read the debiased model's numbers with care: the statistics of its BatchNorm mix clean clips with masked"
+            " ones. Re-estimated on clean clips alone they take away much of its difference to the baseline, as"
+            " scenebias/study/README.md tells."
         )
