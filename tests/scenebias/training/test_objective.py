@@ -5,7 +5,7 @@ said.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -23,9 +23,8 @@ from scenebias.training.objective import (
     entropy,
     soft_cross_entropy,
 )
-from shards.format.sample import SCENE_COUNT
+from tests.scenebias.training.objective_batch import ACTIONS, Batch, make_batch
 
-ACTIONS = 5
 CONFIGURATIONS = [
     ObjectiveConfig(
         name=objective,
@@ -57,27 +56,6 @@ def name_of(config: ObjectiveConfig) -> str:
 
 every_configuration = pytest.mark.parametrize("config", CONFIGURATIONS, ids=name_of)
 masked_configurations = pytest.mark.parametrize("config", [c for c in CONFIGURATIONS if c.uses_masks], ids=name_of)
-
-
-@dataclass
-class Batch:
-    clip_BTHWC: Tensor
-    label_B: Tensor
-    scene_BS: Tensor
-    masked_BTHWC: Tensor
-    effective_B: Tensor
-
-
-def make_batch(seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (6, 4, 16, 16, 3)
-    return Batch(
-        clip_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
-        label_B=torch.randint(ACTIONS, (6,), generator=generator),
-        scene_BS=(3 * torch.randn(6, SCENE_COUNT, generator=generator)).softmax(dim=1),
-        masked_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
-        effective_B=torch.tensor([True, False, True, True, False, True]),
-    )
 
 
 @cache

@@ -4,8 +4,6 @@ Everything is float64. Shape suffixes as in `scenebias.training.objective`, and 
 function that is named after a loss returns the loss of every clip and its derivative with respect to the logits.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ from torch.func import functional_call
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.training.objective import DebiasingModel, ObjectiveConfig
 from shards.format.sample import SCENE_COUNT
+from tests.scenebias.training.objective_batch import Batch
 
 Array = NDArray[np.float64]
 CLIPS, ACTIONS, FEATURES = 5, 4, 3
@@ -31,15 +30,6 @@ class LinearBackbone(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Flatten(), nn.Linear(int(np.prod(CLIP_SHAPE)), FEATURES))
         self.feature_count = FEATURES
-
-
-@dataclass
-class Batch:
-    clip_BTHWC: Tensor
-    label_B: Tensor
-    scene_BS: Tensor
-    masked_BTHWC: Tensor
-    effective_B: Tensor
 
 
 def make_batch(generator: torch.Generator, effective: list[bool]) -> Batch:

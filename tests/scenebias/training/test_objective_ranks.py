@@ -1,7 +1,5 @@
 """The objective among several ranks: each clip counts the same on any of them, and DDP finds every parameter in use."""
 
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ from scenebias.distributed.process_place import ProcessPlace, distributed_sessio
 from scenebias.distributed.synced_batch_norm import sync_batch_norm
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, Phase
-from shards.format.sample import SCENE_COUNT
 from tests.forked import run_in_ranks
+from tests.scenebias.training.objective_batch import make_batch
 
 CONFIGURATIONS = {
     f"{objective}-{mask_loss}-{mask_step}-{masked_batch_norm}": ObjectiveConfig(
@@ -33,31 +31,6 @@ CONFIGURATIONS = {
 }
 every_configuration = pytest.mark.parametrize("name", CONFIGURATIONS)
 SHARES = (slice(0, 4), slice(4, 6))
-
-
-@dataclass
-class Batch:
-    clip_BTHWC: Tensor
-    label_B: Tensor
-    scene_BS: Tensor
-    masked_BTHWC: Tensor
-    effective_B: Tensor
-
-    def __getitem__(self, index: slice) -> "Batch":
-        return Batch(*(tensor[index] for tensor in vars(self).values()))
-
-
-@cache
-def make_batch() -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    shape = (6, 4, 16, 16, 3)
-    return Batch(
-        clip_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
-        label_B=torch.randint(5, (6,), generator=generator),
-        scene_BS=(3 * torch.randn(6, SCENE_COUNT, generator=generator)).softmax(dim=1),
-        masked_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
-        effective_B=torch.tensor([True, False, True, True, False, True]),
-    )
 
 
 def make_model(name: str) -> DebiasingModel:

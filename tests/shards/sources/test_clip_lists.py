@@ -9,19 +9,10 @@ import pytest
 from shards.errors import UserError
 from shards.sources import Diving48Source, Hmdb51Source, JhmdbSource, Listing, Ucf101Source
 from shards.sources.hmdb51 import CLASSES as HMDB51_CLASSES
+from tests.shards.sources.files import names, touch
 
 SPLITS = (1, 2, 3)
 SUBSETS = ("train", "test")
-
-
-def touch(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def names(entries) -> list[str]:
-    return [entry.name for entry in entries]
 
 
 def wanted(listing: Listing) -> list[str]:

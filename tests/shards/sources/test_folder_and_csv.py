@@ -14,12 +14,7 @@ from shards.errors import UserError
 from shards.sources import CsvSource, FolderSource, Kinetics400Source
 from shards.sources.label_files import read_lines
 from shards.sources.video_files import read_video_tree
-
-
-def touch(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+from tests.shards.sources.files import touch
 
 
 def tree(root):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shards.errors import UserError
 from shards.sources import Kinetics400Source, MiniKinetics200Source
 from shards.sources.kinetics_annotations import KineticsClip
+from tests.shards.sources.files import names, touch
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 CSV = HEADER + (
@@ -18,16 +19,6 @@ CSV = HEADER + (
     '"passing, American football",_bcdefghijk,190,200,train,1\n'
     "abseiling,cdefghijkl_,7,17,validate,0\n"
 )
-
-
-def touch(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def names(entries) -> list[str]:
-    return [entry.name for entry in entries]
 
 
 @pytest.fixture

@@ -8,12 +8,7 @@ import pytest
 
 from shards.errors import UserError
 from shards.sources import ClipEntry, CsvSource, FolderSource, Listing, MissingClip
-
-
-def touch(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+from tests.shards.sources.files import touch
 
 
 def test_a_listing_refuses_two_clips_of_one_name_and_names_both():
