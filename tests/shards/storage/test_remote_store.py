@@ -89,7 +89,11 @@ def cached(cache):
 
 
 def cached_bytes(cache):
-    return sum(path.stat().st_size for path in cached(cache))
+    while True:
+        try:
+            return sum(path.stat().st_size for path in cached(cache))
+        except FileNotFoundError:
+            continue  # a download that ended between the list and the look at it has another name now
 
 
 def shard_requests(server):
