@@ -6,14 +6,16 @@ from pathlib import Path
 import torch
 
 from scenebias.commands import Command
-from scenebias.data.datasets import require_same_classes
+from scenebias.data.datasets import require_same_classes, require_scenes
 from scenebias.distributed.process_place import is_main_process
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from scenebias.training.run import InitialModel, run_training
+from scenebias.training.scene_balance import SceneBalance
 from shards.dataset import ShardDataset
 
 
@@ -31,14 +33,20 @@ class PretrainConfig(RunConfig):
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
+def scene_balance_of(train: ShardDataset) -> SceneBalance:
+    """How scenes and actions go together in ``train``; UserError where a clip has no scene label."""
+    return SceneBalance.of(train.labels, require_scenes(train), len(train.manifest.classes))
+
+
 def main(config: PretrainConfig) -> None:
     """Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene."""
 
     def make_model(train: ShardDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
         model = ActionModel(config.model, len(train.manifest.classes))
+        balance = scene_balance_of(train) if config.objective.uses_scenes else None
         if config.init is None:
-            return InitialModel(DebiasingModel(model, config.objective))
+            return InitialModel(DebiasingModel(model, config.objective, balance))
         require_same_classes(
             read_metadata(config.init).classes,
             train.manifest.classes,
@@ -46,7 +54,7 @@ def main(config: PretrainConfig) -> None:
             "make a new head with python -m scenebias.transfer",
         )
         metadata = load_into(config.init, model, head=True)
-        debiasing_model = DebiasingModel(model, config.objective)
+        debiasing_model = DebiasingModel(model, config.objective, balance)
         if debiasing_model.scene_head is not None:
             found = load_scene_head(config.init, debiasing_model.scene_head)
             if not found and is_main_process():

@@ -96,10 +96,12 @@ class RunRecord:
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     objective = configuration.get("objective")
-    if isinstance(objective, dict) and "objective" in objective:
-        objective = {"name" if name == "objective" else name: value for name, value in objective.items()}
-        return configuration | {"objective": objective}
-    return configuration
+    if not isinstance(objective, dict):
+        return configuration
+    objective = {"name" if name == "objective" else name: value for name, value in objective.items()}
+    if objective.get("masked_batch_norm") == "shared":
+        objective["masked_batch_norm"] = "released"
+    return configuration | {"objective": objective}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,8 @@ from dali_pipelines import ClipConfig
 from scenebias.data.datasets import require_scenes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -1,11 +1,18 @@
 """BatchNorm on human-masked clips, whose statistics are not those of clean ones.
 
-`MaskedBatchNorm` says which statistics and weights the pass of the masked clips uses:
+`MaskedBatchNorm` says which statistics and weights masked clips are normalised with. In one batch with the clean clips:
 
-- ``shared``: those of the masked batch, which also move the running statistics, as clean batches do;
-- ``frozen``: the running statistics of the clean clips, which stay as they are;
-- ``separate``: normalisation layers of their own (AdvProp, Xie et al., CVPR 2020), so that the ones that are kept know
-  clean clips alone.
+- ``clean``: by the statistics of the clean clips (`PartBatchNorm`), which alone move the running ones. Training,
+  evaluation and statistics estimated anew then agree;
+- ``both``: by the statistics of the whole batch.
+
+In a pass of their own:
+
+- ``own``: by those of the masked batch, which leave the running statistics alone;
+- ``released``: by those of the masked batch, which also move the running ones, as in the code released with the paper;
+- ``frozen``: by the running statistics of the clean clips, which stay as they are;
+- ``separate``: by normalisation layers of their own (AdvProp, Xie et al., CVPR 2020), so that the ones that are kept
+  know clean clips alone.
 """
 
 from collections.abc import Iterator
@@ -17,7 +24,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-MaskedBatchNorm = Literal["shared", "frozen", "separate"]
+MaskedBatchNorm = Literal["clean", "both", "own", "released", "frozen", "separate"]
+IN_ONE_BATCH: tuple[MaskedBatchNorm, ...] = ("clean", "both")
+IN_PASSES_OF_THEIR_OWN: tuple[MaskedBatchNorm, ...] = ("own", "released", "frozen", "separate")
 
 
 def batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -36,6 +45,19 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.train()
+
+
+@contextmanager
+def untracked_statistics(network: nn.Module) -> Iterator[None]:
+    """Let ``network`` normalise as it does in the block, without a trace in its running statistics."""
+    norms = [norm for norm in batch_norms(network).values() if norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class SeparateBatchNorms(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from scenebias.training.objective import DebiasingModel
+from scenebias.training.debiasing_model import DebiasingModel
 
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine", "step", "plateau"]
@@ -88,7 +88,7 @@ def build_optimizer(model: DebiasingModel, config: OptimizationConfig) -> torch.
         ("backbone", model.masked_norms),
         ("heads", model.action_model.head),
         ("heads", model.scene_head),
-        ("heads", model.entropy_head),
+        ("heads", model.masked_head),
     )
     # A group for each module: torch's fused SGD wants momentum for all parameters that it updates at once, or for none,
     # and those of a module get their first gradient together.

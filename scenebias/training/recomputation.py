@@ -44,15 +44,15 @@ class _Plain(nn.Module):
 
 def _forward(plain: _Plain, *inputs: Tensor) -> Any:
     # What the block holds now: BatchNorm is about to change its statistics, and what the caller has changed for this
-    # pass alone (other tensors by torch.func.functional_call, layers in evaluation) is no longer so in the backward.
+    # pass alone (other tensors by torch.func.functional_call, how layers normalise) is no longer so in the backward.
     tensors = dict(plain.named_parameters()) | {name: buffer.clone() for name, buffer in plain.named_buffers()}
-    modes = {module: module.training for module in plain.modules()}
+    modes = _modes_of(plain)
     is_recomputation = False
 
     def run(*inputs: Tensor) -> Any:
         nonlocal is_recomputation
         if is_recomputation:
-            with _modes(modes):
+            with _in_modes(modes):
                 return functional_call(plain, tensors, inputs)
         is_recomputation = True
         return plain(*inputs)
@@ -60,14 +60,29 @@ def _forward(plain: _Plain, *inputs: Tensor) -> Any:
     return checkpoint(run, *inputs, use_reentrant=False)
 
 
+_Modes = Mapping[nn.Module, Mapping[str, bool]]
+"""Of each module, whether it trains, and of a BatchNorm, whether it keeps running statistics."""
+
+
+def _modes_of(plain: nn.Module) -> _Modes:
+    names = ("training", "track_running_stats")
+    return {
+        module: {name: getattr(module, name) for name in names if hasattr(module, name)} for module in plain.modules()
+    }
+
+
 @contextmanager
-def _modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """Each module in training or evaluation as told, as before after the block."""
-    before = {module: module.training for module in modes}
-    for module, training in modes.items():
-        module.training = training
+def _in_modes(modes: _Modes) -> Iterator[None]:
+    """Each module in these modes, and as before after the block."""
+
+    def enter(modes: _Modes) -> None:
+        for module, values in modes.items():
+            for name, value in values.items():
+                setattr(module, name, value)
+
+    before = {module: {name: getattr(module, name) for name in values} for module, values in modes.items()}
+    enter(modes)
     try:
         yield
     finally:
-        for module, training in before.items():
-            module.training = training
+        enter(before)

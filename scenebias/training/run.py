@@ -25,7 +25,7 @@ from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.run_folder.record import RunRecord
 from scenebias.training.checks import check_run
-from scenebias.training.objective import DebiasingModel
+from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset

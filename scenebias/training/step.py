@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch
-from scenebias.clips.masked_clip import effective_masks, mask_out_humans
+from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_humans
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
-from scenebias.training.objective import DebiasingModel, Phase
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import Phase
 from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer
 from shards.randomness import hash_uint64
 
@@ -99,16 +100,11 @@ class TrainingStep:
         torch.manual_seed(int(hash_uint64(setting.seed, setting.epoch, setting.step, self._place.rank)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = setting.learning_rates[group["part"]]
-        config = self.model.config
-        inputs = {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}
-        if config.uses_scenes:
-            assert batch.scene_BS is not None, "a data set without scene labels is refused before training"
-            inputs["scene_BS"] = batch.scene_BS
+        inputs = self._inputs(batch, setting)
         outcome = StepOutcome()
-        if config.uses_masks:
-            inputs |= self._masked(batch, setting)
+        if "effective_B" in inputs:
             outcome.effective_count = int(self._place.sum_over_ranks(inputs["effective_B"].sum()))
-        for phase in config.phases:
+        for phase in self.model.config.phases:
             if phase == "masked" and not outcome.effective_count:
                 continue  # without a gradient, momentum and weight decay would still move the weights
             self._backward(phase, inputs, setting, outcome)
@@ -117,6 +113,16 @@ class TrainingStep:
                 break
         return outcome
 
+    def _inputs(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
+        """What the phases are given of the batch, by the names of `DebiasingModel.forward`."""
+        inputs = {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}
+        if self.model.config.uses_scenes:
+            assert batch.scene_BS is not None, "a data set without scene labels is refused before training"
+            inputs["scene_BS"] = batch.scene_BS
+        if self.model.config.uses_masks:
+            inputs |= self._masked(batch, setting)
+        return inputs
+
     def _masked(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
         """The batch without its people, and which of its masks are effective."""
         config = self.model.config
@@ -124,7 +130,7 @@ class TrainingStep:
         effective_B = effective_masks(batch.mask_BTHW, config.min_person_share) & batch.has_mask_B
         masked_BTHWC = mask_out_humans(
             batch.clip_BTHWC,
-            batch.mask_BTHW,
+            batch.mask_BTHW if config.mask_cover == "pixels" else boxes_around(batch.mask_BTHW),
             config.fill,
             sample_B=batch.sample_B,
             seed=setting.seed,

@@ -23,7 +23,8 @@ from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import TrainingState
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import DebiasingModel, alpha_ramp
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.losses import alpha_ramp
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.checks import require_at_least
@@ -276,6 +277,9 @@ class Trainer:
         self.at.step += 1
         rates = {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
         more = {"ramp": setting.ramp, "loss_scale": self.train_step.scaler.get_scale()}
+        if self.model.scene_balance is not None:
+            balance = self.model.scene_balance
+            more |= {"scene_chance": balance.chance, "scene_from_action": balance.from_action}
         return means | outcome.gradient_norms | rates | more, asked_to_end
 
     def _setting(self) -> StepSetting:
@@ -312,11 +316,11 @@ class Trainer:
 
 
 def _means(totals: dict[str, float], clip_count: int, effective_count: int | None) -> dict[str, float]:
-    """Sums over the clips of a step to means over them; no entropy where no mask was effective."""
+    """Sums over the clips of a step to means over them; none of masked clips where no mask was effective."""
+    of_masked = {name: totals.pop(name) for name in ("masked_entropy", "masked_correct") if name in totals}
     means = {name: total / clip_count for name, total in totals.items()}
-    entropy = means.pop("masked_entropy", None)
     if effective_count is not None:
         means["effective_share"] = effective_count / clip_count
-        if entropy is not None and effective_count:
-            means["masked_entropy"] = entropy / means["effective_share"]
+        if effective_count:
+            means |= {name: total / effective_count for name, total in of_masked.items()}
     return means

@@ -8,7 +8,8 @@ import torch
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.models.weights import load_into, read_metadata
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training

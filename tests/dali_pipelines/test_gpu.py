@@ -26,7 +26,8 @@ from dali_pipelines.windows import Windows, draw_training_windows
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 from shards.dataset import ShardDataset

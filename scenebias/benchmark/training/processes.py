@@ -26,7 +26,8 @@ from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import DebiasingModel, ObjectiveName
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveName
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 

@@ -1,6 +1,7 @@
 """BatchNorm on masked clips: whose statistics and weights a pass uses, and whose it leaves alone."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -8,9 +9,18 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BACKBONES
-from scenebias.training.masked_batch_norm import MaskedBatchNorm, SeparateBatchNorms, batch_norms, frozen_statistics
-from scenebias.training.objective import DebiasingModel, Losses, MaskStep, ObjectiveConfig, Phase, entropy
+from scenebias.models.backbones import BACKBONES, BackboneName
+from scenebias.training.debiasing_model import DebiasingModel, Losses
+from scenebias.training.losses import entropy
+from scenebias.training.masked_batch_norm import (
+    IN_ONE_BATCH,
+    IN_PASSES_OF_THEIR_OWN,
+    MaskedBatchNorm,
+    SeparateBatchNorms,
+    batch_norms,
+    frozen_statistics,
+)
+from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
 from scenebias.training.recomputation import recompute_activations
 
 CLEAN_BTHWC, MASKED_BTHWC = torch.randint(
@@ -137,7 +147,7 @@ def test_separate_norms_that_were_replaced_by_synchronised_ones_are_the_ones_in_
 # --- in the objective ---
 
 
-every_choice = pytest.mark.parametrize("choice", ["shared", "frozen", "separate"])
+every_choice = pytest.mark.parametrize("choice", IN_PASSES_OF_THEIR_OWN)
 
 
 def make_model(choice: MaskedBatchNorm, mask_step: MaskStep = "alternate") -> DebiasingModel:
@@ -179,7 +189,7 @@ def test_masked_clips_move_the_statistics_that_they_should(choice: MaskedBatchNo
     for phase in model.config.phases:
         run(model, phase)
     pairs = zip(model.action_model.backbone.buffers(), clean_alone.buffers(), strict=True)
-    assert all(torch.equal(found, expected) for found, expected in pairs) == (choice != "shared")
+    assert all(torch.equal(found, expected) for found, expected in pairs) == (choice != "released")
     if choice == "separate":
         second_set = deepcopy(begun.action_model.backbone)  # they began as copies of its norms
         second_set(model.action_model.normalise(MASKED_BTHWC))
@@ -236,4 +246,91 @@ def test_a_compiled_backbone_gives_the_same(choice: MaskedBatchNorm) -> None:
         found, expected = (gradients(model, run(model, phase).total) for model in (compiled, plain))
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(state_of(compiled), state_of(plain))
-    assert counter.frame_count == (2 if choice == "frozen" else 1)
+    assert counter.frame_count == (2 if choice in ("frozen", "own") else 1)
+
+
+# --- in one batch ---
+
+
+def make_one_batch_model(choice: MaskedBatchNorm, backbone: BackboneName = "small3d") -> DebiasingModel:
+    """In float64 and training mode."""
+    torch.manual_seed(0)
+    action_model = ActionModel(ModelConfig(backbone), action_count=3)
+    return DebiasingModel(action_model, ObjectiveConfig(name="mask", masked_batch_norm=choice)).double()
+
+
+def restated_norm(norm: nn.Module, input: Tensor, counted: int) -> Tensor:
+    """Ioffe and Szegedy (ICML 2015), algorithm 1, in plain differentiable arithmetic; statistics of the first clips."""
+    dimensions = [0, *range(2, input.ndim)]
+    mean = input[:counted].mean(dimensions, keepdim=True)
+    variance = (input[:counted] - mean).square().mean(dimensions, keepdim=True)
+    weight, bias = (tensor.view_as(mean) for tensor in (norm.weight, norm.bias))
+    return weight * (input - mean) / (variance + norm.eps).sqrt() + bias
+
+
+def restate(model: DebiasingModel, counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for norm in batch_norms(model.action_model.backbone).values():
+        monkeypatch.setattr(norm, "forward", partial(restated_norm, norm, counted=counted))
+
+
+@pytest.mark.parametrize("backbone", ["small3d", "resnet3d_18_a"])
+@pytest.mark.parametrize(("choice", "counted"), [("clean", 4), ("both", 8)])
+def test_one_batch_is_normalised_by_the_clips_that_count(
+    choice: MaskedBatchNorm, counted: int, backbone: BackboneName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_one_batch_model(choice, backbone)
+    restated = deepcopy(model)
+    restate(restated, counted, monkeypatch)
+    found, expected = run(model, "one_batch"), run(restated, "one_batch")
+    torch.testing.assert_close(found.total, expected.total)
+    torch.testing.assert_close(gradients(model, found.total), gradients(restated, expected.total))
+
+
+def test_by_the_clean_clips_statistics_masked_ones_leave_no_trace_in_them() -> None:
+    model, clean_alone = make_one_batch_model("clean"), make_model("own").action_model
+    clean_alone.load_state_dict(model.action_model.state_dict())
+    expected = clean_alone(CLEAN_BTHWC)
+    run(model, "one_batch")
+    torch.testing.assert_close(dict(model.action_model.named_buffers()), dict(clean_alone.named_buffers()))
+    seen = []
+    model.action_model.head.register_forward_hook(lambda _module, _inputs, logits_BA: seen.append(logits_BA))
+    run(model, "one_batch")
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_by_the_statistics_of_both_masked_clips_move_them() -> None:
+    model = make_one_batch_model("both")
+    clean_alone = deepcopy(model.action_model)
+    clean_alone(CLEAN_BTHWC)
+    run(model, "one_batch")
+    name = "backbone.trunk.0.1.running_mean"
+    assert not torch.allclose(model.action_model.get_buffer(name), clean_alone.get_buffer(name), rtol=1e-3)
+
+
+@pytest.mark.parametrize("choice", IN_ONE_BATCH)
+def test_one_batch_recomputed_is_one_batch(choice: MaskedBatchNorm) -> None:
+    plain, recomputing = make_one_batch_model(choice), make_one_batch_model(choice)
+    recompute_activations(recomputing.action_model.backbone)
+    found, expected = (gradients(model, run(model, "one_batch").total) for model in (recomputing, plain))
+    assert_same(found, expected)
+    assert_same(state_of(recomputing), state_of(plain))
+
+
+@pytest.mark.parametrize("choice", IN_ONE_BATCH)
+def test_one_batch_compiled_is_one_batch(choice: MaskedBatchNorm) -> None:
+    plain, compiled = make_one_batch_model(choice), make_one_batch_model(choice)
+    torch.compiler.reset()
+    compiled.action_model.backbone.compile(backend="aot_eager")
+    for _ in range(2):
+        found, expected = (gradients(model, run(model, "one_batch").total) for model in (compiled, plain))
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(state_of(compiled), state_of(plain))
+
+
+@pytest.mark.parametrize("choice", IN_ONE_BATCH)
+def test_the_action_model_of_one_batch_is_saved_and_evaluated_like_any_other(choice: MaskedBatchNorm) -> None:
+    model = make_one_batch_model(choice)
+    run(model, "one_batch")
+    plain = ActionModel(ModelConfig("small3d"), action_count=3).double()
+    plain.load_state_dict(model.action_model.state_dict())
+    assert torch.equal(model.action_model.eval()(CLEAN_BTHWC), plain.eval()(CLEAN_BTHWC))

@@ -14,15 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.objective import (
-    DebiasingModel,
-    Losses,
-    ObjectiveConfig,
-    Phase,
-    alpha_ramp,
-    entropy,
-    soft_cross_entropy,
-)
+from scenebias.training.debiasing_model import DebiasingModel, Losses
+from scenebias.training.losses import alpha_ramp, entropy, soft_cross_entropy
+from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
+from scenebias.training.scene_balance import SceneBalance
 from tests.scenebias.training.objective_batch import ACTIONS, Batch, make_batch
 
 CONFIGURATIONS = [
@@ -31,27 +26,35 @@ CONFIGURATIONS = [
         mask_loss=mask_loss,
         mask_step=mask_step,
         masked_batch_norm=masked_batch_norm,
+        scene_adversary=scene_adversary,
         alpha_scene=0.3,
         alpha_mask=0.7,
         label_smoothing=0.1,
     )
-    for objective, mask_loss, mask_step, masked_batch_norm in [
-        ("baseline", "paper", "alternate", "shared"),
-        ("scene", "paper", "alternate", "separate"),
-        ("mask", "paper", "alternate", "frozen"),
-        ("mask", "released", "alternate", "shared"),
-        ("mask", "released", "joint", "separate"),
-        ("debias", "paper", "alternate", "shared"),
-        ("debias", "paper", "alternate", "separate"),
-        ("debias", "paper", "joint", "frozen"),
-        ("debias", "released", "alternate", "separate"),
-        ("debias", "released", "joint", "shared"),
+    for objective, scene_adversary, mask_loss, mask_step, masked_batch_norm in [
+        ("baseline", "marginal", "paper", "alternate", None),
+        ("scene", "marginal", "paper", "alternate", "separate"),
+        ("scene", "conditional", "paper", "one_batch", None),
+        ("mask", "marginal", "paper", "alternate", "frozen"),
+        ("mask", "marginal", "paper", "one_batch", "clean"),
+        ("mask", "marginal", "released", "alternate", "released"),
+        ("mask", "marginal", "released", "joint", "separate"),
+        ("mask", "marginal", "adversarial", "one_batch", "both"),
+        ("debias", "marginal", "paper", "alternate", "released"),
+        ("debias", "marginal", "paper", "alternate", "separate"),
+        ("debias", "marginal", "paper", "joint", "frozen"),
+        ("debias", "marginal", "paper", "one_batch", "both"),
+        ("debias", "weighted", "released", "alternate", "separate"),
+        ("debias", "marginal", "released", "joint", "released"),
+        ("debias", "conditional", "adversarial", "alternate", "own"),
+        ("debias", "weighted", "adversarial", "one_batch", "clean"),
     ]
 ]
 
 
 def name_of(config: ObjectiveConfig) -> str:
-    return f"{config.name}-{config.mask_loss}-{config.mask_step}-{config.masked_batch_norm}"
+    parts = (config.name, config.scene_adversary, config.mask_loss, config.mask_step, config.norm_of_masked)
+    return "-".join(parts)
 
 
 every_configuration = pytest.mark.parametrize("config", CONFIGURATIONS, ids=name_of)
@@ -61,15 +64,19 @@ masked_configurations = pytest.mark.parametrize("config", [c for c in CONFIGURAT
 @cache
 def trained_model(config: ObjectiveConfig) -> DebiasingModel:
     torch.manual_seed(0)
-    model = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), config).double()
+    model = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), config, balance_of(make_batch())).double()
     with torch.no_grad():
         for _ in range(3):  # running statistics that keep the features apart in evaluation mode
             for phase in config.phases:
                 run(model, phase, make_batch(seed=1))
-        last_layers = [model.action_model.head[-1]] + ([model.entropy_head[-1]] if model.entropy_head else [])
+        last_layers = [model.action_model.head[-1]] + ([model.masked_head[-1]] if model.masked_head else [])
         for layer in last_layers:
             layer.weight *= 10  # predictions far from even, so that entropies have somewhere to go
     return model.eval()
+
+
+def balance_of(batch: Batch) -> SceneBalance:
+    return SceneBalance.of(batch.label_B.numpy(), batch.scene_BS.numpy(), ACTIONS)
 
 
 def make_model(config: ObjectiveConfig) -> DebiasingModel:
@@ -158,14 +165,26 @@ def test_each_network_gets_its_own_combination_of_plain_gradients(config: Object
     action = model.action_model
     parts = [(nn.functional.cross_entropy(action(batch.clip_BTHWC), batch.label_B, label_smoothing=0.1), 1.0, 1.0)]
     if config.uses_scenes:
-        log_p = model.scene_head(action.features(batch.clip_BTHWC)).log_softmax(dim=1)
-        parts.append((nn.functional.kl_div(log_p, batch.scene_BS.double(), reduction="batchmean"), -0.3, 1.0))
+        told = action.features(batch.clip_BTHWC)
+        if config.scene_adversary == "conditional":
+            told = torch.cat([told, torch.eye(ACTIONS, dtype=torch.float64)[batch.label_B]], dim=1)
+        log_p = model.scene_head(told).log_softmax(dim=1)
+        divergence_B = nn.functional.kl_div(log_p, batch.scene_BS.double(), reduction="none").sum(dim=1)
+        if config.scene_adversary == "weighted":
+            weight_AS = torch.from_numpy(balance_of(batch).weight_AS)
+            divergence_B = divergence_B * weight_AS[batch.label_B, batch.scene_BS.argmax(dim=1)]
+        parts.append((divergence_B.mean(), -0.3, 1.0))
     if config.uses_masks:
-        paper = config.mask_loss == "paper"
-        head = action.head if paper else model.entropy_head
+        head = action.head if config.mask_loss == "paper" else model.masked_head
         logits_BA = head(masked_features(model, batch)[batch.effective_B])
         mean_entropy = torch.distributions.Categorical(logits=logits_BA).entropy().mean()
-        parts.append((mean_entropy, -0.7, -0.7) if paper else (mean_entropy, 0.7, -1.0))
+        named = nn.functional.cross_entropy(logits_BA, batch.label_B[batch.effective_B])
+        choices = {
+            "paper": (mean_entropy, -0.7, -0.7),
+            "released": (mean_entropy, 0.7, -1.0),
+            "adversarial": (named, -0.7, 1.0),
+        }
+        parts.append(choices[config.mask_loss])
     expected: dict[str, Tensor] = {}
     for loss, backbone_weight, head_weight in parts:
         for name, gradient in gradients(model, loss).items():
@@ -180,15 +199,22 @@ def test_each_network_gets_its_own_combination_of_plain_gradients(config: Object
     ("mask", "paper", "masked_entropy", "action_model.backbone", 1),
     ("mask", "paper", "masked_entropy", "action_model.head", 1),
     ("mask", "released", "masked_entropy", "action_model.backbone", -1),
-    ("mask", "released", "masked_entropy", "entropy_head", 1),
+    ("mask", "released", "masked_entropy", "masked_head", 1),
+    ("mask", "adversarial", "masked_loss", "action_model.backbone", 1),
+    ("mask", "adversarial", "masked_loss", "masked_head", -1),
     ("scene", "paper", "action_loss", "action_model", -1),
     ("scene", "paper", "scene_loss", "scene_head", -1),
 ])  # fmt: skip
 def test_a_small_step_moves_each_number_the_way_it_should(
     objective: str, mask_loss: str, number: str, moved: str, direction: int
 ) -> None:
-    model, batch = make_model(ObjectiveConfig(name=objective, mask_loss=mask_loss)), make_batch()
+    config = ObjectiveConfig(name=objective, mask_loss=mask_loss, mask_step="alternate")
+    model, batch = make_model(config), make_batch()
     phase = "masked" if objective == "mask" else "clean"
+
+    def value_of(losses: Losses) -> Tensor:
+        return losses.total.detach() if number == "masked_loss" else losses.sums[number]
+
     before = run(model, phase, batch)
     before.total.backward()
     with torch.no_grad():
@@ -196,7 +222,7 @@ def test_a_small_step_moves_each_number_the_way_it_should(
             if name.startswith(moved):
                 parameter -= 1e-4 * parameter.grad
     after = run(model, phase, batch)
-    assert direction * (after.sums[number] - before.sums[number]) > 1e-7
+    assert direction * (value_of(after) - value_of(before)) > 1e-7
 
 
 def test_the_reversal_makes_the_backbone_forget_the_scene() -> None:
@@ -217,8 +243,8 @@ def test_the_reversal_makes_the_backbone_forget_the_scene() -> None:
 def test_ramp_multiplies_both_weights(config: ObjectiveConfig) -> None:
     model, batch = make_model(config), make_batch()
     reduced = replace(config, alpha_scene=0.25 * config.alpha_scene, alpha_mask=0.25 * config.alpha_mask)
-    expected_model = DebiasingModel(deepcopy(model.action_model), reduced).double().eval()
-    expected_model.load_state_dict(model.state_dict())
+    expected_model = deepcopy(model)
+    expected_model.config = reduced
     for phase in config.phases:
         losses = run(model, phase, batch, ramp=0.25)
         expected = run(expected_model, phase, batch)
@@ -253,10 +279,11 @@ def test_losses_of_the_clips_add_up_to_the_total(config: ObjectiveConfig) -> Non
             assert not losses.clip_loss_B[~batch.effective_B].any()
 
 
-def test_the_loss_of_a_broken_clip_gives_it_away() -> None:
-    model, batch = make_model(ObjectiveConfig(mask_step="joint")), make_batch()
+@pytest.mark.parametrize("mask_step", ["joint", "one_batch"])
+def test_the_loss_of_a_broken_clip_gives_it_away(mask_step: MaskStep) -> None:
+    model, batch = make_model(ObjectiveConfig(mask_step=mask_step)), make_batch()
     batch.scene_BS[3] = float("nan")
-    losses = run(model, "joint", batch)
+    losses = run(model, mask_step, batch)
     assert not losses.total.isfinite()
     assert losses.clip_loss_B.isfinite().tolist() == [True, True, True, False, True, True]
 
@@ -276,13 +303,18 @@ def test_a_batch_without_any_effective_mask_gives_no_confusion_gradient(
         assert losses.total.item() == 0
         assert losses.total.requires_grad
         assert all(not gradient.any() for gradient in gradients(model, losses.total).values())
+    elif config.norm_of_masked == "both" and training:
+        pytest.skip("masked clips take part in the statistics of the clean ones, effective or not")
     else:
-        clean = DebiasingModel(model.action_model, replace(config, mask_step="alternate"))
-        clean.scene_head, clean.entropy_head = model.scene_head, model.entropy_head
+        alone = replace(config, mask_step="alternate", masked_batch_norm=None)
+        clean = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), alone, balance_of(batch)).double()
+        clean.load_state_dict({name: t for name, t in model.state_dict().items() if "masked_norms" not in name})
+        clean.train(training)
         expected = gradients(clean, run(clean, "clean", batch).total)
-        found = gradients(model, run(model, "joint", batch).total)
+        found = gradients(model, run(model, config.mask_step, batch).total)
         for name, gradient in found.items():
-            torch.testing.assert_close(gradient, expected.get(name, torch.zeros_like(gradient)))
+            wanted = expected.get(name, torch.zeros_like(gradient))
+            torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-9)
 
 
 @masked_configurations
@@ -314,9 +346,9 @@ def test_works_in_training_mode_under_bfloat16_autocast(config: ObjectiveConfig)
 
 def test_heads_exist_only_where_they_are_used() -> None:
     for config in CONFIGURATIONS:
-        model = DebiasingModel(ActionModel(ModelConfig("small3d"), ACTIONS), config)
+        model = make_model(config)
         assert (model.scene_head is not None) == config.uses_scenes
-        assert (model.entropy_head is not None) == (config.uses_masks and config.mask_loss == "released")
+        assert (model.masked_head is not None) == (config.uses_masks and config.mask_loss != "paper")
         assert (model.masked_norms is not None) == (config.uses_masks and config.masked_batch_norm == "separate")
 
 
@@ -324,10 +356,13 @@ def test_heads_exist_only_where_they_are_used() -> None:
     ("field", "value", "allowed"),
     [
         ("name", "all", "one of baseline, scene, mask, debias"),
-        ("mask_loss", "code", "one of paper, released"),
-        ("mask_step", "both", "one of alternate, joint"),
+        ("mask_loss", "code", "one of paper, released, adversarial"),
+        ("mask_step", "both", "one of one_batch, alternate, joint"),
         ("alpha_schedule", "linear", "one of constant, dann"),
-        ("masked_batch_norm", "none", "one of shared, frozen, separate"),
+        ("masked_batch_norm", "none", "one of clean, both with mask_step one_batch"),
+        ("scene_adversary", "joint", "one of marginal, conditional, weighted"),
+        ("mask_cover", "clip", "one of pixels, boxes"),
+        ("consistency", -1.0, "0 or more and finite"),
         ("fill", "black", "one of frame_mean, dataset_mean, white, random, noise"),
         ("scene_hidden_layers", 2, "one of 0, 1, 3"),
         ("alpha_scene", -0.1, "0 or more and finite"),

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.objective import DebiasingModel, ObjectiveConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
 from shards.format.sample import SCENE_COUNT
 from tests.scenebias.training.objective_batch import Batch
 
@@ -97,7 +98,7 @@ class ByHand:
         if self.config.uses_scenes:
             self._scene()
         if self.config.uses_masks:
-            self.sums["masked_entropy"] = 0.0
+            self.sums |= {"masked_entropy": 0.0, "masked_correct": 0}
             if batch.effective_B.any():
                 self._confusion()
 
@@ -137,35 +138,51 @@ class ByHand:
         effective_B1 = self.batch.effective_B.numpy()[:, None].astype(np.float64)
         share_B1 = effective_B1 / effective_B1.sum()
         alpha = self.config.alpha_mask * self.ramp
+        target_BA = np.eye(ACTIONS)[self.batch.label_B]
         if self.config.mask_loss == "paper":  # backbone and action head climb together
-            entropy_B, gradient_BA = entropy(self._linear(ACTION, features_BD))
+            logits_BA = self._linear(ACTION, features_BD)
+            entropy_B, gradient_BA = entropy(logits_BA)
             descent_BA = -alpha * share_B1 * gradient_BA
             self.total -= alpha * entropy_B @ share_B1[:, 0]
-            self.sums["masked_entropy"] = entropy_B @ effective_B1[:, 0]
+            self._report(logits_BA)
             self._add(linear_gradients(ACTION, features_BD, descent_BA))
             self._add(linear_gradients(BACKBONE, self.masked_BP, descent_BA @ self.weights[f"{ACTION}.weight"]))
             return
-        # Released: Linear, BatchNorm with its running statistics, ReLU, Linear; the head climbs, the backbone falls.
+        # A head of its own: Linear, BatchNorm with its running statistics, ReLU, Linear. Released, the head climbs and
+        # the backbone falls; adversarial, the head falls with the cross entropy and the backbone climbs.
         names = ("weight", "bias", "running_mean", "running_var")
-        gamma_K, beta_K, mean_K, variance_K = (self.weights[f"entropy_head.1.{name}"] for name in names)
-        whitened_BK = (features_BD @ self.weights["entropy_head.0.weight"].T - mean_K) / np.sqrt(variance_K + 1e-5)
+        gamma_K, beta_K, mean_K, variance_K = (self.weights[f"masked_head.1.{name}"] for name in names)
+        whitened_BK = (features_BD @ self.weights["masked_head.0.weight"].T - mean_K) / np.sqrt(variance_K + 1e-5)
         hidden_BK = np.maximum(gamma_K * whitened_BK + beta_K, 0)
-        entropy_B, gradient_BA = entropy(self._linear("entropy_head.3", hidden_BK))
-        descent_BA = -share_B1 * gradient_BA
-        self.total -= entropy_B @ share_B1[:, 0]
-        self.sums["masked_entropy"] = entropy_B @ effective_B1[:, 0]
-        self._add(linear_gradients("entropy_head.3", hidden_BK, descent_BA))
-        hidden_descent_BK = descent_BA @ self.weights["entropy_head.3.weight"] * (hidden_BK > 0)
+        logits_BA = self._linear("masked_head.3", hidden_BK)
+        if self.config.mask_loss == "released":
+            loss_B, gradient_BA = (-part for part in entropy(logits_BA))
+        else:
+            loss_B, gradient_BA = cross_entropy(logits_BA, target_BA)
+        descent_BA = share_B1 * gradient_BA
+        self.total += loss_B @ share_B1[:, 0]
+        self._report(logits_BA)
+        self._add(linear_gradients("masked_head.3", hidden_BK, descent_BA))
+        hidden_descent_BK = descent_BA @ self.weights["masked_head.3.weight"] * (hidden_BK > 0)
         self._add(
             {
-                "entropy_head.1.weight": (hidden_descent_BK * whitened_BK).sum(axis=0),
-                "entropy_head.1.bias": hidden_descent_BK.sum(axis=0),
+                "masked_head.1.weight": (hidden_descent_BK * whitened_BK).sum(axis=0),
+                "masked_head.1.bias": hidden_descent_BK.sum(axis=0),
             }
         )
         into_BK = hidden_descent_BK * gamma_K / np.sqrt(variance_K + 1e-5)
-        self._add({"entropy_head.0.weight": into_BK.T @ features_BD})
-        reversed_BD = -alpha * into_BK @ self.weights["entropy_head.0.weight"]
+        self._add({"masked_head.0.weight": into_BK.T @ features_BD})
+        reversed_BD = -alpha * into_BK @ self.weights["masked_head.0.weight"]
         self._add(linear_gradients(BACKBONE, self.masked_BP, reversed_BD))
+
+    def _report(self, logits_BA: Array) -> None:
+        """The sums over the clips with an effective mask."""
+        effective_B = self.batch.effective_B.numpy()
+        right_B = logits_BA.argmax(axis=1) == self.batch.label_B.numpy()
+        self.sums |= {
+            "masked_entropy": entropy(logits_BA)[0] @ effective_B,
+            "masked_correct": (right_B & effective_B).sum(),
+        }
 
 
 configurations = st.builds(
@@ -173,8 +190,8 @@ configurations = st.builds(
     name=st.sampled_from(["baseline", "scene", "mask", "debias"]),
     alpha_scene=st.floats(0, 2),
     alpha_mask=st.floats(0, 2),
-    mask_loss=st.sampled_from(["paper", "released"]),
-    mask_step=st.sampled_from(["alternate", "joint"]),
+    mask_loss=st.sampled_from(["paper", "released", "adversarial"]),
+    mask_step=st.sampled_from(["one_batch", "alternate", "joint"]),
     label_smoothing=st.floats(0, 0.5),
     scene_hidden_layers=st.just(0),
 )

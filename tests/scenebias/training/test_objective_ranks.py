@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from scenebias.distributed.batch_norm import sync_batch_norm
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
-from scenebias.distributed.synced_batch_norm import sync_batch_norm
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, Phase
+from scenebias.training.debiasing_model import DebiasingModel, Losses
+from scenebias.training.objective import ObjectiveConfig, Phase
 from tests.forked import run_in_ranks
 from tests.scenebias.training.objective_batch import make_batch
 
@@ -19,10 +20,14 @@ CONFIGURATIONS = {
         name=objective, mask_loss=mask_loss, mask_step=mask_step, masked_batch_norm=masked_batch_norm
     )
     for objective, mask_loss, mask_step, masked_batch_norm in [
-        ("baseline", "paper", "alternate", "shared"),
-        ("scene", "paper", "alternate", "shared"),
+        ("baseline", "paper", "alternate", None),
+        ("scene", "paper", "alternate", None),
+        ("mask", "adversarial", "one_batch", "clean"),
+        ("debias", "paper", "one_batch", "both"),
+        ("debias", "released", "one_batch", "clean"),
+        ("debias", "paper", "alternate", "own"),
         ("mask", "released", "alternate", "separate"),
-        ("debias", "paper", "alternate", "shared"),
+        ("debias", "paper", "alternate", "released"),
         ("debias", "paper", "alternate", "frozen"),
         ("debias", "paper", "joint", "separate"),
         ("debias", "released", "alternate", "separate"),

@@ -21,7 +21,9 @@ from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
-from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, alpha_ramp
+from scenebias.training.debiasing_model import DebiasingModel, Losses
+from scenebias.training.losses import alpha_ramp
+from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
 from scenebias.training.trainer import ScheduleConfig, Trainer

@@ -15,13 +15,18 @@ from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import DebiasingModel, Losses, ObjectiveConfig, Phase
+from scenebias.training.debiasing_model import DebiasingModel, Losses
+from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.dataset import ShardDataset
 
 ALONE = ProcessPlace(rank=0, world_size=1, device=torch.device("cpu"))
-DEBIAS = ObjectiveConfig(name="debias")
+DEBIAS = ObjectiveConfig(name="debias", mask_step="alternate")
+IN_ONE_BATCH = ObjectiveConfig(name="debias")
+every_way = pytest.mark.parametrize(
+    "objective", [DEBIAS, IN_ONE_BATCH, replace(IN_ONE_BATCH, masked_batch_norm="both")], ids=lambda o: o.norm_of_masked
+)
 AS_IT_COMES = ArithmeticConfig()
 DECAYING = OptimizationConfig(weight_decay=0.1)
 CLIPS = 12
@@ -144,9 +149,12 @@ def test_each_part_has_its_own_learning_rate(batch: ClipBatch, moving: str) -> N
     }
 
 
-def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_the_way(batch: ClipBatch) -> None:
+@pytest.mark.parametrize("mask_step", ["joint", "one_batch"])
+def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_the_way(
+    batch: ClipBatch, mask_step: MaskStep
+) -> None:
     """Five parts of twelve clips are of different sizes, and the effective masks are spread unevenly over them."""
-    objective = ObjectiveConfig(name="mask", mask_step="joint")
+    objective = ObjectiveConfig(name="mask", mask_step=mask_step)
     whole, parts = (make_step(objective, ArithmeticConfig(accumulate=n), frozen=True) for n in (1, 5))
     for number in range(3):
         first, second = take(whole, batch, number), take(parts, batch, number)
@@ -156,8 +164,11 @@ def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_t
     torch.testing.assert_close(state_of(parts), state_of(whole))
 
 
-def test_recomputed_activations_leave_weights_and_statistics_the_same_to_the_bit(batch: ClipBatch) -> None:
-    plain, recomputed = make_step(), make_step(arithmetic=ArithmeticConfig(recompute=True))
+@every_way
+def test_recomputed_activations_leave_weights_and_statistics_the_same_to_the_bit(
+    batch: ClipBatch, objective: ObjectiveConfig
+) -> None:
+    plain, recomputed = make_step(objective), make_step(objective, ArithmeticConfig(recompute=True))
     for number in range(3):
         assert losses_of(take(plain, batch, number)) == losses_of(take(recomputed, batch, number))
     first, second = state_of(plain), state_of(recomputed)
@@ -165,11 +176,12 @@ def test_recomputed_activations_leave_weights_and_statistics_the_same_to_the_bit
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@every_way
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_gives_the_losses_of_single_precision_but_for_its_rounding(
-    batch: ClipBatch, precision: str
+    batch: ClipBatch, precision: str, objective: ObjectiveConfig
 ) -> None:
-    single, half = make_step(), make_step(arithmetic=ArithmeticConfig(precision=precision))
+    single, half = make_step(objective), make_step(objective, ArithmeticConfig(precision=precision))
     assert half.scaler.is_enabled() == (precision == "fp16")
     assert losses_of(take(half, batch)) == pytest.approx(losses_of(take(single, batch)), rel=0.05)
 

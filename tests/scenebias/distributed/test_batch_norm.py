@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scenebias.distributed.batch_norm import PartBatchNorm, sync_batch_norm
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
-from scenebias.distributed.synced_batch_norm import CpuSyncBatchNorm, sync_batch_norm
 from scenebias.models.backbones import BACKBONES
 from scenebias.training.recomputation import recompute_activations
 from tests.forked import run_in_ranks
@@ -127,7 +127,7 @@ def test_parameters_buffers_and_their_names_stay() -> None:
     after = network.state_dict(keep_vars=True)
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
-    norms = [module for module in network.modules() if isinstance(module, CpuSyncBatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, PartBatchNorm)]
     assert len(norms) == 4
     assert not any(norm.training for norm in norms)
 
