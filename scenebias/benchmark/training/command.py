@@ -41,7 +41,7 @@ WANTED = {
 }
 """What the ratios should be at most."""
 MEANINGS = {
-    "debias_over_baseline": "time of a debiasing step (alternate) / of a baseline step",
+    "debias_over_baseline": "time of a debiasing step / of a baseline step",
     "ours_over_bare": "time of the trainer's step with its loader / of bare torch's on batches in memory",
     "ours_in_memory_over_bare": "time of the trainer's step / of bare torch's, both on batches in memory",
     "bf16_over_fp32": "time of a baseline step in bf16 / in fp32",

@@ -147,7 +147,7 @@ def test_a_frozen_backbone_leaves_the_heads_alone_to_the_optimiser() -> None:
 
 def test_sgd_updates_as_written_by_hand_in_float64() -> None:
     """g <- g + decay w; m <- momentum m + g; w <- w - rate m, the momentum beginning at the first gradient."""
-    model = make_model()
+    model = make_model(name="scene")
     config = OptimizationConfig(learning_rate=0.1, weight_decay=0.01, new_layer_factor=3.0)
     optimizer = build_optimizer(model, config)
     weights = {p: p.detach().double() for p in model.parameters()}

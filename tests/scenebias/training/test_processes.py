@@ -66,10 +66,21 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
 @pytest.mark.parametrize(
     "options",
     [
-        ["--mask-loss", "released", "--masked-batch-norm", "separate", "--head-warmup-epochs", "1"],
+        [
+            "--mask-step",
+            "alternate",
+            "--mask-loss",
+            "released",
+            "--masked-batch-norm",
+            "separate",
+            "--head-warmup-epochs",
+            "1",
+        ],
         ["--mask-step", "joint", "--masked-batch-norm", "frozen", "--alpha-schedule", "dann", "--recompute"],
+        ["--mask-loss", "adversarial", "--scene-adversary", "conditional"],
+        ["--masked-batch-norm", "both", "--mask-cover", "boxes", "--scene-adversary", "weighted"],
     ],
-    ids=["two updates a step, heads first", "one update a step"],
+    ids=["two updates a step, heads first", "one update a step", "one batch", "one batch by both statistics"],
 )
 def test_with_synced_batch_norm_two_processes_lose_as_one_does_step_by_step(
     options: list[str], tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path

@@ -488,7 +488,7 @@ def test_steps_without_any_effective_mask_leave_a_mask_run_a_baseline_run(
         clip=ClipConfig(frames=16, size=32),
         optimization=OptimizationConfig(learning_rate=0.01, weight_decay=0.1),
     )
-    mask = ObjectiveConfig(name="mask", min_person_share=1.0)
+    mask = ObjectiveConfig(name="mask", min_person_share=1.0, mask_step="alternate")
     pretrain(replace(common, out=tmp_path / "baseline", objective=ObjectiveConfig(name="baseline")))
     pretrain(replace(common, out=tmp_path / "mask", objective=mask))
     assert all(entry["effective_share"] == 0 for entry in step_lines(tmp_path / "mask"))
