@@ -40,14 +40,16 @@ class TrainLoader:
     after it. Whoever counts the steps himself takes `epoch` or `epochs`, which leave the state alone.
 
     All ranks together take the same clips, cut in the same way, at any ``world_size``; a rank's batch is its even,
-    contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch. ``rank``
-    and ``world_size`` are those of ``torch.distributed`` where it is initialised, else those that ``torchrun`` has set
-    in the environment (RANK, WORLD_SIZE), else of a single process.
+    contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch. With a
+    ``group_size`` over 1 a rank takes whole groups of so many neighbours of the order (see `shards.order.rank_share`),
+    so that what is made of the clips of a group is the same at any ``world_size``. ``rank`` and ``world_size`` are
+    those of ``torch.distributed`` where it is initialised, else those that ``torchrun`` has set in the environment
+    (RANK, WORLD_SIZE), else of a single process.
 
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
     decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone.
-    Raises ValueError where ranks would be left without a clip.
+    Raises ValueError where ranks would be left without a clip, or without a group.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class TrainLoader:
         threads: int = 2,
         prefetch: int = 2,
         shuffle_window_shards: int | None = None,
+        group_size: int = 1,
         faults: FaultConfig | None = None,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
@@ -77,17 +80,15 @@ class TrainLoader:
             seed=seed,
             shard_starts=dataset.shard_starts,
             shuffle_window_shards=shuffle_window_shards,
+            group_size=group_size,
         )
-        smallest_global_batch = len(dataset) // self.steps_per_epoch
-        if smallest_global_batch < world_size:
-            raise ValueError(
-                f"global_batch_size must give each of {world_size} ranks a clip at every step, got "
-                f"{global_batch_size} for {len(dataset)} clips"
-            )
+        _check_batch_size(self._order, world_size)
         self._decoder = ClipDecoder(
             dataset,
             clip,
-            batch_size=-(-global_batch_size // world_size),
+            batch_size=max(
+                len(rank_share(range(size), rank, world_size, group_size)) for size in self._order.batch_sizes
+            ),
             device=torch.device(device),
             threads=threads,
             prefetch=prefetch,
@@ -245,6 +246,25 @@ class EvalLoader:
         places = (slice(share.start, share.stop) for share in shares)
         numbers = places if self._order is None else (self._order[place] for place in places)
         return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
+
+
+def _check_batch_size(order: EpochOrder, world_size: int) -> None:
+    """Raise ValueError where a step would leave a rank without a group, or a clip alone that belongs in one."""
+    clips, fewest = order.sample_count, min(order.group_size, 2)
+    needed = (world_size - 1) * order.group_size + fewest
+    if order.batch_sizes[0] >= needed:
+        return
+    most_ranks = (clips - fewest) // order.group_size + 1
+    if clips >= needed:
+        remedy = f"make it at least {-(-clips // (clips // needed))}"
+    elif most_ranks:
+        remedy = f"start at most {most_ranks} ranks, and make it {clips}"
+    else:
+        remedy = f"take a data set of {fewest} clips or more"
+    raise ValueError(
+        f"global_batch_size must give each of {world_size} ranks a {'clip' if fewest == 1 else 'group of clips'} at"
+        f" every step, got {order.global_batch_size} for {clips} clips: {remedy}"
+    )
 
 
 def _place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:

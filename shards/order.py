@@ -12,16 +12,43 @@ from shards.checks import require_at_least
 from shards.randomness import Permutation, hash_uint64
 
 
-def rank_share(positions: range, rank: int, world_size: int) -> range:
-    """Return the contiguous part of ``positions`` that one rank takes.
+def rank_share(positions: range, rank: int, world_size: int, group_size: int = 1) -> range:
+    """Return the contiguous part of ``positions`` that one rank takes: whole groups of neighbours.
 
-    Sizes differ by at most one between ranks; a part is empty where there are fewer positions than ranks.
+    The positions are cut into groups of ``group_size`` from their end. What is left at the start is a group of its own,
+    but a single position is no group and joins the one after it. So the parts of all ranks, cut by the same rule each
+    by itself (`partners`), are the groups of the whole. The numbers of groups differ by at most one between ranks; a
+    part is empty where there are fewer groups than ranks.
     """
-    require_at_least(1, world_size=world_size)
+    require_at_least(1, world_size=world_size, group_size=group_size)
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in range({world_size}), got {rank}")
-    first, last = (share * len(positions) // world_size for share in (rank, rank + 1))
+    groups = _group_count(len(positions), group_size)
+    # From the end: of the groups, the first alone may have another size.
+    first, last = (
+        len(positions) - (groups - bound) * group_size if bound else 0
+        for bound in (share * groups // world_size for share in (rank, rank + 1))
+    )
     return positions[first:last]
+
+
+def partners(count: int, group_size: int) -> NDArray[np.int64]:
+    """Return for each of ``count`` neighbouring positions another one of its group, as `rank_share` cuts groups.
+
+    The next one; after the last of a group comes its first. A position that is alone in its group is its own.
+    """
+    require_at_least(1, group_size=group_size)
+    groups = _group_count(count, group_size)
+    position = np.arange(count)
+    group = np.maximum(groups - 1 - (count - 1 - position) // group_size, 0)
+    is_last = np.append(np.diff(group) > 0, True)[:count]
+    first = np.searchsorted(group, group)
+    return np.where(is_last, first, position + 1)
+
+
+def _group_count(count: int, group_size: int) -> int:
+    rest = count % group_size
+    return max(count // group_size + (rest > 1), min(count, 1))
 
 
 class _ShardOrder(NamedTuple):
@@ -56,9 +83,12 @@ class EpochOrder:
     shuffle_window_shards: int | None = None
     """None shuffles over the whole data set. A number W permutes the shards, then the samples within each group of W
     consecutive shards of that order, so that reads stay within W files at a time."""
+    group_size: int = 1
+    """Neighbours of the order that a rank takes together (see `rank_share`); the order stays the same."""
 
     def __post_init__(self) -> None:
         require_at_least(1, sample_count=self.sample_count, global_batch_size=self.global_batch_size)
+        require_at_least(1, group_size=self.group_size)
         if self.shuffle_window_shards is None:
             return
         require_at_least(1, shuffle_window_shards=self.shuffle_window_shards)
@@ -80,13 +110,18 @@ class EpochOrder:
         start, stop = (bound * self.sample_count // self.steps_per_epoch for bound in (step, step + 1))
         return range(start, stop)
 
+    @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """How many samples the smallest and the largest step of an epoch take, over all ranks."""
+        return self.sample_count // self.steps_per_epoch, -(-self.sample_count // self.steps_per_epoch)
+
     def global_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the samples of one step over all ranks: shape (b,), b <= B."""
         return self._samples_at(epoch, self.positions(step))
 
     def rank_batch(self, epoch: int, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
         """Return what `rank_share` gives one rank of the global batch."""
-        return self._samples_at(epoch, rank_share(self.positions(step), rank, world_size))
+        return self._samples_at(epoch, rank_share(self.positions(step), rank, world_size, self.group_size))
 
     def _samples_at(self, epoch: int, places: range) -> NDArray[np.int64]:
         require_at_least(0, epoch=epoch)

@@ -16,8 +16,13 @@ _MARGIN_SHARE = 1 / 32
 
 def widen_masks(mask_NHW: Tensor, margin: int) -> Tensor:
     """The bool masks, grown by ``margin`` pixels to all sides."""
-    size = 2 * margin + 1
-    return F.max_pool2d(mask_NHW.float(), size, stride=1, padding=margin).bool()
+    for dim in (1, 2):  # shifts of bools take a tenth of the time of a maximum over windows
+        narrow_NHW, mask_NHW = mask_NHW, mask_NHW.clone()
+        for shift in range(1, min(margin, mask_NHW.shape[dim] - 1) + 1):
+            kept = mask_NHW.shape[dim] - shift
+            mask_NHW.narrow(dim, shift, kept).logical_or_(narrow_NHW.narrow(dim, 0, kept))
+            mask_NHW.narrow(dim, 0, kept).logical_or_(narrow_NHW.narrow(dim, shift, kept))
+    return mask_NHW
 
 
 def diffuse(value_NCHW: Tensor, known_N1HW: Tensor) -> Tensor:
@@ -47,19 +52,29 @@ def fill_in_background(clip_BTHWC: Tensor, mask_BTHW: Tensor) -> Tensor:
     """
     margin = max(1, round(mask_BTHW.shape[2] * _MARGIN_SHARE))
     filled_BTHWC = clip_BTHWC.clone()
+    rows_B2, columns_B2 = (_reach(mask_BTHW.any(dim=1).any(dim=dim), 3 * margin) for dim in (2, 1))
     # One by one and no more of each than it takes: nearly all of the time goes by the number of pixels.
-    for filled_THWC, mask_THW in zip(filled_BTHWC, mask_BTHW, strict=True):
-        if mask_THW.any():
-            rows, columns = (_reach(mask_THW.any(dim=0).any(dim=dim), 3 * margin) for dim in (1, 0))
+    for filled_THWC, mask_THW, (top, bottom), (left, right) in zip(
+        filled_BTHWC, mask_BTHW, rows_B2, columns_B2, strict=True
+    ):
+        if top < bottom:
+            rows, columns = slice(top, bottom), slice(left, right)
             known_THW = ~widen_masks(mask_THW[:, rows, columns], margin)
             filled_THWC[:, rows, columns] = _fill_holes(filled_THWC[:, rows, columns], known_THW)
     return filled_BTHWC
 
 
-def _reach(any_X: Tensor, margin: int) -> slice:
-    """From the first to the last that is set, and ``margin`` more on both sides."""
-    places = any_X.nonzero()
-    return slice(max(0, int(places.min()) - margin), int(places.max()) + margin + 1)
+def _reach(any_BX: Tensor, margin: int) -> list[list[int]]:
+    """From the first to behind the last that is set, and ``margin`` more on both sides; (0, 0) where none is.
+
+    Of all clips at once: what is known of a GPU's tensors on the host, it has waited for.
+    """
+    count = any_BX.shape[1]
+    place_X = torch.arange(count, device=any_BX.device)
+    first_B = torch.where(any_BX, place_X, count).amin(dim=1)
+    end_B = torch.where(any_BX, place_X, -1).amax(dim=1) + 1
+    reach_B2 = torch.stack([first_B - margin, end_B + margin], dim=1).clamp(0, count)
+    return (reach_B2 * any_BX.any(dim=1, keepdim=True)).tolist()
 
 
 def _fill_holes(clip_THWC: Tensor, known_THW: Tensor) -> Tensor:

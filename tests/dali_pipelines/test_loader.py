@@ -172,6 +172,52 @@ def test_the_ranks_together_take_the_same_pixels_at_any_world_size(waves, world_
         assert_equal(whole, concatenate(parts))
 
 
+@pytest.mark.parametrize("group_size", [2, 3])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_ranks_take_whole_groups_and_together_the_same_pixels(waves, world_size, group_size):
+    ranks = [
+        train_loader(waves, rank=rank, world_size=world_size, group_size=group_size).epoch(2)
+        for rank in range(world_size)
+    ]
+    for whole, *parts in zip(train_loader(waves).epoch(2), *ranks, strict=True):
+        assert_equal(whole, concatenate(parts))
+        assert all(len(part.sample_B) % group_size == 0 for part in parts[1:])
+        assert len(parts[0].sample_B) > 1
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "world_size", "group_size"),
+    [(3, 4, 1), (22, 23, 1), (6, 4, 2), (4, 3, 2), (1, 1, 2), (6, 3, 3), (5, 11, 2)],
+)
+def test_the_least_batch_that_an_error_names_for_23_clips_is_the_least(waves, batch_size, world_size, group_size):
+    options = {"rank": 0, "world_size": world_size, "group_size": group_size}
+    with pytest.raises(ValueError, match="global_batch_size") as refusal:
+        train_loader(waves, global_batch_size=batch_size, **options)
+    least = int(str(refusal.value).rpartition(" ")[2])
+    for allowed in (least, 100):
+        train_loader(waves, global_batch_size=allowed, **options)
+    with pytest.raises(ValueError, match="global_batch_size"):
+        train_loader(waves, global_batch_size=least - 1, **options)
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 4])
+def test_more_ranks_than_groups_are_told_how_many_there_may_be(waves, group_size):
+    options = {"rank": 0, "group_size": group_size}
+    with pytest.raises(ValueError, match=r"start at most \d+ ranks, and make it 23$") as refusal:
+        train_loader(waves, world_size=24, **options)
+    most = int(str(refusal.value).split()[-6])
+    train_loader(waves, global_batch_size=23, world_size=most, **options)
+    with pytest.raises(ValueError, match="global_batch_size"):
+        train_loader(waves, global_batch_size=23, world_size=most + 1, **options)
+
+
+def test_a_single_clip_is_no_group(make_dataset, make_sample):
+    dataset = make_dataset([make_sample(0)])
+    train_loader(dataset)
+    with pytest.raises(ValueError, match="take a data set of 2 clips or more"):
+        train_loader(dataset, group_size=2)
+
+
 def test_a_shuffle_window_still_takes_every_clip_once(waves):
     batches = list(train_loader(waves, shuffle_window_shards=2).epoch(0))
     assert sorted(torch.cat([batch.sample_B for batch in batches]).tolist()) == list(range(len(waves)))
@@ -370,6 +416,7 @@ def test_the_interpreter_exits_in_the_middle_of_an_epoch(waves, ending):
         ({"prefetch": 0}, "prefetch"),
         ({"device": "meta"}, "device"),
         ({"shuffle_window_shards": 0}, "shuffle_window_shards"),
+        ({"group_size": 0}, "group_size"),
     ],
 )
 def test_option_errors_name_the_option(waves, options, field):

@@ -1,11 +1,12 @@
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import EpochOrder, rank_share
+from shards.order import EpochOrder, partners, rank_share
 from shards.randomness import Permutation
 
 
@@ -98,6 +99,57 @@ def test_positions_of_ranks_follow_each_other(count, global_batch_size, world_si
         assert max(sizes) - min(sizes) <= 1
 
 
+def groups_of(positions, group_size):
+    """Cut from the end; a single position at the start joins the group after it."""
+    groups = []
+    left = list(positions)
+    while left:
+        groups.insert(0, left[-group_size:])
+        left = left[:-group_size]
+    if len(groups) > 1 and len(groups[0]) == 1 < group_size:
+        groups[:2] = [groups[0] + groups[1]]
+    return groups
+
+
+@given(st.integers(0, 70), st.integers(1, 5), st.integers(1, 9), st.integers(0, 9))
+def test_ranks_take_whole_groups_which_each_can_cut_by_itself(count, group_size, world_size, start):
+    positions = range(start, start + count)
+    shares = [groups_of(rank_share(positions, rank, world_size, group_size), group_size) for rank in range(world_size)]
+    assert list(chain.from_iterable(shares)) == groups_of(positions, group_size)
+    numbers = [len(groups) for groups in shares]
+    assert max(numbers) - min(numbers) <= 1
+
+
+@given(st.integers(0, 70), st.integers(1, 5))
+def test_the_partner_is_the_next_one_of_the_group_and_after_the_last_comes_the_first(count, group_size):
+    wanted = [
+        group[(place + 1) % len(group)] for group in groups_of(range(count), group_size) for place in range(len(group))
+    ]
+    assert partners(count, group_size).tolist() == wanted
+    if group_size > 1 and count > 1:
+        assert not np.any(partners(count, group_size) == np.arange(count))
+
+
+@given(orders(), st.integers(2, 4), st.integers(1, 8), st.data())
+@settings(deadline=None)
+def test_the_partner_of_a_sample_is_the_same_at_any_world_size(order, group_size, world_size, data):
+    order = replace(order, group_size=group_size)
+    step = data.draw(st.integers(0, order.steps_per_epoch - 1))
+
+    def pairs(world_size):
+        shares = [order.rank_batch(3, step, rank, world_size) for rank in range(world_size)]
+        return [pair for share in shares for pair in zip(share, share[partners(len(share), group_size)], strict=True)]
+
+    assert pairs(world_size) == pairs(1)
+    assert [sample for sample, _ in pairs(1)] == order.global_batch(3, step).tolist()
+
+
+@given(orders())
+def test_batch_sizes_are_those_of_the_smallest_and_the_largest_step(order):
+    sizes = [len(order.positions(step)) for step in range(order.steps_per_epoch)]
+    assert order.batch_sizes == (min(sizes), max(sizes))
+
+
 @pytest.mark.parametrize("window", [None, 5])
 def test_the_samples_of_a_rank_are_found_alone_and_the_shards_shuffled_once_an_epoch(monkeypatch, window):
     """So that a step costs the same in the middle of an epoch and at any world size."""
@@ -162,6 +214,7 @@ def test_window_reads_few_shards_at_a_time_and_mixes_them(window, shards, epoch)
         ("sample_count", {"sample_count": 0}),
         ("global_batch_size", {"global_batch_size": 0}),
         ("shuffle_window_shards", {"shuffle_window_shards": 0}),
+        ("group_size", {"group_size": 0}),
         ("shard_starts", {"shuffle_window_shards": 1}),
         ("shard_starts", {"shuffle_window_shards": 1, "shard_starts": (0, 9)}),
         ("shard_starts", {"shuffle_window_shards": 1, "shard_starts": (0, 5, 5, 10)}),
