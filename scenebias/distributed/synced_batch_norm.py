@@ -38,6 +38,9 @@ class CpuSyncBatchNorm(_BatchNorm):
     Like torch's it leaves the gradients of its weights to be summed up over the processes, as DDP does with all.
     """
 
+    synchronised: bool = True
+    """False: B is that of this process alone."""
+
     @classmethod
     def like(cls, norm: _BatchNorm) -> "CpuSyncBatchNorm":
         """What takes the place of ``norm``, with its parameters and buffers."""
@@ -57,6 +60,9 @@ class CpuSyncBatchNorm(_BatchNorm):
             )
         self.num_batches_tracked.add_(1)
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        if not self.synchronised:
+            statistics = self.running_mean, self.running_var
+            return functional.batch_norm(input, *statistics, self.weight, self.bias, True, momentum, self.eps)
         output, mean_C, var_C, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.running_mean.lerp_(mean_C, momentum)
