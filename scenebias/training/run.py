@@ -18,6 +18,7 @@ from scenebias.distributed.process_place import (
 )
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
+from scenebias.models.batch_statistics import tracking_batch_norms
 from scenebias.models.weights import TrainedOn, WeightsMetadata, ensure_unseen, identity_of, save_weights
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult
@@ -27,6 +28,7 @@ from scenebias.run_folder.record import RunRecord
 from scenebias.training.checks import check_run
 from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
+from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
 from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -97,19 +99,22 @@ def _trainer(
 ) -> Trainer:
     """What trains and evaluates, and keeps checkpoints and predictions in the run's folder."""
     folder, schedule, classes = RunFolder(config.out), config.schedule, len(train.manifest.classes)
-    loader = TrainLoader(
+    loader_of = partial(
+        TrainLoader,
         train,
         config.clip,
-        global_batch_size=schedule.batch_size,
         seed=schedule.seed,
-        rank=place.rank,
-        world_size=place.world_size,
         device=place.device,
         threads=config.loader_threads,
         prefetch=config.loader_prefetch,
         faults=config.faults,
         shuffle_window_shards=config.shuffle_window_shards,
     )
+    loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
+    precise_bn = None
+    if schedule.precise_bn.precise_bn_clips and tracking_batch_norms(initial.model.train()):
+        own_loader = loader_of(global_batch_size=min(schedule.batch_size, LARGEST_BATCH), rank=0, world_size=1)
+        precise_bn = PreciseBatchNorm(schedule.precise_bn, own_loader)
     evaluation_loader = evaluation_loader_for(
         val,
         config.clip,
@@ -136,6 +141,7 @@ def _trainer(
         arithmetic=config.arithmetic,
         checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
         profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),
+        precise_bn=precise_bn,
     )
 
 

@@ -113,6 +113,19 @@ class TrainingStep:
                 break
         return outcome
 
+    @torch.no_grad()
+    def statistics_pass(self, batch: ClipBatch, *, epoch: int, step: int, seed: int) -> None:
+        """Pass ``batch``, put together as in training, through all phases, and change no weights.
+
+        It is one process's whole batch, whatever their number; BatchNorm sees what it sees in training.
+        """
+        count = len(batch.label_B)
+        setting = StepSetting(epoch=epoch, step=step, clip_count=count, learning_rates={}, ramp=1.0, seed=seed)
+        inputs = self._inputs(batch, setting)
+        for phase in self.model.config.phases:
+            with torch.autocast(self._place.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                self.model(phase, **inputs, clip_count=count)
+
     def _inputs(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
         """What the phases are given of the batch, by the names of `DebiasingModel.forward`."""
         inputs = {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}

@@ -8,6 +8,7 @@ scale of the loss alone, and any number of processes can go on from it.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.losses import alpha_ramp
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
+from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
@@ -57,6 +59,7 @@ class ScheduleConfig:
     in the step, is not made. One more ends the run."""
     check_ranks_every_steps: int = 500
     """Steps between checks that all processes hold the same weights; they also follow every epoch."""
+    precise_bn: PreciseBatchNormConfig = field(default_factory=PreciseBatchNormConfig)
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -111,7 +114,8 @@ class Log(Protocol):
 class Trainer:
     """Trains ``model`` on ``loader`` and tells the checkpoints, the log and the person watching.
 
-    ``evaluate`` is called after every epoch, on all ranks. Every rank needs two clips in every step, for BatchNorm. A
+    ``evaluate`` is called after every epoch, on all ranks, when ``precise_bn`` has estimated BatchNorm's statistics
+    anew; without it they are the running averages of rank 0. Every rank needs two clips in every step, for BatchNorm. A
     signal that asks for an end (see `noted_signals`) leaves a checkpoint behind within the step.
     """
 
@@ -128,10 +132,12 @@ class Trainer:
         arithmetic: ArithmeticConfig,
         checkpoint_every_steps: int,
         profiler: StepProfiler,
+        precise_bn: PreciseBatchNorm | None,
     ) -> None:
         self.model, self.loader, self.evaluate = model, loader, evaluate
-        self.checkpoints, self.place, self.profiler = checkpoints, place, profiler
+        self.checkpoints, self.place, self.profiler, self.precise_bn = checkpoints, place, profiler, precise_bn
         self.schedule, self.optimization, self.checkpoint_every_steps = schedule, optimization, checkpoint_every_steps
+        self.arithmetic = arithmetic
         self.train_step = TrainingStep(
             model, optimization, arithmetic, place, outlives_nonfinite=schedule.skip_nonfinite_steps > 0
         )
@@ -149,6 +155,7 @@ class Trainer:
         """
         resumed = self._load()
         log = log_of(self._global_step, self.at.epoch) if self.place.is_main else None
+        begun_s = time.perf_counter()
         total_steps = self.schedule.epochs * self.loader.steps_per_epoch
         progress = ProgressDisplay(title, total_steps, "steps", done=self._global_step, visible=self.place.is_main)
         try:
@@ -159,6 +166,8 @@ class Trainer:
                 while self.at.epoch < self.schedule.epochs:
                     self._train_epoch(batches, log, progress, interruption)
                     self._evaluate_epoch(log, progress, interruption)
+                if self.precise_bn is not None and self.precise_bn.spent_s:
+                    progress.say(self.precise_bn.cost_of(time.perf_counter() - begun_s))
         finally:
             if log is not None:
                 log.close()
@@ -229,13 +238,12 @@ class Trainer:
                 self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
                 raise ended
         check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}")
-        # Each rank's BatchNorm has statistics of its own since the last step; the weights that are kept are rank 0's.
-        self.place.copy_from_main(self.model.buffers())
         self._save()
 
     def _evaluate_epoch(self, log: Log | None, progress: ProgressDisplay, interruption: Interruption) -> None:
         """Evaluate what the epoch has made, and save that it is over."""
         try:
+            precise_bn_s = self._settle_statistics(interruption)
             numbers = self.evaluate(interruption).summary()
         except Interrupted as ended:  # nothing is lost: what was trained is saved
             progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
@@ -248,7 +256,7 @@ class Trainer:
         summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
         self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
         if log is not None:
-            log.write("epoch", self._global_step, summary)
+            log.write("epoch", self._global_step, summary | precise_bn_s)
         skipped = "".join(
             f", {summary[name]} training {what} skipped"
             for name, what in (("skipped_clips", "clips"), ("skipped_steps", "steps"))
@@ -256,6 +264,28 @@ class Trainer:
         )
         progress.say(f"epoch {summary['epoch']}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
         self._save()
+
+    def _settle_statistics(self, interruption: Interruption) -> dict[str, float]:
+        """Give BatchNorm the statistics that go with the epoch's weights, the same on all ranks; returns its time."""
+        times = {}
+        if self.precise_bn is not None:
+
+            def forward(batch: ClipBatch, step: int) -> None:
+                self.train_step.statistics_pass(batch, epoch=self.at.epoch, step=step, seed=self.schedule.seed)
+
+            # What is compiled for training would be compiled again for these few passes.
+            with torch.compiler.set_stance("force_eager") if self.arithmetic.compile else nullcontext():
+                times["precise_bn_s"] = self.precise_bn.estimate(
+                    self.model,
+                    self.at.epoch,
+                    forward,
+                    interruption,
+                    last_epoch=self.at.epoch + 1 == self.schedule.epochs,
+                )
+            interruption.end_together(self.place)
+        # Those that are not estimated are each rank's own since the last step; the weights that are kept are rank 0's.
+        self.place.copy_from_main(self.model.buffers())
+        return times
 
     def _one_step(
         self, batch: ClipBatch, progress: ProgressDisplay, interruption: Interruption

@@ -40,6 +40,7 @@ def run_trainer(
         arithmetic=arithmetic,
         checkpoint_every_steps=loader.steps_per_epoch,
         profiler=StepProfiler(None),
+        precise_bn=None,
     )
     with redirect_stderr(StringIO()):  # it would tell of an evaluation that has not taken place
         trainer.run(lambda _step, _epochs: times, network)

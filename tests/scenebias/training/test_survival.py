@@ -44,7 +44,7 @@ SMALL = (
     "--check-ranks-every-steps",
     "1",
 )
-TIMINGS = {"step_s", "data_wait_share", "clips_per_s"}
+TIMINGS = {"step_s", "data_wait_share", "clips_per_s", "precise_bn_s"}
 
 
 @pytest.fixture(scope="module")
