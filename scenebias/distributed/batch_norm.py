@@ -74,14 +74,18 @@ class PartBatchNorm(_BatchNorm):
             return functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        leading = len(input) // self.parts
+        momentum = 0.0
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        if self.parts == 1 and not self.synchronised:  # what it is anywhere else
+            kept = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+            return functional.batch_norm(input, *kept, self.weight, self.bias, True, momentum, self.eps)
         output, mean_C, var_C, count = _Normalise.apply(
-            input, self.weight, self.bias, self.eps, leading, self.synchronised
+            input, self.weight, self.bias, self.eps, len(input) // self.parts, self.synchronised
         )
         if self.track_running_stats:
             with torch.no_grad():
-                self.num_batches_tracked.add_(1)
-                momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean_C, momentum)
                 self.running_var.lerp_(var_C * (count / (count - 1)), momentum)
         return output

@@ -3,6 +3,7 @@
 import torch
 
 from dali_pipelines import ClipConfig
+from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import require_scenes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
@@ -11,27 +12,40 @@ from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.order import EpochOrder
+from shards.order import EpochOrder, rank_share
 
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
-    check_annotations(train, model.config)
+    check_annotations(train, model.config, config.compose)
     check_model_fits(model.action_model, config.clip)
-    check_batches(train, config.schedule.batch_size, world_size, config.arithmetic.accumulate)
+    check_batches(
+        train,
+        config.schedule.batch_size,
+        world_size,
+        accumulate=config.arithmetic.accumulate,
+        group_size=config.compose.group_size,
+    )
+    if model.config.consistency and not config.compose.compose:
+        raise UserError("--consistency compares clips with what they are composed to: give --compose, or leave it away")
 
 
-def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig) -> None:
-    """UserError where ``objective`` needs masks or scene labels that ``dataset`` was packed without.
+def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
+    """UserError where ``objective`` or ``composition`` needs masks or scene labels that ``dataset`` was packed without.
 
     Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip.
     """
-    remedy = "pack it again with tools/make_shards.py {}, or train with --objective baseline"
-    if objective.uses_masks and not dataset.mask_count:
-        raise UserError(
-            f"--objective {objective.name} needs human masks, and {dataset.location} has none:"
-            f" {remedy.format('--masks')}"
-        )
+    if not dataset.mask_count:
+        asking = {
+            f"--objective {objective.name}": (objective.uses_masks, "train with --objective baseline"),
+            f"--compose {' '.join(composition.compose)}": (composition.needs_masks, "compose otherwise"),
+        }
+        for option, (needs_masks, otherwise) in asking.items():
+            if needs_masks:
+                raise UserError(
+                    f"{option} needs human masks, and {dataset.location} has none: pack it again with"
+                    f" tools/make_shards.py --masks, or {otherwise}"
+                )
     if objective.uses_scenes:
         require_scenes(dataset)
 
@@ -49,12 +63,19 @@ def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
             ) from error
 
 
-def check_batches(train: ShardDataset, batch_size: int, world_size: int, accumulate: int) -> None:
+def check_batches(
+    train: ShardDataset, batch_size: int, world_size: int, *, accumulate: int = 1, group_size: int = 1
+) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
-    steps = EpochOrder(sample_count=len(train), global_batch_size=batch_size).steps_per_epoch
-    if len(train) // steps // world_size < 2 * accumulate:
+    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size, group_size=group_size)
+    shares = (
+        rank_share(range(size), r, world_size, group_size) for size in order.batch_sizes for r in range(world_size)
+    )
+    if min(map(len, shares)) < 2 * accumulate:
         parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
+        pairs = f", in groups of {group_size} that are composed with each other (--compose)" if group_size > 1 else ""
         raise UserError(
             f"the {len(train)} clips of {train.location} in steps of --batch-size {batch_size} leave fewer than two"
-            f" for each of {world_size} processes{parts}: use a larger --batch-size, more clips or fewer processes"
+            f" for each of {world_size} processes{parts}{pairs}: use a larger --batch-size, more clips or fewer"
+            " processes"
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dali_pipelines import ClipConfig, FaultConfig, ProtocolConfig
+from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
 from scenebias.run_folder.checkpoint import CheckpointConfig
@@ -62,6 +63,7 @@ class TrainingOptions:
     profile: bool = False
     """Write a trace of a few steps, by torch's profiler, to trace.json in --out; it opens in ui.perfetto.dev."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    compose: ComposeConfig = field(default_factory=ComposeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)

@@ -109,6 +109,7 @@ def _trainer(
         prefetch=config.loader_prefetch,
         faults=config.faults,
         shuffle_window_shards=config.shuffle_window_shards,
+        group_size=config.compose.group_size,
     )
     loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
     precise_bn = None
@@ -139,6 +140,7 @@ def _trainer(
         schedule=schedule,
         optimization=config.optimization,
         arithmetic=config.arithmetic,
+        composition=config.compose,
         checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
         profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),
         precise_bn=precise_bn,

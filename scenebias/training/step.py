@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch
 from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_humans
+from scenebias.compose.batch import ComposedBatch, compose
+from scenebias.compose.config import ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
 from scenebias.training.debiasing_model import DebiasingModel
@@ -54,10 +56,14 @@ class StepOutcome:
     those after it in the step, are not made."""
 
 
+_AS_THEY_ARE = ComposeConfig()
+
+
 class TrainingStep:
     """Updates ``model`` batch by batch; what it computes depends on the batch and the `StepSetting` alone.
 
-    ``outlives_nonfinite`` says that training goes on after an update that was not made.
+    ``composition`` says what clips are composed to before they are used. ``outlives_nonfinite`` says that training
+    goes on after an update that was not made.
     """
 
     def __init__(
@@ -67,8 +73,10 @@ class TrainingStep:
         arithmetic: ArithmeticConfig,
         place: ProcessPlace,
         *,
+        composition: ComposeConfig = _AS_THEY_ARE,
         outlives_nonfinite: bool,
     ) -> None:
+        self._composition = composition
         self.model, self._optimization, self._arithmetic, self._place = model, optimization, arithmetic, place
         prepare_model(model, arithmetic, place)
         self.optimizer = build_optimizer(model, optimization)
@@ -128,11 +136,24 @@ class TrainingStep:
 
     def _inputs(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
         """What the phases are given of the batch, by the names of `DebiasingModel.forward`."""
-        inputs = {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}
-        if self.model.config.uses_scenes:
+        config, inputs = self.model.config, {}
+        if self._composition.compose:
+            composed = compose(
+                batch,
+                self._composition,
+                action_count=self.model.action_model.action_count,
+                seed=setting.seed,
+                epoch=setting.epoch,
+            )
+            inputs["target_BA"] = composed.target_BA
+            if config.consistency:
+                inputs |= {"original_BTHWC": batch.clip_BTHWC, "comparable_B": _shows_its_action(composed)}
+            batch = composed
+        inputs |= {"clip_BTHWC": batch.clip_BTHWC, "label_B": batch.label_B}
+        if config.uses_scenes:
             assert batch.scene_BS is not None, "a data set without scene labels is refused before training"
             inputs["scene_BS"] = batch.scene_BS
-        if self.model.config.uses_masks:
+        if config.uses_masks:
             inputs |= self._masked(batch, setting)
         return inputs
 
@@ -202,3 +223,9 @@ class TrainingStep:
             # An overflow that a lower scale of the loss may mend is no fault.
             outcome.updated = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
         self.scaler.update()
+
+
+def _shows_its_action(composed: ComposedBatch) -> Tensor:
+    """Which clips were composed and show their own action alone, bool (B,)."""
+    own_B = composed.target_BA.gather(1, composed.label_B[:, None])[:, 0]
+    return composed.composed_B & (own_B == 1)

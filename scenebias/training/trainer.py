@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from dali_pipelines import ClipBatch
+from scenebias.compose.config import ComposeConfig
 from scenebias.distributed.interruption import Interrupted, Interruption, noted_signals
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.distributed.rank_agreement import check_rank_agreement
@@ -130,6 +131,7 @@ class Trainer:
         schedule: ScheduleConfig,
         optimization: OptimizationConfig,
         arithmetic: ArithmeticConfig,
+        composition: ComposeConfig,
         checkpoint_every_steps: int,
         profiler: StepProfiler,
         precise_bn: PreciseBatchNorm | None,
@@ -139,7 +141,12 @@ class Trainer:
         self.schedule, self.optimization, self.checkpoint_every_steps = schedule, optimization, checkpoint_every_steps
         self.arithmetic = arithmetic
         self.train_step = TrainingStep(
-            model, optimization, arithmetic, place, outlives_nonfinite=schedule.skip_nonfinite_steps > 0
+            model,
+            optimization,
+            arithmetic,
+            place,
+            composition=composition,
+            outlives_nonfinite=schedule.skip_nonfinite_steps > 0,
         )
         self.at = Position()
 

@@ -21,8 +21,9 @@ from scenebias.benchmark.training.processes import (
     measure_two_ranks,
     save_batch,
 )
-from scenebias.benchmark.training.steps import MeasuredPrecision, StepRates, measure_steps, open_batches
+from scenebias.benchmark.training.steps import MeasuredPrecision, StepRates, composed_ratio, measure_steps, open_batches
 from scenebias.commands import Command, write_output
+from scenebias.compose.config import COMPOSITIONS, Composition
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
@@ -37,7 +38,9 @@ WANTED = {
     "debias_over_baseline": 2.05,
     "ours_over_bare": 1.03,
     "ours_in_memory_over_bare": 1.03,
-    "peak_memory_ratio": 1.1,
+    "peak_memory_ratio": 2.1,
+    "background_swap_over_baseline": 1.1,
+    **{composed_ratio(name): 1.25 for name in COMPOSITIONS if name != "background_swap"},
 }
 """What the ratios should be at most."""
 MEANINGS = {
@@ -48,6 +51,7 @@ MEANINGS = {
     "peak_memory_ratio": "tensors of a debiasing step at once, beside weights and optimiser / of a baseline step",
     "resident_memory_ratio": "the same of whole processes, with what their heaps leave unused",
     "two_ranks_over_one": "rate of two processes / of one, at the same batch size",
+    **{composed_ratio(name): f"time of a step, clips composed by {name} / of a baseline step" for name in COMPOSITIONS},
 }
 
 
@@ -65,6 +69,8 @@ class BenchTrain:
     """Measured steps of a turn, after one that is not measured."""
     repeats: int = 5
     """Turns of everything that is measured."""
+    compositions: tuple[Composition, ...] = COMPOSITIONS
+    """Ways to compose clips of which a step is measured, too."""
     loader_threads: int = 2
     """Decoding threads."""
     json: Path | None = None
@@ -102,7 +108,7 @@ def main(config: BenchTrain) -> None:
         device=device,
         loader_threads=config.loader_threads,
     )
-    steps = measure_steps(batches, config.backbone, precision, config.repeats)
+    steps = measure_steps(batches, config.backbone, precision, config.repeats, config.compositions)
     with tempfile.TemporaryDirectory(prefix="bench_train_") as folder:
         job = Job(
             network=config.backbone,
@@ -161,6 +167,8 @@ def ratios_table(ratios: Mapping[str, float | None]) -> Table:
     """One line a ratio."""
     rows = []
     for name, meaning in MEANINGS.items():
+        if name not in ratios:
+            continue
         ratio = ratios[name]
         measured = "not measured" if ratio is None else f"{ratio:.3f}"
         rows.append((name, meaning, measured, str(WANTED.get(name, ""))))

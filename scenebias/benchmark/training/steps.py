@@ -2,7 +2,7 @@
 of bare torch."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
@@ -16,7 +16,8 @@ from dali_pipelines.loader import TrainLoader
 from dali_pipelines.windows import ClipConfig
 from scenebias.benchmark.measuring import Rates
 from scenebias.benchmark.training.stand_ins import WARM_UP_STEPS, ResidentBatches, SomeSteps, StepTimes
-from scenebias.benchmark.training.trainer_run import run_trainer
+from scenebias.benchmark.training.trainer_run import AS_THEY_ARE, run_trainer
+from scenebias.compose.config import ComposeConfig, Composition
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
@@ -28,6 +29,7 @@ from shards.errors import UserError
 
 MeasuredPrecision = Literal["bf16", "fp32"]
 BASELINE, DEBIAS, OTHER = "baseline", "debias", "baseline in {}"
+COMPOSED = "baseline, clips composed by {}"
 OURS, BARE = "baseline with its loader", "bare torch"
 OBJECTIVES: dict[ObjectiveName, ObjectiveConfig] = {
     "baseline": ObjectiveConfig(name="baseline"),
@@ -73,8 +75,19 @@ def open_batches(
     return Batches(loader, list(islice(loader.epoch(0), count)), device)
 
 
-def measure_steps(batches: Batches, network: BackboneName, precision: MeasuredPrecision, repeats: int) -> StepRates:
-    """Measure all in turns, every other time in the opposite order."""
+def composed_ratio(composition: Composition) -> str:
+    """The name of the ratio of a step with composed clips to a baseline step."""
+    return f"{composition}_over_baseline"
+
+
+def measure_steps(
+    batches: Batches,
+    network: BackboneName,
+    precision: MeasuredPrecision,
+    repeats: int,
+    compositions: Sequence[Composition] = (),
+) -> StepRates:
+    """Measure all in turns, every other time in the opposite order; ``compositions``: with clips composed so, too."""
     other: MeasuredPrecision = "fp32" if precision == "bf16" else "bf16"
     other_name = OTHER.format(other)
     count = len(batches.resident)
@@ -82,10 +95,13 @@ def measure_steps(batches: Batches, network: BackboneName, precision: MeasuredPr
     loaded = SomeSteps(batches.loader, count)
 
     def trainer(
-        loader: ResidentBatches | SomeSteps, objective: ObjectiveName, precision: MeasuredPrecision
+        loader: ResidentBatches | SomeSteps,
+        objective: ObjectiveName,
+        precision: MeasuredPrecision,
+        composition: ComposeConfig = AS_THEY_ARE,
     ) -> Callable[[], StepTimes]:
         arithmetic = ArithmeticConfig(precision=precision)
-        return lambda: run_trainer(loader, network, OBJECTIVES[objective], arithmetic, batches.device)
+        return lambda: run_trainer(loader, network, OBJECTIVES[objective], arithmetic, batches.device, composition)
 
     turns: dict[str, Callable[[], StepTimes]] = {
         BASELINE: trainer(resident, "baseline", precision),
@@ -94,6 +110,9 @@ def measure_steps(batches: Batches, network: BackboneName, precision: MeasuredPr
         OURS: trainer(loaded, "baseline", precision),
         BARE: lambda: train_bare(batches, network, precision),
     }
+    composed = {composition: COMPOSED.format(composition) for composition in compositions}
+    for composition, name in composed.items():
+        turns[name] = trainer(resident, "baseline", precision, ComposeConfig(compose=(composition,)))
     rates = take_turns(turns, repeats)
     bf16, fp32 = (BASELINE, other_name) if precision == "bf16" else (other_name, BASELINE)
     ratios = {
@@ -102,6 +121,7 @@ def measure_steps(batches: Batches, network: BackboneName, precision: MeasuredPr
         "ours_in_memory_over_bare": time_ratio(rates[BASELINE], rates[BARE]),
         "bf16_over_fp32": time_ratio(rates[bf16], rates[fp32]),
     }
+    ratios |= {composed_ratio(one): time_ratio(rates[name], rates[BASELINE]) for one, name in composed.items()}
     return StepRates(rates, ratios)
 
 

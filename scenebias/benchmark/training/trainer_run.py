@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from scenebias.benchmark.training.stand_ins import NoCheckpoints, ResidentBatches, SomeSteps, StepTimes
+from scenebias.compose.config import ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
@@ -18,6 +19,8 @@ from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
 
+AS_THEY_ARE = ComposeConfig()
+
 
 def run_trainer(
     loader: ResidentBatches | SomeSteps,
@@ -25,6 +28,7 @@ def run_trainer(
     objective: ObjectiveConfig,
     arithmetic: ArithmeticConfig,
     device: torch.device,
+    composition: ComposeConfig = AS_THEY_ARE,
 ) -> StepTimes:
     """Train new weights for an epoch of ``loader``, as a run does but for the evaluation and what it leaves behind."""
     classes = len(loader.dataset.manifest.classes)
@@ -38,6 +42,7 @@ def run_trainer(
         schedule=ScheduleConfig(epochs=1),
         optimization=OptimizationConfig(),
         arithmetic=arithmetic,
+        composition=composition,
         checkpoint_every_steps=loader.steps_per_epoch,
         profiler=StepProfiler(None),
         precise_bn=None,

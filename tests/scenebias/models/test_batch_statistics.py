@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scenebias.distributed.process_place import distributed_session
 from scenebias.distributed.batch_norm import sync_batch_norm
+from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.batch_statistics import estimate_statistics, tracking_batch_norms
 from scenebias.training.recomputation import recompute_activations

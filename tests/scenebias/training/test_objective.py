@@ -83,7 +83,7 @@ def make_model(config: ObjectiveConfig) -> DebiasingModel:
     return deepcopy(trained_model(config))
 
 
-def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0) -> Losses:
+def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0, **more: Tensor) -> Losses:
     return model(
         phase,
         batch.clip_BTHWC,
@@ -94,6 +94,7 @@ def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0) ->
         clip_count=len(batch.label_B),
         effective_count=batch.effective_B.sum(),
         ramp=ramp,
+        **more,
     )
 
 
@@ -234,6 +235,33 @@ def test_the_reversal_makes_the_backbone_forget_the_scene() -> None:
         for parameter in model.action_model.backbone.parameters():
             parameter -= 1e-4 * parameter.grad
     assert run(model, "clean", batch).sums["scene_loss"] - before.sums["scene_loss"] > 1e-7
+
+
+@pytest.mark.parametrize("mask_step", ["one_batch", "alternate"])
+def test_consistency_is_the_mean_divergence_of_the_comparable_clips(mask_step: MaskStep) -> None:
+    config = ObjectiveConfig(name="mask", alpha_mask=0.0, consistency=0.25, mask_step=mask_step)
+    model, batch, other = make_model(replace(config, consistency=0.0)), make_batch(), make_batch(seed=7)
+    expected = run(model, config.phases[0], batch)
+    model.config = config
+    comparable_B = torch.tensor([True, False, True, True, False, False])
+    more = {"original_BTHWC": other.clip_BTHWC, "comparable_B": comparable_B}
+    losses = run(model, config.phases[0], batch, **more)
+    p_BA, q_BA = (model.action_model(clip).softmax(dim=1) for clip in (batch.clip_BTHWC, other.clip_BTHWC))
+    divergence_B = (p_BA * (p_BA / q_BA).log() + q_BA * (q_BA / p_BA).log()).sum(dim=1) / 2
+    mean = (divergence_B * comparable_B).sum() / 6
+    torch.testing.assert_close(losses.total, expected.total + 0.25 * mean)
+    torch.testing.assert_close(losses.sums["consistency_loss"], 6 * mean.detach())
+
+
+def test_mixed_targets_weigh_the_losses_of_their_actions() -> None:
+    model, batch = make_model(ObjectiveConfig(name="baseline")), make_batch()
+    target_BA = torch.rand(6, ACTIONS, dtype=torch.float64)
+    target_BA /= target_BA.sum(dim=1, keepdim=True)
+    losses = run(model, "clean", batch, target_BA=target_BA)
+    of_each = torch.stack(
+        [run(model, "clean", replace(batch, label_B=torch.full((6,), action))).clip_loss_B for action in range(ACTIONS)]
+    )
+    torch.testing.assert_close(losses.total, (of_each.T * target_BA).sum() / 6)
 
 
 # --- the ramp ---

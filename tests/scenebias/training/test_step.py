@@ -11,6 +11,8 @@ import torch
 
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
 from scenebias.clips.masked_clip import mask_out_humans
+from scenebias.compose.batch import compose
+from scenebias.compose.config import ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
@@ -28,6 +30,7 @@ every_way = pytest.mark.parametrize(
     "objective", [DEBIAS, IN_ONE_BATCH, replace(IN_ONE_BATCH, masked_batch_norm="both")], ids=lambda o: o.norm_of_masked
 )
 AS_IT_COMES = ArithmeticConfig()
+AS_THEY_ARE = ComposeConfig()
 DECAYING = OptimizationConfig(weight_decay=0.1)
 CLIPS = 12
 SETTING = StepSetting(
@@ -48,6 +51,7 @@ def make_step(
     arithmetic: ArithmeticConfig = AS_IT_COMES,
     optimization: OptimizationConfig = DECAYING,
     *,
+    composition: ComposeConfig = AS_THEY_ARE,
     frozen: bool = False,
     outlives_nonfinite: bool = False,
 ) -> TrainingStep:
@@ -56,7 +60,9 @@ def make_step(
     if frozen:
         action_model.freeze_backbone()
     model = DebiasingModel(action_model, objective)
-    step = TrainingStep(model, optimization, arithmetic, ALONE, outlives_nonfinite=outlives_nonfinite)
+    step = TrainingStep(
+        model, optimization, arithmetic, ALONE, composition=composition, outlives_nonfinite=outlives_nonfinite
+    )
     step.begin_epoch(0)
     return step
 
@@ -124,6 +130,48 @@ def test_the_masked_clips_and_the_ramp_are_those_of_the_setting(
         assert passes.phases[-1] == "masked"
         assert torch.equal(passes.told[-1]["masked_BTHWC"], wanted_BTHWC)
         assert passes.told[-1]["ramp"] == 0.25
+
+
+COMPOSING = ComposeConfig(compose=("background_swap", "mixup"), compose_probability=(0.5, 0.5))
+
+
+def test_clips_are_composed_before_anything_is_made_of_them(batch: ClipBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks and scenes are those of what is shown; clips that show another action too are not compared."""
+    step = make_step(replace(IN_ONE_BATCH, consistency=0.5), composition=COMPOSING)
+    passes = Passes(step, monkeypatch)
+    step(batch, replace(SETTING, epoch=3, seed=1))
+    composed = compose(batch, COMPOSING, action_count=3, seed=1, epoch=3)
+    assert composed.mask_BTHW is not None
+    masked_BTHWC = mask_out_humans(
+        composed.clip_BTHWC, composed.mask_BTHW, "frame_mean", sample_B=batch.sample_B, seed=1, epoch=3
+    )
+    (told,) = passes.told
+    whole_B = composed.target_BA.max(dim=1).values == 1
+    wanted = {
+        "clip_BTHWC": composed.clip_BTHWC,
+        "target_BA": composed.target_BA,
+        "scene_BS": composed.scene_BS,
+        "masked_BTHWC": masked_BTHWC,
+        "original_BTHWC": batch.clip_BTHWC,
+        "comparable_B": composed.composed_B & whole_B,
+    }
+    assert all(torch.equal(told[name], value) for name, value in wanted.items())
+    assert 0 < int(wanted["comparable_B"].sum()) < int(composed.composed_B.sum())
+
+
+def test_a_statistics_pass_shows_what_a_step_does_and_moves_no_weight(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step(IN_ONE_BATCH, composition=COMPOSING)
+    before = {name: tensor.clone() for name, tensor in step.model.named_parameters()}
+    passes = Passes(step, monkeypatch)
+    step.statistics_pass(batch, epoch=2, step=0, seed=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in step.model.named_parameters())
+    step(batch, replace(SETTING, epoch=2))
+    shown, trained = passes.told
+    assert passes.phases == ["one_batch", "one_batch"]
+    for name in ("clip_BTHWC", "masked_BTHWC", "target_BA", "scene_BS"):
+        assert torch.equal(shown[name], trained[name])
 
 
 def test_random_numbers_follow_from_seed_epoch_step_and_rank(batch: ClipBatch, monkeypatch: pytest.MonkeyPatch) -> None:
