@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from dali_pipelines import ClipBatch
 from scenebias.compose.config import WITHOUT_PARTNER, ComposeConfig
@@ -52,7 +51,7 @@ def compose(batch: ClipBatch, config: ComposeConfig, *, action_count: int, seed:
     choice_B = Draws(seed, epoch, sample_B).choice(config.probabilities)
     composed = ComposedBatch(
         **vars(batch),
-        target_BA=functional.one_hot(batch.label_B, action_count).float(),
+        target_BA=torch.eye(action_count, device=batch.label_B.device)[batch.label_B],
         composed_B=torch.zeros_like(batch.label_B, dtype=torch.bool),
     )
     changed: dict[str, Tensor] = {}
@@ -69,9 +68,9 @@ def compose(batch: ClipBatch, config: ComposeConfig, *, action_count: int, seed:
         for field, value in _blended(own, partner, blend).items():
             before = getattr(own, field)
             is_composed = blend.composed_P.view(-1, *[1] * (before.ndim - 1))
-            changed.setdefault(field, getattr(composed, field).clone())[index_P] = torch.where(
-                is_composed, value, before
-            )
+            if field not in changed:
+                changed[field] = getattr(composed, field).clone()
+            changed[field][index_P] = torch.where(is_composed, value, before)
     return ComposedBatch(**vars(composed) | changed)
 
 

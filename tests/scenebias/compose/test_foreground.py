@@ -92,6 +92,12 @@ def test_a_square_that_moves_before_a_still_background_is_the_foreground() -> No
     assert (found_HW & square_HW).sum() / square_HW.sum() > 0.9
 
 
+def test_of_pixels_that_are_all_alike_the_first_are_taken() -> None:
+    found_PHW = moving_foreground(torch.full((2, 3, 40, 40, 3), 77, dtype=torch.uint8), 0.25)
+    assert found_PHW[:, :10].all()
+    assert not found_PHW[:, 10:].any()
+
+
 @pytest.mark.parametrize("kind", ["noise", "still", "plain"])
 def test_a_clip_has_the_same_foreground_in_any_batch_to_the_bit(kind: str) -> None:
     """Also where all pixels are alike."""
