@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shards.codecs.masks import npy_array, npy_bytes, packed_width
 from shards.codecs.registry import FILMSTRIP, part_format
 from shards.errors import UserError
+from shards.format.focus import Crop
 
 SCENE_COUNT = 365  # classes of Places365
 SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
@@ -54,6 +55,8 @@ class ClipInfo:
     """Checksum of the source video, in hexadecimal."""
     codec: str = FILMSTRIP
     """How the frames are stored."""
+    crop: Crop | None = None
+    """The part of the source's frames that is stored; None: all of them."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -64,13 +67,17 @@ class ClipInfo:
         """
         value = json.loads(data)
         try:
-            known = {"codec": FILMSTRIP} | value
+            known = {"codec": FILMSTRIP, "crop": None} | value
+            known["crop"] = known["crop"] and Crop(**known["crop"])
             return cls(**{field.name: known[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"the json component lacks {error}") from error
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+        value = asdict(self)
+        if self.crop is None:
+            del value["crop"]
+        return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
