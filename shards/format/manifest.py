@@ -14,7 +14,7 @@ from shards.system.checksums import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 2
-# What the digest leaves out; the focus is in the bytes of the shards, and older manifests do not tell it.
+# What the digest leaves out; what of each frame is stored, the checksums of the shards tell.
 _CIRCUMSTANCES = ("provenance", "missing", "broken", "focus")
 
 
@@ -109,7 +109,10 @@ class Manifest:
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`, whose presence says that the data set is complete."""
-        write_json(directory / MANIFEST_NAME, asdict(self))
+        value = asdict(self)
+        if self.focus == WHOLE_FRAMES:
+            del value["focus"]
+        write_json(directory / MANIFEST_NAME, value)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
