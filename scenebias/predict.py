@@ -25,7 +25,8 @@ from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.codecs.masks import resize_masks
 from shards.errors import UserError
-from shards.format.focus import WHOLE_FRAMES, Crop, Focus
+from shards.format.focus import WHOLE_FRAMES, Focus
+from shards.format.sample import Crop
 from shards.packing.person_crop import person_crop
 from shards.packing.video import BrokenClipError, open_video
 from shards.sources.listing import ClipEntry

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 FocusName = Literal["frame", "person"]
 
 
@@ -31,23 +28,3 @@ class Focus:
 
 
 WHOLE_FRAMES = Focus()
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The part of a clip's frames that is stored, in pixels of its video, turned upright and not stretched."""
-
-    left: int
-    """Its first column."""
-    top: int
-    """Its first row."""
-    width: int
-    """Columns."""
-    height: int
-    """Rows."""
-    on_person: bool
-    """Whether it is around people; otherwise no mask shows any, and it is the centre of the frame."""
-
-    def cut(self, mask_NHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """This part of masks (frames, height, width) that are as large as the video."""
-        return mask_NHW[:, self.top : self.top + self.height, self.left : self.left + self.width]

@@ -21,12 +21,31 @@ from numpy.typing import NDArray
 from shards.codecs.masks import npy_array, npy_bytes, packed_width
 from shards.codecs.registry import FILMSTRIP, part_format
 from shards.errors import UserError
-from shards.format.focus import Crop
 
 SCENE_COUNT = 365  # classes of Places365
 SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
 
 MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of a clip's frames that is stored, in pixels of its video, turned upright and not stretched."""
+
+    left: int
+    """Its first column."""
+    top: int
+    """Its first row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+    on_person: bool
+    """Whether it is around people; otherwise no mask shows any, and it is the centre of the frame."""
+
+    def cut(self, mask_NHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """This part of masks (frames, height, width) that are as large as the video."""
+        return mask_NHW[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True, kw_only=True)

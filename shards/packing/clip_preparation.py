@@ -14,8 +14,8 @@ from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.masks import pack_masks, resize_masks
 from shards.codecs.registry import ClipEncoder, Codec, clip_encoder
 from shards.errors import UserError
-from shards.format.focus import WHOLE_FRAMES, Crop, Focus, FocusName
-from shards.format.sample import ClipInfo, Sample
+from shards.format.focus import WHOLE_FRAMES, Focus, FocusName
+from shards.format.sample import ClipInfo, Crop, Sample
 from shards.packing.annotations import MaskSource
 from shards.packing.person_crop import person_crop
 from shards.packing.video import BrokenClipError, Video, VideoInfo, open_video

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.focus import Crop
+from shards.format.sample import Crop
 
 STRAY_SHARE = 0.002
 """The share of a clip's mask pixels that may lie beyond each side of the people's extent: specks, not people."""

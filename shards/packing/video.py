@@ -32,7 +32,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from shards.format.focus import Crop
+from shards.format.sample import Crop
 
 LEAST_DELIVERED = 0.9
 """The least share of what is wanted: annotated ends are often off by a few frames, and promised durations rounded."""

@@ -18,8 +18,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 from scenebias.data.inspect_shards import COMMAND as INSPECT
 from scenebias.data.make_shards import COMMAND as PROGRAM
 from shards.dataset import ShardDataset
-from shards.format.focus import Crop
-from shards.format.sample import SCENE_COUNT
+from shards.format.sample import SCENE_COUNT, Crop
 from tests.commands import Result, run_here
 from tests.project import ROOT
 

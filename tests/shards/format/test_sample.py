@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from shards.errors import UserError
-from shards.format.focus import Crop
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample, find_parts, part_names
+from shards.format.sample import SCENE_COUNT, ClipInfo, Crop, Sample, find_parts, part_names
 
 
 def test_components_come_back_as_they_were(synthetic_sample):

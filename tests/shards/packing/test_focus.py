@@ -18,8 +18,9 @@ from scenebias.annotators import JhmdbMasks
 from shards.codecs.masks import resize_masks
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.focus import WHOLE_FRAMES, Crop, Focus
+from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.manifest import Manifest
+from shards.format.sample import Crop
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.format.focus import Crop
+from shards.format.sample import Crop
 from shards.packing.person_crop import person_crop
 
 SQUARE = Fraction(1)
