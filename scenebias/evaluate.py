@@ -18,7 +18,7 @@ from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation
 from scenebias.evaluation.masked_windows import find_masked_windows
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
-from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, identity_of, load_weights
 from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
@@ -44,7 +44,7 @@ class EvaluateConfig:
     predictions: Path | None = None
     """Also write the prediction for every clip to this file, an .npz of plain arrays; of one data set alone."""
     force: bool = False
-    """Go on even where the weights have seen the clips."""
+    """Go on even where the weights have seen the clips, or know another part of the frames (--focus of packing)."""
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
@@ -73,6 +73,7 @@ def main(config: EvaluateConfig) -> None:
                 " tools/make_shards.py --masks"
             )
         ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
+        ensure_same_focus(config.weights, metadata.focus, dataset, force=config.force)
     results: dict[str, dict[str, float]] = {}
     with distributed_session() as place:
         model.to(place.device).to(memory_format=torch.channels_last_3d)

@@ -4,7 +4,7 @@ Shape suffixes: N frames, H rows, W columns, C colours; B windows, T frames of a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +20,14 @@ from scenebias.annotators.masks.human_masks import JHMDB_FPS
 from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
+from scenebias.models.weights import read_metadata
 from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.codecs.masks import resize_masks
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES, Focus
+from shards.format.sample import Crop
+from shards.packing.person_crop import person_crop
 from shards.packing.video import BrokenClipError, open_video
 from shards.sources.listing import ClipEntry
 
@@ -40,7 +44,8 @@ class PredictConfig:
     """Weights of a training run."""
     mask: Path | None = None
     """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
-    .png; as tools/make_shards.py --masks explains them."""
+    .png; as tools/make_shards.py --masks explains them. Weights of data that were packed with --focus person need
+    them: the same square is cut from the video."""
     mask_fps: float | None = None
     """Frame rate at which the masks were drawn, where it is not that of the video; JHMDB's .mat files: 25."""
     fill: Fill = "frame_mean"
@@ -76,6 +81,8 @@ class Prediction:
     window_count: int
     probability_A: NDArray[np.float64]
     without_humans: WithoutHumans | None
+    crop: Crop | None = None
+    """The part of the video that it is about; None: all of it."""
 
     @property
     def top(self) -> list[int]:
@@ -98,7 +105,8 @@ class Prediction:
             {"action": self.classes[action]} | {name: float(values_A[action]) for name, values_A in columns.items()}
             for action in self.top
         ]
-        return {"windows": self.window_count, "top": top, **hidden}
+        cut = {} if self.crop is None else {"crop": asdict(self.crop)}
+        return {"windows": self.window_count, "top": top, **hidden, **cut}
 
 
 def predict_video(
@@ -109,8 +117,12 @@ def predict_video(
     batch_size: int = 8,
     mask_NHW: NDArray[np.bool_] | None = None,
     fill: Fill = "frame_mean",
+    focus: Focus = WHOLE_FRAMES,
 ) -> Prediction:
     """Look at all windows of ``video``, scaled to ``height`` rows, with a mask also at those without its humans.
+
+    ``focus`` says what of each frame is looked at, as it was when the data of the model were packed; around people
+    only where there is a mask.
 
     Raises:
         BrokenClipError: it cannot be decoded.
@@ -118,8 +130,12 @@ def predict_video(
     transform = loaded.transform
     clip = transform.clip
     first_frame = 0
+    crop = _crop(video, mask_NHW, focus.margin) if focus.on == "person" else None
+    person_share = 0.0 if mask_NHW is None else float(mask_NHW.any(axis=(1, 2)).mean())
+    if crop is not None and mask_NHW is not None:
+        mask_NHW = crop.cut(mask_NHW)
     probabilities, hidden_probabilities = [], []
-    for frames_NHWC in _pieces(video, height, batch_size * clip.frames * clip.stride):
+    for frames_NHWC in _pieces(video, height, batch_size * clip.frames * clip.stride, crop):
         if first_frame and len(frames_NHWC) < clip.span:
             break  # no whole window is left; a clip that has none at all loops
         clip_BTHWC = transform(frames_NHWC)
@@ -134,15 +150,21 @@ def predict_video(
     without_humans = None
     if mask_NHW is not None:
         hidden_A = np.concatenate(hidden_probabilities).mean(axis=0)
-        without_humans = WithoutHumans(hidden_A, float(mask_NHW.any(axis=(1, 2)).mean()))
+        without_humans = WithoutHumans(hidden_A, person_share)
     probability_BA = np.concatenate(probabilities)
-    return Prediction(loaded.classes, len(probability_BA), probability_BA.mean(axis=0), without_humans)
+    return Prediction(loaded.classes, len(probability_BA), probability_BA.mean(axis=0), without_humans, crop)
 
 
-def _pieces(video: Path, height: int, frame_count: int) -> Iterator[NDArray[np.uint8]]:
+def _crop(video: Path, mask_NHW: NDArray[np.bool_] | None, margin: float) -> Crop:
+    with open_video(video) as opened:
+        info = opened.info
+    return person_crop(mask_NHW, info.height, info.width, info.aspect, margin)
+
+
+def _pieces(video: Path, height: int, frame_count: int, crop: Crop | None) -> Iterator[NDArray[np.uint8]]:
     """The video in pieces of so many frames, so that a long one does not fill the memory."""
     with open_video(video) as opened:
-        frames = (frame.rgb(height) for frame in opened.frames())
+        frames = (frame.rgb(height, crop) for frame in opened.frames())
         while piece := list(islice(frames, frame_count)):
             yield np.stack(piece)
 
@@ -211,6 +233,12 @@ def print_prediction(console: Console, title: str, prediction: Prediction) -> No
 def main(config: PredictConfig) -> None:
     """The five most probable actions in a video, and how much of the first one's score survives without its humans."""
     loaded = load_model(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    focus = read_metadata(config.weights).focus
+    if focus.on == "person" and config.mask is None:
+        raise UserError(
+            f"{config.weights} were trained on {focus}, and nothing tells where those of {config.video} are: give their"
+            " masks as --mask"
+        )
     try:
         prediction = predict_video(
             config.video,
@@ -219,9 +247,12 @@ def main(config: PredictConfig) -> None:
             batch_size=config.batch_size,
             mask_NHW=None if config.mask is None else read_mask(config.video, config.mask, config.mask_fps),
             fill=config.fill,
+            focus=focus,
         )
     except BrokenClipError as error:
         raise UserError(f"{config.video}: {error}; give another video") from error
+    if prediction.crop is not None and not prediction.crop.on_person:
+        print(f"{config.mask} shows no person: the centre of the frame is looked at")
     count = prediction.window_count
     print_prediction(Console(soft_wrap=True), f"{config.video}, {count} window{'s' * (count != 1)}", prediction)
     if config.json is not None:

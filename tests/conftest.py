@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from hypothesis import settings
 
 from shards.codecs.registry import Codec
+from shards.format.focus import Focus
+from shards.format.manifest import Manifest
 from shards.format.sample import SCENE_COUNT, Sample
 from tests.project import ROOT
 from tools.trials.ready_samples import sample_from_frames, write_samples
@@ -122,3 +126,10 @@ def tiny_test_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = (make_synthetic_sample(number, 16 + 5 * (number % 5)) for number in range(20, 27))
     write_samples(directory, samples, CLASSES, subset="test", samples_per_shard=4)
     return directory
+
+
+def focused_copy(folder: Path, copy: Path) -> Path:
+    """The data set of ``folder``, as if it showed squares around people."""
+    shutil.copytree(folder, copy)
+    replace(Manifest.load(copy), focus=Focus("person", 1.3)).save(copy)
+    return copy

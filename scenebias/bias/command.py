@@ -19,7 +19,7 @@ from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.distributed.process_place import distributed_session, is_main_process
 from scenebias.models.action_model import ActionModel
-from scenebias.models.weights import clip_config_of, ensure_unseen, identity_of, load_weights
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, identity_of, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
 from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
@@ -50,7 +50,8 @@ class BiasConfig:
     seed: int = 0
     """Draws the backgrounds that clips are put on, and noise."""
     force: bool = False
-    """Go on even where the weights have seen the clips of --val."""
+    """Go on even where the weights have seen the clips of --val, or know another part of the frames (--focus of
+    packing)."""
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
@@ -65,8 +66,8 @@ def load_models(
 ) -> tuple[ClipConfig, dict[str, ActionModel]]:
     """The models of ``config.weights`` by short names, and how they all see clips cut.
 
-    Raises UserError for weights of other classes, trained on the clips of ``val``, or that see other clips than the
-    first.
+    Raises UserError for weights of other classes, trained on the clips of ``val`` or on another part of the frames, or
+    that see other clips than the first.
     """
     folders = [path.absolute().parent.name for path in config.weights]
     names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
@@ -80,6 +81,7 @@ def load_models(
             "give the data that the weights were trained on",
         )
         ensure_unseen(metadata.trained_on, identity_of(val), force=config.force)
+        ensure_same_focus(path, metadata.focus, val, force=config.force)
         clip = clip_config_of(metadata)
         cuts.append(ClipConfig(frames=clip.frames, stride=clip.stride, size=clip.size))
         if cuts[-1] != cuts[0]:

@@ -62,7 +62,7 @@ class RemoteConfig:
 def open_pair(
     train_location: str | Path, val_location: str | Path, remote: RemoteConfig
 ) -> tuple[ShardDataset, ShardDataset]:
-    """The training and validation data; UserError where their classes differ or where they are the same clips."""
+    """The training and validation data; UserError where their classes or views differ, or they are the same clips."""
     train, val = remote.open(train_location), remote.open(val_location)
     require_same_classes(
         val.manifest.classes,
@@ -72,6 +72,11 @@ def open_pair(
     )
     if train.manifest.digest == val.manifest.digest:
         raise UserError(f"--val {val_location} holds the very clips of --train {train_location}: give the test clips")
+    if train.manifest.focus != val.manifest.focus:
+        raise UserError(
+            f"--val {val_location} shows {val.manifest.focus}, but --train {train_location} shows"
+            f" {train.manifest.focus}: pack both alike"
+        )
     return train, val
 
 

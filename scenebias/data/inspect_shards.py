@@ -15,6 +15,7 @@ from shards.checks import require_at_least
 from shards.codecs.registry import FILMSTRIP
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES
 from shards.format.index import rebuild_index
 from shards.format.manifest import Manifest
 from shards.storage.downloads import local_path
@@ -101,6 +102,9 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     scale = "quality" if manifest.codec == FILMSTRIP else "constant rate factor"
     facts.add_row("stored as", f"{manifest.codec}, {manifest.frame_height} rows, {scale} {manifest.quality}")
     people = "" if summary.person_share is None else f", a person in {summary.person_share:.1%} of their frames"
+    if manifest.focus != WHOLE_FRAMES:
+        centred = f"; {summary.centred_count} without people show the centre" if summary.centred_count else ""
+        facts.add_row("shown", f"{manifest.focus}{centred}")
     facts.add_row("masks", f"{summary.masked_count} clips{people}")
     top = ", ".join(f"{scene_name(category, scene_names)}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
     facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")

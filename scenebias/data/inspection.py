@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scenebias.reports.html import Section, page, paragraph, picture, some_frames
 from shards.codecs.masks import resize_masks, unpack_masks
 from shards.dataset import ShardDataset
+from shards.format.focus import WHOLE_FRAMES
 
 HISTOGRAM_BINS = 8
 FRAMES_SHOWN = 8
@@ -32,6 +33,8 @@ class Summary:
     """(lowest, highest, clips) for each range of clip lengths, both ends included."""
     masked_count: int
     """Clips with masks."""
+    centred_count: int
+    """Clips that show the centre of the frame, as no mask told where the people are."""
     person_share: float | None
     """Mean share of frames with a person over the clips with masks; None where no clip has any."""
     scene_counts: tuple[tuple[int, int], ...]
@@ -45,12 +48,14 @@ class Summary:
 
 
 def summarize(dataset: ShardDataset) -> Summary:
-    """Gather the numbers; reads the information of every clip that has masks, but no pixels."""
+    """Gather the numbers; reads the information of every clip that has masks or is cut, but no pixels."""
     share_N = np.full(len(dataset), np.nan)
     masked = np.flatnonzero(dataset.mask_sizes(np.arange(len(dataset))).all(axis=1)).tolist()
     for i in masked:
         share = dataset.info(i).person_share
         share_N[i] = np.nan if share is None else share
+    is_cut = dataset.manifest.focus != WHOLE_FRAMES
+    crops = [dataset.info(i).crop for i in range(len(dataset))] if is_cut else []
     members = [np.flatnonzero(dataset.labels == label) for label in range(len(dataset.manifest.classes))]
     frame_count = int(dataset.frame_counts.sum())
     return Summary(
@@ -59,6 +64,7 @@ def summarize(dataset: ShardDataset) -> Summary:
         bytes_per_frame=sum(shard.bytes for shard in dataset.manifest.shards) / frame_count,
         frame_histogram=_histogram(dataset.frame_counts),
         masked_count=len(masked),
+        centred_count=sum(crop is not None and not crop.on_person for crop in crops),
         person_share=_mean_of_known(share_N),
         scene_counts=_scene_counts(dataset.scenes),
         frame_sizes=tuple(
@@ -97,6 +103,10 @@ def scene_name(category: int, names: Sequence[str] | None) -> str:
 def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) -> str:
     info = dataset.info(i)
     facts = [info.name, f"{info.frame_count} frames", f"{info.width}x{info.height}", f"{info.fps:.4g} fps"]
+    if info.crop is not None:
+        left, top = info.crop.left, info.crop.top
+        about = "its people" if info.crop.on_person else "nobody: the centre"
+        facts.append(f"{info.crop.width}x{info.crop.height} at ({left}, {top}) around {about}")
     if info.person_share is not None:
         facts.append(f"person in {info.person_share:.0%} of frames")
     if dataset.scenes is not None and dataset.scenes[i].any():

@@ -64,8 +64,9 @@ class MakeShards:
     masks: str = NONE
     """Human masks: a folder that has them, or a network that finds them. Folder: JHMDB's <class>/<clip>.mat;
     <class>/<clip>.npz with an array 'masks' (frames, height, width), or <class>/<clip>.npy; <class>/<clip>/*.png;
-    <class>/<clip>.json with boxes. Network: maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2,
-    lraspp_mobilenet_v3_large, deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101. none: without."""
+    <class>/<clip>.json with boxes; a data set that was packed from the same videos, with masks. Network:
+    maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2, lraspp_mobilenet_v3_large, deeplabv3_mobilenet_v3_large,
+    deeplabv3_resnet50, deeplabv3_resnet101. none: without."""
     mask_fps: float | None = None
     """Frame rate at which ready-made masks were drawn, for videos that repeat frames to reach a higher one. Masks are
     then matched by time, right to one frame. By default a clip must have one mask a frame; JHMDB's .mat files: 25."""
@@ -211,6 +212,12 @@ def print_report(console: Console, report: PackReport) -> None:
     for names, what in ((report.without_masks, "masks"), (report.without_scenes, "scene label")):
         if names:
             console.print(f"{len(names)} clip{' has' if len(names) == 1 else 's have'} no {what}", style="yellow")
+    if count := len(report.without_person):
+        console.print(
+            f"{count} clip{' has' if count == 1 else 's have'} no mask with a person in it: the centre of the frame is"
+            " stored",
+            style="yellow",
+        )
     if empty := report.empty_classes:
         console.print(
             f"{len(empty)} of {len(listing.classes)} classes without any clip: {some(empty, 10)}", style="red"

@@ -21,6 +21,7 @@ from scenebias.models.heads import AdversaryHead
 from scenebias.run_folder.record import with_current_names
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.system.atomic import atomic_write
 
 FORMAT_VERSION = 2
@@ -55,6 +56,8 @@ class WeightsMetadata:
     """The resolved configuration of the run, JSON values only."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What the run measured of itself."""
+    focus: Focus = WHOLE_FRAMES
+    """What of each frame the data showed that they were trained on last."""
     format_version: int = FORMAT_VERSION
     """Version of this description."""
 
@@ -160,6 +163,15 @@ def ensure_unseen(trained_on: Sequence[TrainedOn], data: TrainedOn, *, force: bo
         )
 
 
+def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, force: bool = False) -> None:
+    """Refuse, with a `UserError`, to show ``weights`` another part of the frames than they know, unless forced."""
+    if dataset.manifest.focus != focus and not force:
+        raise UserError(
+            f"{dataset.location} shows {dataset.manifest.focus}, but {weights} were trained on {focus}: pack the data"
+            " alike, or pass --force to measure it all the same"
+        )
+
+
 def _name(data: TrainedOn) -> str:
     return " ".join(part for part in (data.dataset, data.split, data.subset) if part)
 
@@ -188,6 +200,8 @@ def _parse(path: Path, description: str) -> WeightsMetadata:
         if version == FORMAT_VERSION:
             fields["classes"] = tuple(fields["classes"])
             fields["configuration"] = with_current_names(fields.get("configuration", {}))
+            if "focus" in fields:
+                fields["focus"] = Focus(**fields["focus"])
             fields["trained_on"] = tuple(TrainedOn(**seen) for seen in fields["trained_on"])
             metadata = WeightsMetadata(**fields)
             ModelConfig(backbone=metadata.backbone)

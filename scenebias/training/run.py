@@ -32,6 +32,7 @@ from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNor
 from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import Focus
 from shards.system.checksums import sha256_of
 
 
@@ -44,6 +45,8 @@ class InitialModel:
     """The file that its initial weights are of; None: they are random."""
     trained_on: tuple[TrainedOn, ...] = ()
     """What these weights have seen."""
+    focus: Focus | None = None
+    """What of each frame they have seen last; None: they are random."""
 
 
 def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
@@ -66,6 +69,8 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
         return
     for change in changes if is_main_process() else []:
         print(f"the run goes on, although {change}")
+    if initial.focus not in (None, train.manifest.focus) and is_main_process():
+        print(f"{initial.weights} were trained on {initial.focus}; {train.location} shows {train.manifest.focus}")
     with distributed_session(config.distributed) as place:
         folder.make()
         if place.is_main:
@@ -158,6 +163,7 @@ def _finish(
         trained_on=(*initial.trained_on, identity_of(train)),
         configuration=record.configuration,
         metrics=result.final,
+        focus=train.manifest.focus,
     )
     save_weights(folder.weights, model.action_model, metadata, model.scene_head)
     folder.write_result(result)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.system.atomic import write_json
 from shards.system.checksums import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 2
-_CIRCUMSTANCES = ("provenance", "missing", "broken")
+# What the digest leaves out; what of each frame is stored, the checksums of the shards tell.
+_CIRCUMSTANCES = ("provenance", "missing", "broken", "focus")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Manifest:
     """How frames are stored."""
     format_version: int = FORMAT_VERSION
     """Version of this format."""
+    focus: Focus = WHOLE_FRAMES
+    """What of each frame is stored."""
 
     @property
     def sample_count(self) -> int:
@@ -105,7 +109,10 @@ class Manifest:
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`, whose presence says that the data set is complete."""
-        write_json(directory / MANIFEST_NAME, asdict(self))
+        value = asdict(self)
+        if self.focus == WHOLE_FRAMES:
+            del value["focus"]
+        write_json(directory / MANIFEST_NAME, value)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -137,6 +144,8 @@ class Manifest:
             value["shards"] = tuple(ShardRecord(**record) for record in value["shards"])
             value["missing"] = tuple(AbsentClip(**clip) for clip in value["missing"])
             value["broken"] = tuple(AbsentClip(**clip) for clip in value["broken"])
+            if "focus" in value:
+                value["focus"] = Focus(**value["focus"])
             manifest = cls(**value)
             for record in (manifest, *manifest.shards, *manifest.missing, *manifest.broken):
                 _check_types(record)

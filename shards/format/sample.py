@@ -28,6 +28,26 @@ SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
 MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
 
 
+@dataclass(frozen=True)
+class Crop:
+    """The part of a clip's frames that is stored, in pixels of its video, turned upright and not stretched."""
+
+    left: int
+    """Its first column."""
+    top: int
+    """Its first row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+    on_person: bool
+    """Whether it is around people; otherwise no mask shows any, and it is the centre of the frame."""
+
+    def cut(self, mask_NHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """This part of masks (frames, height, width) that are as large as the video."""
+        return mask_NHW[:, self.top : self.top + self.height, self.left : self.left + self.width]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
     """What is known of a clip beside its pixels."""
@@ -54,6 +74,8 @@ class ClipInfo:
     """Checksum of the source video, in hexadecimal."""
     codec: str = FILMSTRIP
     """How the frames are stored."""
+    crop: Crop | None = None
+    """The part of the source's frames that is stored; None: all of them."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -64,13 +86,17 @@ class ClipInfo:
         """
         value = json.loads(data)
         try:
-            known = {"codec": FILMSTRIP} | value
+            known = {"codec": FILMSTRIP, "crop": None} | value
+            known["crop"] = known["crop"] and Crop(**known["crop"])
             return cls(**{field.name: known[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"the json component lacks {error}") from error
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+        value = asdict(self)
+        if self.crop is None:
+            del value["crop"]
+        return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

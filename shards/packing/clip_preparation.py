@@ -1,4 +1,4 @@
-"""What a worker process does: read, decode and encode one clip, once.
+"""What a worker process does: read, decode and encode one clip.
 
 Array suffixes: N frames, H height, W width, C colours.
 """
@@ -14,9 +14,11 @@ from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.masks import pack_masks, resize_masks
 from shards.codecs.registry import ClipEncoder, Codec, clip_encoder
 from shards.errors import UserError
-from shards.format.sample import ClipInfo, Sample
+from shards.format.focus import WHOLE_FRAMES, Focus, FocusName
+from shards.format.sample import ClipInfo, Crop, Sample
 from shards.packing.annotations import MaskSource
-from shards.packing.video import BrokenClipError, Video, open_video
+from shards.packing.person_crop import person_crop
+from shards.packing.video import BrokenClipError, Video, VideoInfo, open_video
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.system.checksums import sha256_of
 
@@ -39,6 +41,12 @@ class PackConfig:
     """Frames in each self-contained segment of a video."""
     mask_scale: float = 0.5
     """Stored size of the masks, as a fraction of the stored frame's."""
+    focus: FocusName = "frame"
+    """What of each frame is stored. frame: all of it. person: a square around the people, one for a whole clip, cut out
+    before it is scaled; it needs ready-made masks. Clips whose masks show nobody are cut in the centre, and counted."""
+    focus_margin: float = 1.3
+    """Side of that square over the larger side of the people's extent in the clip, at least 1. The square is at most as
+    large as the frame's shorter side, and is shifted to lie inside the frame."""
     network_side: int = 256
     """Shorter side of the frames that the networks for masks and scenes see; smaller videos are not enlarged."""
     samples_per_shard: int = 256
@@ -62,6 +70,7 @@ class PackConfig:
             samples_per_shard=self.samples_per_shard,
         )
         require_at_least(1, workers=self.workers)
+        Focus(self.focus, self.focus_margin)  # which checks both
         self.encoder()  # which checks what concerns its codec
 
     def encoder(self) -> ClipEncoder:
@@ -74,9 +83,15 @@ class PackConfig:
             height=self.height,
         )
 
+    @property
+    def stored_focus(self) -> Focus:
+        """What of each frame is stored."""
+        return WHOLE_FRAMES if self.focus == "frame" else Focus(self.focus, self.focus_margin)
+
     def output_options(self) -> dict[str, Any]:
         """The options that decide the output."""
-        return {name: value for name, value in asdict(self).items() if name != "workers"}
+        without_effect = {"workers"} | ({"focus", "focus_margin"} if self.focus == "frame" else set())
+        return {name: value for name, value in asdict(self).items() if name not in without_effect}
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,9 @@ def prepare_clip(
     mask_source: MaskSource | None = None,
     demand: FrameDemand = FrameDemand(),
 ) -> PreparedClip:
-    """Decode one clip, once, and encode it, with the masks of ``mask_source`` and without a scene label.
+    """Decode and encode one clip, with the masks of ``mask_source`` and without a scene label.
+
+    It is decoded once, or twice where ``config.focus`` is on people: they must be found before the first frame is cut.
 
     Raises:
         BrokenClipError: the video cannot be read or decoded, or its masks do not fit it.
@@ -123,16 +140,15 @@ def _prepare(
 ) -> PreparedClip:
     if entry.path.name != utf8_name(entry.path.name):
         raise BrokenClipError("its name is not UTF-8: rename it")
+    mask_NHW = crop = None
+    if config.focus == "person":
+        mask_NHW, crop = _find_person(entry, config, mask_source)
     with open_video(entry.path) as video:
         source_sha256 = sha256_of(entry.path)
-        parts, frame_count, network_frames = _encode(video, entry, config, demand)
+        parts, frame_count, network_frames = _encode(video, entry, config, demand, crop)
         info = video.info
-    mask_NHW = None
-    if mask_source is not None:
-        try:
-            mask_NHW = mask_source.load(entry, frame_count, info.height, info.width, info.fps)
-        except UserError as error:
-            raise BrokenClipError(str(error)) from error
+    if crop is None:
+        mask_NHW = _load_masks(mask_source, entry, frame_count, info)
     sample = Sample(
         label=label,
         info=ClipInfo(
@@ -140,14 +156,38 @@ def _prepare(
             class_name=entry.class_name,
             fps=info.fps,
             frame_count=frame_count,
-            width=info.width_at(config.height),
+            width=config.height if crop else info.width_at(config.height),
             height=config.height,
             source_sha256=source_sha256,
             codec=config.codec,
+            crop=crop,
         ),
         parts=tuple(parts),
     )
     return PreparedClip(sample if mask_NHW is None else with_masks(sample, mask_NHW, config.mask_scale), network_frames)
+
+
+def _find_person(
+    entry: ClipEntry, config: PackConfig, mask_source: MaskSource | None
+) -> tuple[NDArray[np.bool_] | None, Crop]:
+    """What to cut from every frame, and the masks of that. For this the frames are counted, by decoding them."""
+    with open_video(entry.path) as video:
+        frame_count = sum(1 for _ in video.frames(entry.start_frame, entry.end_frame))
+        info = video.info
+    mask_NHW = _load_masks(mask_source, entry, frame_count, info)
+    crop = person_crop(mask_NHW, info.height, info.width, info.aspect, config.focus_margin)
+    return None if mask_NHW is None else crop.cut(mask_NHW), crop
+
+
+def _load_masks(
+    source: MaskSource | None, entry: ClipEntry, frame_count: int, info: VideoInfo
+) -> NDArray[np.bool_] | None:
+    if source is None:
+        return None
+    try:
+        return source.load(entry, frame_count, info.height, info.width, info.fps)
+    except UserError as error:
+        raise BrokenClipError(str(error)) from error
 
 
 def with_masks(sample: Sample, mask_NHW: NDArray[np.bool_], mask_scale: float) -> Sample:
@@ -164,7 +204,7 @@ def with_masks(sample: Sample, mask_NHW: NDArray[np.bool_], mask_scale: float) -
 
 
 def _encode(
-    video: Video, entry: ClipEntry, config: PackConfig, demand: FrameDemand
+    video: Video, entry: ClipEntry, config: PackConfig, demand: FrameDemand, crop: Crop | None
 ) -> tuple[list[bytes], int, dict[int, NDArray[np.uint8]]]:
     """Decode every frame once: the encoded parts, the number of frames, and what the networks want."""
     encoder = config.encoder()
@@ -182,7 +222,7 @@ def _encode(
         chunk.clear()  # one part at a time, so that a long video does not fill the memory
 
     for frame in video.frames(entry.start_frame, entry.end_frame):
-        chunk.append(frame.rgb(config.height))
+        chunk.append(frame.rgb(config.height, crop))
         if demand.wants(frame_count):
             network_frames[frame_count] = frame.rgb(network_height)
         frame_count += 1

@@ -33,6 +33,8 @@ class Commit:
     """Packed clips for which the mask source has no file."""
     without_scenes: tuple[str, ...] = ()
     """Packed clips for which the scene source has no label."""
+    without_person: tuple[str, ...] = ()
+    """Packed clips whose masks show nobody to focus on."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _line(value: Any) -> bytes:
 
 
 def _commit(line: dict[str, Any]) -> Commit:
-    lists = {name: tuple(line[name]) for name in ("without_masks", "without_scenes")}
+    lists = {name: tuple(line.get(name, ())) for name in ("without_masks", "without_scenes", "without_person")}
     return Commit(**(line | lists))
 
 

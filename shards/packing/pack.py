@@ -156,6 +156,13 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
     if not listing.clips:
         example = f", for example {listing.missing[0].path}" if listing.missing else ""
         raise UserError(f"{listing.dataset}, {listing.subset}: none of its videos is there{example}; check --root")
+    if request.config.focus == "person" and annotators.mask_network:
+        raise UserError(
+            "--focus person: a network makes the masks of frames that are already cut; pack once without --focus, then"
+            " give that data set as --masks"
+        )
+    if request.config.focus == "person" and not annotators.mask_source:
+        raise UserError("--focus person: needs masks that tell where the people are; give --masks")
     if not strict:
         return
     if listing.missing:
@@ -196,6 +203,7 @@ def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], st
         broken,
         without_masks=tuple(name for commit in commits for name in commit.without_masks),
         without_scenes=tuple(name for commit in commits for name in commit.without_scenes),
+        without_person=tuple(name for commit in commits for name in commit.without_person),
     )
     if strict and broken:
         raise strict_error(broken)
@@ -222,6 +230,7 @@ def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardR
         frame_height=config.height,
         quality=config.quality if config.codec == FILMSTRIP else choose_crf(config.codec, config.crf),
         codec=config.codec,
+        focus=config.stored_focus,
         provenance={
             "options": config.output_options(),
             **request.annotators.settings(),

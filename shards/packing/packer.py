@@ -160,7 +160,7 @@ class Packer:
         """Append the clips of one group to a shard and make them durable."""
         positions = {entry.name: k for k, entry in enumerate(entries)}
         broken: dict[str, str] = {}
-        without_masks, without_scenes = [], []
+        without_masks, without_scenes, without_person = [], [], []
         for sample in self._annotate(_whole_clips(entries, futures, broken)):
             position = positions[sample.info.name]
             sample = self._add_source_scene(sample, entries[position])
@@ -170,6 +170,8 @@ class Packer:
                 without_masks.append(sample.info.name)
             if sample.scene is None and self._request.annotators.scene_source:
                 without_scenes.append(sample.info.name)
+            if sample.info.crop and not sample.info.crop.on_person:
+                without_person.append(sample.info.name)
         self._refuse(broken)
         size, crc32 = file.sync()
         return Commit(
@@ -179,6 +181,7 @@ class Packer:
             broken=broken,
             without_masks=tuple(without_masks),
             without_scenes=tuple(without_scenes),
+            without_person=tuple(without_person),
         )
 
     def _annotate(self, clips: Iterator[PreparedClip]) -> Iterator[Sample]:

@@ -38,6 +38,8 @@ class PackReport:
     """Packed clips for which the mask source, where one was given, has no file."""
     without_scenes: tuple[str, ...]
     """Packed clips for which the scene source, where one was given, has no label."""
+    without_person: tuple[str, ...] = ()
+    """Packed clips whose masks show nobody to focus on, where that was asked for: they show the centre."""
 
     @property
     def broken_clips(self) -> list[ClipEntry]:
@@ -81,6 +83,7 @@ class PackReport:
             },
             "without_masks": sorted(self.without_masks),
             "without_scenes": sorted(self.without_scenes),
+            "without_person": sorted(self.without_person),
             "unlisted": list(self.listing.unlisted),
         }
         write_json(path, value)

@@ -32,6 +32,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from shards.format.sample import Crop
+
 LEAST_DELIVERED = 0.9
 """The least share of what is wanted: annotated ends are often off by a few frames, and promised durations rounded."""
 LAST_FRAME_S = 0.05
@@ -80,9 +82,12 @@ class Frame:
         self._decoded = decoded
         self._display = display
 
-    def rgb(self, height: int) -> NDArray[np.uint8]:
-        """Turn, stretch and scale to uint8 (height, info.width_at(height), 3): red, green and blue."""
-        return self._display.rgb(self._decoded, height)
+    def rgb(self, height: int, crop: Crop | None = None) -> NDArray[np.uint8]:
+        """Turn, stretch and scale to uint8 (height, info.width_at(height), 3): red, green and blue.
+
+        With ``crop``, a square on the screen, cut it out first and scale it to (height, height, 3).
+        """
+        return self._display.rgb(self._decoded, height, crop)
 
 
 class Video:
@@ -200,6 +205,16 @@ class _Orientation:
             return cls(True, c < 0, b < 0)
         return cls(False, a < 0, d < 0)
 
+    def undo(self, crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
+        """Where ``crop`` of an upright frame, of this size, lies in the decoded one: left, top, right, bottom."""
+        left, right = crop.left, crop.left + crop.width
+        top, bottom = crop.top, crop.top + crop.height
+        if self.left_right:
+            left, right = width - right, width - left
+        if self.top_bottom:
+            top, bottom = height - bottom, height - top
+        return (top, left, bottom, right) if self.transposed else (left, top, right, bottom)
+
     def apply(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.transposed:
             frame_HWC = frame_HWC.swapaxes(0, 1)
@@ -215,14 +230,18 @@ class _Display:
         self._orientation = orientation
         self._scalers: defaultdict[int, VideoReformatter] = defaultdict(VideoReformatter)
 
-    def rgb(self, frame: av.VideoFrame, height: int) -> NDArray[np.uint8]:
+    def rgb(self, frame: av.VideoFrame, height: int, crop: Crop | None) -> NDArray[np.uint8]:
         if frame.colorspace not in _MATRICES:
             if frame.colorspace != _MATRIX_RESERVED:
                 raise BrokenClipError(f"colours by matrix {frame.colorspace} of ISO/IEC 23091-2 cannot be converted")
             frame.colorspace = _MATRIX_UNSPECIFIED
         if frame.interlaced_frame:
-            frame = _progressive(frame)
-        width = self._info.width_at(height)
+            # The scaler would shrink the two fields apart, and every other line would show another moment.
+            frame = _filtered(frame, "setfield", "prog")
+        if crop is None:
+            width = self._info.width_at(height)
+        else:
+            frame, width = self._cut(frame, crop), height
         scaled_height, scaled_width = (width, height) if self._orientation.transposed else (height, width)
         with _refusal():
             scaled = self._scalers[height].reformat(
@@ -235,16 +254,24 @@ class _Display:
             )
         return self._orientation.apply(scaled.to_ndarray().astype(np.uint8, copy=False))
 
+    def _cut(self, frame: av.VideoFrame, crop: Crop) -> av.VideoFrame:
+        """``crop`` of the upright first frame, cut out of a decoded frame; of one of another size, the same share."""
+        height, width = self._info.height, self._info.width
+        edges = self._orientation.undo(crop, height, width)
+        if self._orientation.transposed:
+            height, width = width, height
+        left, right = (round(x * frame.width / width) for x in edges[::2])
+        top, bottom = (round(y * frame.height / height) for y in edges[1::2])
+        # "exact" counts single pixels in subsampled formats too.
+        return _filtered(frame, "crop", f"{max(1, right - left)}:{max(1, bottom - top)}:{left}:{top}:exact=1")
 
-def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same frame without its mark as interlaced.
 
-    The scaler would shrink the two fields apart, and every other line of the result would show another moment.
-    """
+def _filtered(frame: av.VideoFrame, name: str, arguments: str) -> av.VideoFrame:
+    """What one of FFmpeg's filters makes of a frame."""
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))
-    graph.link_nodes(source, graph.add("setfield", "prog"), graph.add("buffersink")).configure()
+    graph.link_nodes(source, graph.add(name, arguments), graph.add("buffersink")).configure()
     graph.vpush(frame)
     return graph.vpull()
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import Focus
+from tests.conftest import focused_copy
 from tools.trials.ready_samples import write_samples
 
 
@@ -95,3 +98,19 @@ def test_humans_cannot_be_hidden_where_no_clip_has_a_mask(
     write_samples(tmp_path / "bare", samples, ("clap", "jump", "wave"))
     with pytest.raises(UserError, match="has no human masks"):
         measured(config, data=(str(tmp_path / "bare"),), hide_humans="white")
+
+
+def test_data_that_show_another_part_of_the_frames_are_refused(config: EvaluateConfig, tmp_path: Path) -> None:
+    focused = str(focused_copy(Path(config.data[0]), tmp_path / "focused"))
+    with pytest.raises(UserError, match=r"focused shows squares around people .* trained on whole frames.*--force"):
+        measured(config, data=(focused,))
+    expected = measured(config)
+    assert measured(config, data=(focused,), force=True) == expected
+    model, metadata = load_weights(config.weights)
+    save_weights(config.weights, model, replace(metadata, focus=Focus("person", 1.3)))
+    assert measured(config, data=(focused,)) == expected
+    with pytest.raises(UserError, match=r"shows whole frames, but .* were trained on squares around people"):
+        measured(config)
+    save_weights(config.weights, model, replace(metadata, focus=Focus("person", 1.5)))
+    with pytest.raises(UserError, match=r"--focus-margin 1\.3\), but .*--focus-margin 1\.5\)"):
+        measured(config, data=(focused,))

@@ -4,7 +4,7 @@ Shape suffixes: N frames, H rows, W columns, C colours; A actions.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import evaluate_model
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
-from scenebias.models.weights import WeightsMetadata, save_weights
+from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.predict import COMMAND, PredictConfig, main, predict_video, read_mask, stored_height
 from scenebias.run_folder.record import plain
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import Focus
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import pack
 from shards.packing.request import Annotators
@@ -103,6 +104,69 @@ def test_a_video_gets_the_probabilities_that_the_evaluation_counts_for_it(folder
     np.testing.assert_allclose(found.probability_A, expected_A, atol=1e-3)
     np.testing.assert_allclose(found.without_humans.probability_A, expected_hidden_A, atol=1e-3)
     assert np.abs(expected_hidden_A - expected_A).max() > 0.05
+
+
+def focused_weights(folder: Path, focus: Focus) -> Path:
+    """The weights of ``folder``, as of data with this focus."""
+    model, metadata = load_weights(folder / "weights.safetensors")
+    save_weights(folder / "focused.safetensors", model, replace(metadata, focus=focus))
+    return folder / "focused.safetensors"
+
+
+@pytest.mark.parametrize("masks", [walking_square(), np.zeros((FRAMES, HEIGHT, WIDTH), bool)], ids=["person", "nobody"])
+def test_with_weights_of_squares_around_people_the_same_square_is_looked_at(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], masks: np.ndarray
+) -> None:
+    random = np.random.default_rng(2)
+    grey_NHWC = random.integers(0, 256, (FRAMES, HEIGHT // 4, WIDTH // 4, 1), dtype=np.uint8)
+    video = write_test_video(
+        tmp_path / "videos" / "wave" / "clip.mp4", grey_NHWC.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
+    )
+    masks = masks & (np.arange(WIDTH) < 60)  # or the square would be the whole frame's
+    masks[:, :20] = False
+    (tmp_path / "masks" / "wave").mkdir(parents=True)
+    np.savez(tmp_path / "masks" / "wave" / "clip.npz", masks=masks)
+    listing = FolderSource(root=tmp_path / "videos", dataset="one", subset="test").listing()
+    config = PackConfig(height=32, workers=1, mask_scale=1, quality=95, focus="person", focus_margin=1.2)
+    pack(
+        listing,
+        tmp_path / "packed",
+        config,
+        annotators=Annotators(mask_source=open_mask_source(tmp_path / "masks", listing.clips)),
+    )
+    packed = ShardDataset.open(tmp_path / "packed")
+    weights = focused_weights(folder, packed.manifest.focus)
+    loaded = load_model(weights)
+    expected_A, expected_hidden_A = (
+        evaluate_model(
+            loaded.model,
+            EvalLoader(packed, CLIP, batch_size=3),
+            6,
+            ProcessPlace(0, 1, torch.device("cpu")),
+            change=change,
+        ).probability_NA[0]
+        for change in (None, partial(hide_humans, fill="frame_mean"))
+    )
+    numbers = predict(video, weights, mask=tmp_path / "masks" / "wave" / "clip.npz", height=32)
+    crop = packed.info(0).crop
+    assert crop is not None
+    assert numbers["crop"] == asdict(crop)
+    assert ("shows no person: the centre" in capsys.readouterr().out) == (not masks.any())
+    assert numbers["person_share"] == masks.any(axis=(1, 2)).mean()
+    for row in numbers["top"]:
+        action = CLASSES.index(row["action"])
+        # The packed frames went through JPEG.
+        assert row["probability"] == pytest.approx(expected_A[action], abs=1e-3)
+        assert row["probability_without_humans"] == pytest.approx(expected_hidden_A[action], abs=1e-3)
+    whole_A = predict_video(video, loaded, height=32).probability_A
+    # The evaluation looks at the centre square of whole frames too.
+    assert (np.abs(whole_A - expected_A).max() > 0.01) == masks.any()
+
+
+def test_weights_of_squares_around_people_need_to_know_where_they_are(folder: Path, video: Path) -> None:
+    weights = focused_weights(folder, Focus("person", 1.3))
+    with pytest.raises(UserError, match=r"--focus person --focus-margin 1\.3.*give their masks as --mask"):
+        main(PredictConfig(video=video, weights=weights))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 50])

@@ -15,9 +15,10 @@ import torch
 from torchvision.models import resnet18
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
+from scenebias.data.inspect_shards import COMMAND as INSPECT
 from scenebias.data.make_shards import COMMAND as PROGRAM
 from shards.dataset import ShardDataset
-from shards.format.sample import SCENE_COUNT
+from shards.format.sample import SCENE_COUNT, Crop
 from tests.commands import Result, run_here
 from tests.project import ROOT
 
@@ -177,6 +178,36 @@ def test_one_clip_without_masks_is_one_clip(folder):
     result = make_shards("folder", *options(folder))
     assert "1 clip has no masks" in result.stdout
     assert_refused(make_shards("folder", *options(folder, seed=1), "--strict"), "--strict: without masks: run/c;")
+
+
+def test_squares_around_people_are_packed_and_who_has_none_is_told(folder):
+    masks = np.zeros((5, 48, 64), bool)
+    np.savez(folder / "masks" / "jump" / "b.npz", masks=masks)
+    masks[:, 10:20, 40:50] = True
+    np.savez(folder / "masks" / "jump" / "a.npz", masks=masks)
+    arguments = (*options(folder), "--focus", "person", "--focus-margin", "1.6")
+    result = make_shards("folder", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "1 clip has no mask with a person in it: the centre of the frame is stored" in result.stdout
+    dataset = ShardDataset.open(folder / "out")
+    crops = {dataset.info(i).name: dataset.info(i).crop for i in range(3)}
+    assert crops["jump/a"] == Crop(left=36, top=6, width=16, height=16, on_person=True)
+    assert crops["jump/b"] == Crop(left=8, top=0, width=48, height=48, on_person=False)
+    assert "already holds this data set" in make_shards("folder", *arguments).stdout
+    assert_refused(
+        make_shards("folder", *options(folder, masks="none", out=folder / "other"), "--focus", "person"),
+        "--focus person: needs masks",
+    )
+    result = make_shards("folder", *options(folder, out=folder / "other"), "--focus-margin", "0.5")
+    assert result.returncode == 2
+    assert "focus_margin must be at least 1, got 0.5" in result.stderr
+    result = run_here(INSPECT, folder / "out", "--verify", "--html", folder / "page.html")
+    assert result.returncode == 0, result.stderr
+    told = "squares around people (--focus person --focus-margin 1.6); 1 without people show the centre"
+    assert told in " ".join(result.stdout.split())
+    page = (folder / "page.html").read_text()
+    assert "16x16 at (36, 6) around its people" in page
+    assert "48x48 at (8, 0) around nobody: the centre" in page
 
 
 def test_a_file_name_that_is_not_utf8_is_set_aside(folder):

@@ -21,6 +21,7 @@ from scipy.io import loadmat
 from scenebias.annotators.clip_names import lookup_names, refuse_ambiguous_names
 from scenebias.annotators.masks.box_masks import BOX_SCORE, BoxMasks
 from scenebias.annotators.masks.mask_folder import MaskFolder
+from scenebias.annotators.masks.packed_masks import PackedMasks
 from scenebias.annotators.npy_header import read_npy_header
 from shards.codecs.masks import packed_width, unpack_masks
 from shards.errors import UserError
@@ -132,12 +133,14 @@ def open_mask_source(
         )
     if not folder.is_dir():
         raise UserError(f"--masks {folder}: no such folder; give the folder of masks, or 'none' to pack without")
-    sources: tuple[MaskFolder, ...] = (
+    sources: tuple[MaskFolder | PackedMasks, ...] = (
         JhmdbMasks(folder, mask_fps or JHMDB_FPS),
         NumpyMasks(folder, mask_fps),
         PngMasks(folder, mask_fps),
         BoxMasks(folder, mask_fps, box_score),
     )
+    if PackedMasks.are_in(folder):
+        sources = (PackedMasks(folder),)
     for source in sources:
         if any(map(source.has_masks, entries)):
             refuse_ambiguous_names(f"--masks {folder}", entries, source.has_masks)
@@ -145,7 +148,8 @@ def open_mask_source(
     wanted = f", such as {entries[0].name}" if entries else ""
     raise UserError(
         f"--masks {folder}: no masks for any of the {len(entries)} clips{wanted}; they must be called like the videos: "
-        "<class>/<clip>.mat, .npz, .npy, or .json (boxes), or <class>/<clip>/*.png"
+        "<class>/<clip>.mat, .npz, .npy, or .json (boxes), or <class>/<clip>/*.png; "
+        "or give a data set that was packed from these videos"
     )
 
 

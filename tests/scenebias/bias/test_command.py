@@ -19,6 +19,7 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, identity_of, save_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from tests.conftest import focused_copy
 from tests.scenebias.browser import problems_of_page
 from tools.trials.ready_samples import write_samples
 
@@ -156,3 +157,10 @@ def test_models_of_one_name_are_told_apart_by_their_paths(plain_train: Path, pla
     train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
     _, models = load_models(BiasConfig(train="", val="", weights=weights), train, val)
     assert list(models) == [str(path) for path in weights]
+
+
+def test_models_of_another_part_of_the_frames_are_refused(plain_train: Path, plain_test: Path, tmp_path: Path) -> None:
+    train, val = focused_copy(plain_train, tmp_path / "train"), focused_copy(plain_test, tmp_path / "val")
+    weights = write_weights(tmp_path / "run", ShardDataset.open(plain_train).manifest.classes, 0)
+    with pytest.raises(UserError, match=r"val shows squares around people .* trained on whole frames"):
+        main(BiasConfig(train=str(train), val=str(val), weights=(weights,)))

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from scenebias.data.datasets import RemoteConfig, require_same_classes
+from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from shards.errors import UserError
 from shards.storage.cache_config import CacheConfig
+from tests.conftest import focused_copy
 
 
 def test_the_same_classes_pass() -> None:
@@ -39,3 +40,12 @@ def test_the_options_of_commands_are_those_of_the_cache_and_have_its_defaults() 
 def test_options_out_of_range_are_named(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         RemoteConfig(**{option: -1})
+
+
+def test_training_and_test_data_must_show_the_same_of_each_frame(
+    tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path
+) -> None:
+    train, test = focused_copy(tiny_dataset, tmp_path / "train"), focused_copy(tiny_test_dataset, tmp_path / "test")
+    open_pair(train, test, RemoteConfig())
+    with pytest.raises(UserError, match=r"test shows squares around people .* shows whole frames: pack both alike"):
+        open_pair(tiny_dataset, test, RemoteConfig())

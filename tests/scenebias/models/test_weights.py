@@ -23,6 +23,7 @@ from scenebias.models.weights import (
     seen_reason,
 )
 from shards.errors import UserError
+from shards.format.focus import Focus
 
 KINETICS = TrainedOn(dataset="kinetics", split="mini", subset="train", digest="k")
 UCF = TrainedOn(dataset="ucf101", split="1", subset="train", digest="u1")
@@ -32,6 +33,7 @@ METADATA = WeightsMetadata(
     trained_on=(KINETICS, UCF),
     configuration={"optimiser": {"learning_rate": 1e-3}, "devices": None},
     metrics={"top1": 0.5},
+    focus=Focus("person", 1.3),
 )
 
 

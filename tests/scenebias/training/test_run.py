@@ -30,6 +30,8 @@ from scenebias.training.trainer import ScheduleConfig, Trainer
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES, Focus
+from tests.conftest import focused_copy
 from tools.trials.ready_samples import write_samples
 
 CLIP = ClipConfig(frames=8, size=32)
@@ -344,6 +346,30 @@ def test_initial_weights_keep_the_asked_dropout_and_must_not_have_seen_the_test_
     assert not again.out.exists()
     pretrain(replace(again, force=True))
     assert len(read_metadata(again.out / "weights.safetensors").trained_on) == 2
+
+
+def test_weights_say_what_of_each_frame_they_have_seen_and_another_part_of_it_is_told(
+    finished: PretrainConfig,
+    tiny_dataset: Path,
+    tiny_test_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = finished.out / "weights.safetensors"
+    assert read_metadata(weights).focus == WHOLE_FRAMES
+    focused = replace(
+        finished,
+        train=str(focused_copy(tiny_dataset, tmp_path / "train")),
+        val=str(focused_copy(tiny_test_dataset, tmp_path / "val")),
+        out=tmp_path / "run",
+        init=weights,
+    )
+    pretrain(focused)
+    told = f"{weights} were trained on whole frames; {focused.train} shows squares around people"
+    assert told in capsys.readouterr().out
+    assert read_metadata(focused.out / "weights.safetensors").focus == Focus("person", 1.3)
+    pretrain(replace(focused, out=tmp_path / "again", init=focused.out / "weights.safetensors"))
+    assert "were trained on" not in capsys.readouterr().out
 
 
 def test_a_transfer_that_could_not_work_is_refused_by_name(config: PretrainConfig) -> None:

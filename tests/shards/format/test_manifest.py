@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from shards.errors import UserError
+from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.manifest import AbsentClip, Manifest, ShardRecord
 
 SHARD = ShardRecord(name="shard-000000.tar", bytes=10240, samples=3, masks=2, scenes=3, sha256="0" * 64)
@@ -19,6 +20,7 @@ MANIFEST = Manifest(
     missing=(AbsentClip(name="run/a", class_name="run", reason="not found"),),
     broken=(AbsentClip(name="run/b", class_name="run", reason="cut short"),),
     shards=(SHARD,),
+    focus=Focus("person", 1.3),
 )
 
 
@@ -28,6 +30,23 @@ def test_manifest_comes_back_as_it_was(tmp_path):
     assert loaded == MANIFEST
     assert loaded.digest == MANIFEST.digest
     assert loaded.sample_count == 3
+
+
+def test_a_manifest_that_does_not_tell_the_focus_is_of_whole_frames(tmp_path):
+    MANIFEST.save(tmp_path)
+    path = tmp_path / "manifest.json"
+    value = json.loads(path.read_text())
+    assert value.pop("focus") == {"on": "person", "margin": 1.3}
+    path.write_text(json.dumps(value))
+    older = Manifest.load(tmp_path)
+    assert older == replace(MANIFEST, focus=WHOLE_FRAMES)
+    assert older.digest == MANIFEST.digest  # which was made without it, too
+    older.save(tmp_path)
+    assert json.loads(path.read_text()) == value
+    for damaged in ({"on": "dogs"}, {"on": "person", "margin": "wide"}, {"of": "person"}, "person", None):
+        path.write_text(json.dumps(value | {"focus": damaged}))
+        with pytest.raises(UserError, match="lacks or misnames a field, or one is damaged"):
+            Manifest.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from shards.errors import UserError
-from shards.format.sample import SCENE_COUNT, ClipInfo, Sample, find_parts, part_names
+from shards.format.sample import SCENE_COUNT, ClipInfo, Crop, Sample, find_parts, part_names
 
 
 def test_components_come_back_as_they_were(synthetic_sample):
@@ -121,6 +121,10 @@ def test_information_survives_json_with_any_letters():
     older = json.loads(info.to_json())
     del older["codec"]
     assert ClipInfo.from_json(json.dumps(older).encode()) == info
+    cut = replace(info, crop=Crop(left=2, top=0, width=16, height=16, on_person=True))
+    assert ClipInfo.from_json(cut.to_json()) == cut
+    with pytest.raises(ValueError, match="lacks"):
+        ClipInfo.from_json(json.dumps(json.loads(info.to_json()) | {"crop": {"left": 1}}).encode())
     with pytest.raises(ValueError, match="lacks"):
         ClipInfo.from_json(b'{"name": "x"}')
     with pytest.raises(ValueError, match="lacks"):
