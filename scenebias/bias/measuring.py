@@ -153,7 +153,7 @@ class BiasTest:
         return {name: Evaluation(probability[number, sample_M], label_M) for number, name in enumerate(views)}
 
     def probe(self, model: ActionModel, grid: FullGrid) -> SceneProbe:
-        """The linear scene probe on the model's features, on clips balanced over ``grid``."""
+        """The scene probes on the model's features, on clips balanced over ``grid``."""
         parts = []
         for dataset in (self.train, self.val):
             sample_M, weight_M = _in_grid(grid, dataset)
@@ -181,7 +181,11 @@ class BiasTest:
         values["outline_top1"] = self.outline_top1
         if self.grid is not None:
             probe = self.probe(model, self.grid)
-            values |= {"scene_probe": probe.accuracy, "scene_probe_chance": probe.chance}
+            values |= {
+                "scene_probe": probe.accuracy,
+                "scene_probe_mlp": probe.mlp_accuracy,
+                "scene_probe_chance": probe.chance,
+            }
         values |= {"clips": clips, "masked_clips": len(masked_M), "swapped_clips": len(swaps.sample_M)}
         reasons = {name: self._reason(name) for name in MEASURES if np.isnan(values[name])}
         return ModelBias({name: values[name] for name in MEASURES}, reasons, evaluations)

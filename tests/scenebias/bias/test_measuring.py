@@ -86,7 +86,7 @@ def test_who_looks_at_the_scene_is_right_on_usual_scenes_and_led_by_swapped_ones
     for name in HIDDEN:
         assert values[f"{name}_top1"] == pytest.approx(5 / 7)
         assert values[f"{name}_entropy"] < 1e-6
-    assert values["scene_probe"] == 1
+    assert values["scene_probe"] == values["scene_probe_mlp"] == 1
     assert values["scene_probe_chance"] == pytest.approx(1 / 3)
 
 
@@ -172,7 +172,15 @@ def test_without_masks_what_needs_none_is_measured_and_the_rest_says_why(
     plain_train: Path, plain_test_without_masks: Path
 ) -> None:
     bias = measured("scene", plain_train, plain_test_without_masks)
-    told = {"clean_top1", "scene_probe", "scene_probe_chance", "clips", "masked_clips", "swapped_clips"}
+    told = {
+        "clean_top1",
+        "scene_probe",
+        "scene_probe_mlp",
+        "scene_probe_chance",
+        "clips",
+        "masked_clips",
+        "swapped_clips",
+    }
     assert {name for name, value in bias.values.items() if not math.isnan(value)} == told
     assert set(bias.reasons) == set(MEASURES) - told
     assert set(bias.reasons.values()) == {"no validation clip has an effective human mask"}
