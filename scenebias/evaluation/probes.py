@@ -54,10 +54,12 @@ class Standardisation:
         return cls(deviation_D > _LEAST_RELATIVE_DEVIATION * np.abs(feature_ND).max(axis=0), mean_D, deviation_D)
 
     def __call__(self, feature_ND: np.ndarray) -> np.ndarray:
-        """The standardised features, float32, without the constant ones.
+        """The standardised features, float32, without the constant ones; a single 0 where all are.
 
         So rounded, features in another unit are the same to the bit.
         """
+        if not self.varies_D.any():
+            return np.zeros((len(feature_ND), 1), dtype=np.float32)
         kept_ND = (np.asarray(feature_ND, dtype=np.float64) - self.mean_D)[:, self.varies_D]
         return (kept_ND / self.deviation_D[self.varies_D]).astype(np.float32)
 

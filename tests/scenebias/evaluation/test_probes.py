@@ -57,6 +57,12 @@ def test_constant_features_and_rows_without_weight_count_nothing(fit) -> None:
     assert np.array_equal(fit(more_ND, more_N, 3, weight_N).predict(feature_ND), plain.predict(feature_ND))
 
 
+@FITS
+def test_where_no_feature_varies_the_commonest_class_is_said(fit) -> None:
+    label_N = np.array([0] * 5 + [2] * 15)
+    assert fit(np.full((20, 4), 0.1), label_N, 3).predict(np.zeros((2, 4))).tolist() == [2, 2]
+
+
 def test_the_hidden_layer_reads_what_no_line_separates() -> None:
     random = np.random.default_rng(0)
     feature_ND = random.normal(size=(800, 2))
