@@ -34,9 +34,8 @@ def restated(draws: list[float]) -> np.ndarray:
     for x in range(384):
         middle = amplitude * np.sin(frequency * x + phase) + 128
         for number in range(-20, 60):
-            for y in range(384):
-                if abs(y - (middle + number * distance)) < half_width:
-                    picture[y, x] = [1 - r, 1 - g, 1 - b]
+            striped_Y = np.abs(np.arange(384) - (middle + number * distance)) < half_width
+            picture[striped_Y, x] = [1 - r, 1 - g, 1 - b]
     return np.uint8(picture[64:320, 64:320] * 255).astype(int)
 
 
