@@ -15,6 +15,7 @@ from scenebias.bias.data_bias import SceneBias, measure_dataset
 from scenebias.bias.gallery import Gallery, make_gallery
 from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, ModelBias
+from scenebias.clips.still_pictures import STRIPES
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.distributed.process_place import distributed_session, is_main_process
@@ -37,6 +38,10 @@ class BiasConfig:
     """Packed data set that both are tested on."""
     weights: tuple[Path, ...] = ()
     """Weights of training runs: measure how much these models lean on the scene, beside each other."""
+    scuba: str = STRIPES
+    """What stands behind the people of SCUBA's clips: the word stripes, or a folder of still pictures."""
+    hat_pairs: Path | None = None
+    """A list of HAT's action swaps (a pickle, not run), for its SHAcc and SBErr. None: the pairs of our own swap."""
     html: Path | None = None
     """Write a page to this file: the table, and clips on which the first two models disagree."""
     png: Path | None = None
@@ -168,12 +173,16 @@ def main(config: BiasConfig) -> None:
             threads=config.loader_threads,
             seed=config.seed,
             needs_swaps=config.html is not None or config.png is not None,
+            scuba=config.scuba,
+            hat_pairs=config.hat_pairs,
         )
         biases = measure_models(test, models)
         if not place.is_main:
             return
         Console().print(table_of_data)
         Console().print(number_table("of models trained on it", ("measure", "", *biases), _model_rows(biases), texts=2))
+        if test.hat_listed is not None:
+            print(f"HAT's swap: {len(test.hat_swaps.sample_M)} of the {test.hat_listed} pairs of {config.hat_pairs}")
         for reason in _reasons(biases):
             print(f"not measured: {reason}")
         if config.json is not None:

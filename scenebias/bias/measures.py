@@ -3,12 +3,13 @@
 Shape suffixes: N clips, S scene categories, D features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from scenebias.evaluation.accuracy import Evaluation
-from scenebias.evaluation.softmax_regression import fit_softmax_regression
+from scenebias.evaluation.probes import Probe, fit_linear_probe, fit_mlp_probe
 
 
 def swap_to_scene_rate(evaluation: Evaluation, scene_action_N: np.ndarray) -> float:
@@ -48,9 +49,12 @@ def contrasted_accuracy(swapped: Evaluation, still: Evaluation) -> float:
 
 @dataclass(frozen=True)
 class SceneProbe:
-    """What a linear probe reads of the scene; shares, 0 to 1."""
+    """What probes read of the scene; shares, 0 to 1."""
 
     accuracy: float
+    """Of the linear one."""
+    mlp_accuracy: float
+    """Of the one with a hidden layer."""
     chance: float
     """The share of the commonest scene."""
 
@@ -64,18 +68,22 @@ def scene_probe(
     train_weight_N: np.ndarray | None = None,
     test_weight_N: np.ndarray | None = None,
 ) -> SceneProbe:
-    """Accuracy of a softmax regression from frozen features to the likeliest scene category.
+    """Accuracy of probes (`fit_linear_probe`, `fit_mlp_probe`) from frozen features to the likeliest scene category.
 
     Give it clips on which action and scene are independent, by design or by weights (see `FullGrid`): otherwise a probe
     finds the scene through the action. Linear probes: Alain and Bengio, "Understanding intermediate layers using linear
     classifier probes", ICLR 2017 workshop.
     """
     category_S, train_label_N = np.unique(train_scene_NS.argmax(axis=1), return_inverse=True)
-    probe = fit_softmax_regression(train_feature_ND, train_label_N, len(category_S), weight_N=train_weight_N)
     test_category_N = test_scene_NS.argmax(axis=1)
-    right_N = category_S[probe.predict(test_feature_ND)] == test_category_N
     weight_N = np.ones(len(test_category_N)) if test_weight_N is None else test_weight_N
+
+    def accuracy(fit: Callable[..., Probe]) -> float:
+        probe = fit(train_feature_ND, train_label_N, len(category_S), train_weight_N)
+        return float(np.average(category_S[probe.predict(test_feature_ND)] == test_category_N, weights=weight_N))
+
     return SceneProbe(
-        accuracy=float(np.average(right_N, weights=weight_N)),
+        accuracy=accuracy(fit_linear_probe),
+        mlp_accuracy=accuracy(fit_mlp_probe),
         chance=float(np.bincount(test_category_N, weight_N).max() / weight_N.sum()),
     )

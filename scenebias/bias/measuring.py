@@ -6,6 +6,7 @@ Shape suffixes: N clips of a data set, M of them that a view can be made of, A a
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,10 +14,15 @@ import numpy as np
 from dali_pipelines import ClipBatch, ClipConfig, EvalLoader
 from dali_pipelines.windows import EvaluationWindows
 from scenebias.bias.action_balance import FullGrid, count_combinations, largest_full_grid
+from scenebias.bias.benchmarks import clean_measures, hat_ratios, hat_swap_measures, scuba_measures, scuba_views
+from scenebias.bias.groups import LEAST_GROUP_CLIPS
+from scenebias.bias.hat_pairs import find_pairs
 from scenebias.bias.measures import SceneProbe, background_error, contrasted_accuracy, scene_probe, swap_to_scene_rate
-from scenebias.bias.model_bias import CLEAN, HUMAN_ONLY, MEASURES, STILL, SWAPPED, ModelBias
+from scenebias.bias.model_bias import CLEAN, HAT_SWAPPED, HUMAN_ONLY, MEASURES, STILL, SWAPPED, ModelBias
 from scenebias.bias.outline_control import find_outlined_windows, outline_accuracy
-from scenebias.clips.scene_swap import SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
+from scenebias.clips.human_placing import place_humans
+from scenebias.clips.scene_swap import Placing, SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
+from scenebias.clips.still_pictures import STRIPES, Backdrop, backdrop_of
 from scenebias.clips.views import ClipChange, as_it_is, hidden_views, humans_only
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace
@@ -53,6 +59,12 @@ class BiasTest:
     """Tells the action from the scene vector, as ``train`` has it."""
     swaps: SceneSwaps
     """Who goes before whose background in the swapped clips; see `draw_backgrounds`."""
+    hat_swaps: SceneSwaps
+    """The same for HAT's swap: of its list of pairs, or `swaps`."""
+    hat_listed: int | None
+    """How many pairs that list has; None without one."""
+    backdrop: Backdrop
+    """The still picture behind the people of a SCUBA clip."""
     outline_top1: float
     """`outline_accuracy`: no model has a part in it."""
     grid: FullGrid | None
@@ -76,12 +88,16 @@ class BiasTest:
         threads: int = 2,
         seed: int = 0,
         needs_swaps: bool = False,
+        scuba: str = STRIPES,
+        hat_pairs: Path | None = None,
     ) -> Self:
         """Look at the masks and scenes of both data sets, which have the same classes; all ranks together.
 
-        The arguments are as the fields. Raises UserError where a clip has no scene vector or, with ``needs_swaps``,
-        where no clip has another one to lend it a background.
+        The arguments are as the fields; ``scuba`` is as of `backdrop_of`, and ``hat_pairs`` a list as of `find_pairs`.
+        Raises UserError as these do, where a clip has no scene vector or, with ``needs_swaps``, where no clip has
+        another one to lend it a background.
         """
+        backdrop = backdrop_of(scuba, seed=seed)
         loader_for = partial(evaluation_loader_for, clip=clip, place=place, batch_size=batch_size, threads=threads)
         actions = len(train.manifest.classes)
         scene_classifier = fit_softmax_regression(require_scenes(train), train.labels, actions)
@@ -97,6 +113,10 @@ class BiasTest:
                 f"{val.location} has no clips whose humans can change backgrounds, which the gallery shows: it takes"
                 " clips of several actions and scenes with human masks (tools/make_shards.py --masks)"
             )
+        hat_swaps, hat_listed = swaps, None
+        if hat_pairs is not None:
+            pairs = find_pairs(hat_pairs, val, usable_N)
+            hat_swaps, hat_listed = swap_windows(masked.number_W, masked.sample_W, pairs.background_N), pairs.listed
         outlines = find_outlined_windows(loader_for(train), place)
         return cls(
             clip,
@@ -106,6 +126,9 @@ class BiasTest:
             masked,
             scene_classifier,
             swaps,
+            hat_swaps,
+            hat_listed,
+            backdrop,
             outline_accuracy(outlines, train.labels, masked, val.labels, actions),
             _common_grid(train, val),
             batch_size,
@@ -126,12 +149,12 @@ class BiasTest:
         """
         return self.scene_classifier.predict(require_scenes(data))
 
-    def swapped(self, swaps: SceneSwaps) -> Iterator[ClipBatch]:
-        """The batches of the swapped clips; masks, labels and numbers are those of the humans' clips."""
+    def swapped(self, swaps: SceneSwaps, placing: Placing | None = None) -> Iterator[ClipBatch]:
+        """The batches of the swapped clips, as of `swapped_batches`; labels and numbers are the humans' clips'."""
         humans, backgrounds = (
             self.loader(self.val, number_K) for number_K in (swaps.human_window_K, swaps.background_window_K)
         )
-        return swapped_batches(humans, backgrounds)
+        return swapped_batches(humans, backgrounds, placing=placing)
 
     def predict(
         self, model: ActionModel, batches: Iterable[ClipBatch], sample_M: np.ndarray, views: Mapping[str, ClipChange]
@@ -153,7 +176,7 @@ class BiasTest:
         return {name: Evaluation(probability[number, sample_M], label_M) for number, name in enumerate(views)}
 
     def probe(self, model: ActionModel, grid: FullGrid) -> SceneProbe:
-        """The linear scene probe on the model's features, on clips balanced over ``grid``."""
+        """The scene probes on the model's features, on clips balanced over ``grid``."""
         parts = []
         for dataset in (self.train, self.val):
             sample_M, weight_M = _in_grid(grid, dataset)
@@ -166,23 +189,35 @@ class BiasTest:
 
     def measure(self, model: ActionModel) -> ModelBias:
         """All measures of a model that lies on the device of ``place``; the same on every rank."""
-        clips, masked_M, swaps = len(self.val), self.masked.sample_M, self.swaps
+        clips, masked_M, swaps, hat = len(self.val), self.masked.sample_M, self.swaps, self.hat_swaps
         evaluations = self.predict(model, self.loader(self.val), np.arange(clips), {CLEAN: as_it_is})
         values = dict.fromkeys(MEASURES, np.nan)
+        scene_N = require_scenes(self.val).argmax(axis=1)
+        values |= clean_measures(evaluations[CLEAN], self.scene_actions(self.val), scene_N)
         if len(masked_M):
-            views = {HUMAN_ONLY: humans_only, **hidden_views(self.seed)}
+            views = {HUMAN_ONLY: humans_only, **hidden_views(self.seed), **scuba_views(self.backdrop, self.seed)}
             evaluations |= self.predict(model, self.loader(self.val, self.masked.number_W), masked_M, views)
+            values |= scuba_measures(evaluations) | hat_ratios(evaluations, masked_M)
         if len(swaps.sample_M):
             views = {SWAPPED: as_it_is, STILL: lambda batch: still(batch.clip_BTHWC)}
             evaluations |= self.predict(model, self.swapped(swaps), swaps.sample_M, views)
             values |= self._swap_measures(evaluations[SWAPPED], evaluations[STILL])
+        if len(hat.sample_M):
+            placed = self.swapped(hat, place_humans)
+            evaluations |= self.predict(model, placed, hat.sample_M, {HAT_SWAPPED: as_it_is})
+            values |= hat_swap_measures(evaluations, self.val.labels[hat.background_M])
         for name, evaluation in evaluations.items():
             values |= {f"{name}_top1": evaluation.top1, f"{name}_entropy": evaluation.entropy}
         values["outline_top1"] = self.outline_top1
         if self.grid is not None:
             probe = self.probe(model, self.grid)
-            values |= {"scene_probe": probe.accuracy, "scene_probe_chance": probe.chance}
+            values |= {
+                "scene_probe": probe.accuracy,
+                "scene_probe_mlp": probe.mlp_accuracy,
+                "scene_probe_chance": probe.chance,
+            }
         values |= {"clips": clips, "masked_clips": len(masked_M), "swapped_clips": len(swaps.sample_M)}
+        values["hat_pairs"] = len(hat.sample_M)
         reasons = {name: self._reason(name) for name in MEASURES if np.isnan(values[name])}
         return ModelBias({name: values[name] for name in MEASURES}, reasons, evaluations)
 
@@ -201,10 +236,18 @@ class BiasTest:
                 f"fewer than {LEAST_PROBE_CLIPS} validation clips are of actions and scenes of which every combination"
                 " is in both the training and the validation clips"
             )
+        if name == "conflicting_top1":
+            return "the scene of every validation clip goes with its action"
+        if name == "worst_group_top1":
+            return f"no action and scene have {LEAST_GROUP_CLIPS} validation clips together"
         if not len(self.masked.sample_M):
             return "no validation clip has an effective human mask"
         if name == "outline_top1":
             return "no training clip has an effective human mask"
+        if name in ("hat_bor", "hat_hor"):
+            return "the action of no clip with an effective mask is recognised, as HAT's ratios ask for"
+        if name == "hat_sberr" and len(self.hat_swaps.sample_M):
+            return "the clips of every pair of HAT's are of one action"
         return "no masked validation clip has another one to lend it a background"
 
 

@@ -9,7 +9,7 @@ Shape suffixes: B clips of a batch, T frames, H height, W width, C channels; N c
 M swapped clips, P some of these.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,9 @@ from torch import Tensor
 from dali_pipelines import ClipBatch
 from scenebias.clips.background import fill_in_background
 from shards.randomness import randint
+
+Placing = Callable[[ClipBatch, ClipBatch], ClipBatch]
+"""Moves the humans of a batch, with their masks, to where they shall stand in the clips of another."""
 
 # Keeps these draws apart from others that share seed and sample.
 _PAIRING_STREAM = 0x5CE11E
@@ -101,10 +104,16 @@ def swap_background(human: ClipBatch, background: ClipBatch) -> Tensor:
     return torch.where(human.mask_BTHW[..., None], human.clip_BTHWC, filled_BTHWC)
 
 
-def swapped_batches(humans: Iterable[ClipBatch], backgrounds: Iterable[ClipBatch]) -> Iterator[ClipBatch]:
-    """The batches of ``humans``, each clip before the background of that in the same place of ``backgrounds``."""
+def swapped_batches(
+    humans: Iterable[ClipBatch], backgrounds: Iterable[ClipBatch], *, placing: Placing | None = None
+) -> Iterator[ClipBatch]:
+    """The batches of ``humans``, each clip before the background of that in the same place of ``backgrounds``.
+
+    ``placing`` moves the humans first; None: they stay where they are.
+    """
     for human, background in zip(humans, backgrounds, strict=True):
-        yield replace(human, clip_BTHWC=swap_background(human, background))
+        placed = human if placing is None else placing(human, background)
+        yield replace(placed, clip_BTHWC=swap_background(placed, background))
 
 
 def still(clip_BTHWC: Tensor) -> Tensor:

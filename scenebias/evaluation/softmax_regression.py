@@ -17,9 +17,13 @@ class SoftmaxRegression:
     bias_C: np.ndarray
     """Both float64, for features as they are given."""
 
+    def logits(self, feature_ND: np.ndarray) -> np.ndarray:
+        """float64 (N, C)."""
+        return np.asarray(feature_ND, dtype=np.float64) @ self.weight_DC + self.bias_C
+
     def predict(self, feature_ND: np.ndarray) -> np.ndarray:
         """The most probable class of each row, int64 (N,)."""
-        return (np.asarray(feature_ND, dtype=np.float64) @ self.weight_DC + self.bias_C).argmax(axis=1)
+        return self.logits(feature_ND).argmax(axis=1)
 
     def accuracy(self, feature_ND: np.ndarray, label_N: np.ndarray, weight_N: np.ndarray | None = None) -> float:
         """Share of rows whose class is predicted, 0 to 1; ``weight_N``: how much each row counts."""

@@ -38,7 +38,8 @@ WORLD_MEASURES = {
     "world_swap_to_scene_rate": Measure("rendered in a swapped scene: says the action of its scene", "down"),
     "world_human_only_top1": Measure("rendered before a grey wall: accuracy", "up"),
     "world_scene_only_top1": Measure("rendered without anyone: says the action of its scene", "down"),
-    PROBE: Measure("scene read from the features, new balanced actions", "down"),
+    PROBE: Measure("scene read from the features, new balanced actions: linear", "down"),
+    "world_scene_probe_mlp": Measure("scene read from the features, new balanced actions: one hidden layer", "down"),
     "world_scene_probe_chance": Measure("chance of that", None),
 }
 """What can be measured in the demo world alone, where clips of every kind can be rendered."""
@@ -194,6 +195,7 @@ def _measure_in_world(subject: Subject, world: World, test: BiasTest, on_swapped
         "world_human_only_top1": subject.evaluate(split("human-only")).top1,
         "world_scene_only_top1": subject.evaluate(split("scene-only")).top1,
         PROBE: probe.accuracy,
+        "world_scene_probe_mlp": probe.mlp_accuracy,
         "world_scene_probe_chance": probe.chance,
     }
 

@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import asdict
+import pickle
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,35 @@ def test_what_cannot_be_measured_is_null_and_told(
     assert model["values"]["swapped_top1"] is None
     assert model["values"]["clean_top1"] is not None
     assert "not measured: no validation clip has an effective human mask" in capsys.readouterr().out
+
+
+def test_scuba_s_pictures_and_hat_s_pairs_are_those_that_are_given(
+    plain_train: Path, plain_test: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = write_weights(tmp_path / "run", ShardDataset.open(plain_train).manifest.classes, 0)
+    names = [ShardDataset.open(plain_test).info(sample).name for sample in range(6)]
+    pairs = {names[0]: [names[3], 20, 0], names[1]: [names[4], 20, 1], "blue/elsewhere": [names[5], 20, 2]}
+    (tmp_path / "pairs.pickle").write_bytes(pickle.dumps(pairs))
+    config = BiasConfig(
+        train=str(plain_train),
+        val=str(plain_test),
+        weights=(weights,),
+        json=tmp_path / "bias.json",
+        hat_pairs=tmp_path / "pairs.pickle",
+    )
+    main(config)
+    printed = capsys.readouterr().out
+    assert f"HAT's swap: 2 of the 3 pairs of {tmp_path / 'pairs.pickle'}" in printed
+    assert "not measured: the clips of every pair of HAT's are of one action" in printed
+    model = json.loads((tmp_path / "bias.json").read_text())["models"]["run"]
+    assert model["values"]["hat_pairs"] == 2
+    assert model["values"]["hat_sberr"] is None
+    for wrong, message in (
+        ({"scuba": str(tmp_path / "run")}, "is no folder of pictures"),
+        ({"hat_pairs": weights}, "no pickle of lists"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main(replace(config, **wrong))
 
 
 @pytest.mark.parametrize("output", ["html", "png"])

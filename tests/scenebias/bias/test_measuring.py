@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from dali_pipelines import ClipConfig
+from scenebias.bias.benchmarks import scuba_views
 from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES, Measure, ModelBias
 from scenebias.bias.outline_control import find_outlined_windows
+from scenebias.clips.human_placing import place_humans
+from scenebias.clips.still_pictures import STRIPES
 from scenebias.clips.views import COVERS, HIDDEN_FILLS, as_it_is, hidden_name, hidden_views
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
@@ -58,9 +62,10 @@ class LooksAt(nn.Module):
         return 20 * self.features(clip_BTHWC)
 
 
-def measured(what: str, train: Path, val: Path) -> ModelBias:
+def measured(what: str, train: Path, val: Path, scuba: str = STRIPES) -> ModelBias:
     datasets = ShardDataset.open(train), ShardDataset.open(val)
-    return BiasTest.prepare(CLIP, *datasets, PLACE, batch_size=4, threads=1).measure(LooksAt(what))  # type: ignore[arg-type]
+    test = BiasTest.prepare(CLIP, *datasets, PLACE, batch_size=4, threads=1, scuba=scuba)
+    return test.measure(LooksAt(what))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +79,11 @@ def by_human(plain_train: Path, plain_test: Path) -> ModelBias:
 
 
 @pytest.fixture(scope="module")
-def by_moving_human(plain_train: Path, plain_test: Path) -> ModelBias:
-    return measured("moving human", plain_train, plain_test)
+def by_moving_human(plain_train: Path, plain_test: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBias:
+    """With SCUBA's people before a dark wall, as stripes have colours of their own."""
+    folder = tmp_path_factory.mktemp("pictures")
+    Image.new("RGB", (64, 48), (60, 60, 60)).save(folder / "wall.png")
+    return measured("moving human", plain_train, plain_test, str(folder))
 
 
 def test_who_looks_at_the_scene_is_right_on_usual_scenes_and_led_by_swapped_ones(by_scene: ModelBias) -> None:
@@ -86,7 +94,12 @@ def test_who_looks_at_the_scene_is_right_on_usual_scenes_and_led_by_swapped_ones
     for name in HIDDEN:
         assert values[f"{name}_top1"] == pytest.approx(5 / 7)
         assert values[f"{name}_entropy"] < 1e-6
-    assert values["scene_probe"] == 1
+    assert values["conflicting_top1"] == 0
+    assert values["worst_group_top1"] == values["hat_bor"] == 1
+    assert values["ece"] == pytest.approx(2 / 7)
+    assert values["scuba_contrasted_accuracy"] == values["hat_shacc"] == 0
+    assert values["hat_sberr"] == values["background_error"]
+    assert values["scene_probe"] == values["scene_probe_mlp"] == 1
     assert values["scene_probe_chance"] == pytest.approx(1 / 3)
 
 
@@ -103,6 +116,11 @@ def test_who_looks_at_the_human_is_right_wherever_it_is_seen(by_human: ModelBias
     values = by_human.values
     for name in ("clean_top1", "human_only_top1", "swapped_top1", "still_top1"):
         assert values[name] == 1
+    for name in ("conflicting_top1", "worst_group_top1", "hat_hor", "hat_shacc"):
+        assert values[name] == 1
+    assert values["hat_sberr"] == 0
+    assert values["ece"] < 1e-6
+    assert values["hat_bor"] == pytest.approx(1 / 3)
     assert values["swap_to_scene_rate"] == values["background_error"] == values["contrasted_accuracy"] == 0
     for name in HIDDEN:
         if "noise" not in name:
@@ -114,18 +132,24 @@ def test_who_needs_the_motion_has_all_the_contrasted_accuracy(by_moving_human: M
     values = by_moving_human.values
     assert values["swapped_top1"] == values["contrasted_accuracy"] == 1
     assert values["still_top1"] == 0
+    assert values["scuba_top1"] == values["scuba_contrasted_accuracy"] == 1
+    assert values["scufo_top1"] == 0
 
 
 def test_every_measure_is_there_in_order_with_its_evaluations(by_human: ModelBias) -> None:
     assert list(by_human.values) == list(MEASURES)
     assert not by_human.reasons
     assert all(type(value) in (int, float) for value in by_human.values.values())
-    assert set(by_human.evaluations) == {"clean", "human_only", "swapped", "still", *HIDDEN}
+    views = {"clean", "human_only", "swapped", "still", "scuba", "scufo", "hat_swapped", *HIDDEN}
+    assert set(by_human.evaluations) == views
     for name, evaluation in by_human.evaluations.items():
         assert isinstance(evaluation, Evaluation)
-        assert by_human.values[f"{name}_top1"] == evaluation.top1
+        assert by_human.values["hat_shacc" if name == "hat_swapped" else f"{name}_top1"] == evaluation.top1
         assert not np.isnan(evaluation.probability_NA).any()
-    assert by_human.values["clips"] == by_human.values["masked_clips"] == by_human.values["swapped_clips"] == 21
+    for name in ("clips", "masked_clips", "swapped_clips", "hat_pairs"):
+        assert by_human.values[name] == 21
+    assert by_human.values["conflicting_clips"] == 6
+    assert by_human.values["worst_group_clips"] == 5
     assert by_human.values["outline_top1"] <= 0.7  # all humans walk alike
 
 
@@ -148,12 +172,15 @@ def test_two_ranks_find_and_predict_together_what_one_does_alone(plain_train: Pa
     train, val = ShardDataset.open(plain_train), ShardDataset.open(plain_test)
     alone = BiasTest.prepare(CLIP, train, val, PLACE, batch_size=4, threads=1)
     views, sample_M = {"swapped": as_it_is, "white": hidden_views()["hidden_boxes_white"]}, alone.swaps.sample_M
+    stills = scuba_views(alone.backdrop, alone.seed)
     barrier, tensors = threading.Barrier(2), {}
 
     def measure(test: BiasTest) -> tuple[MaskedWindows, dict[str, Evaluation]]:
         masked = find_outlined_windows(test.loader(val), test.place)
         model = LooksAt("human")
-        return masked, test.predict(model, test.swapped(alone.swaps), sample_M, views)  # type: ignore[arg-type]
+        evaluations = test.predict(model, test.swapped(alone.swaps, place_humans), sample_M, views)  # type: ignore[arg-type]
+        masked_M = alone.masked.sample_M
+        return masked, evaluations | test.predict(model, test.loader(val, masked.number_W), masked_M, stills)  # type: ignore[arg-type]
 
     def measure_as(rank: int) -> tuple[MaskedWindows, dict[str, Evaluation]]:
         place = ThreadPlace(rank, 2, torch.device("cpu"), barrier=barrier, tensors=tensors)
@@ -172,7 +199,9 @@ def test_without_masks_what_needs_none_is_measured_and_the_rest_says_why(
     plain_train: Path, plain_test_without_masks: Path
 ) -> None:
     bias = measured("scene", plain_train, plain_test_without_masks)
-    told = {"clean_top1", "scene_probe", "scene_probe_chance", "clips", "masked_clips", "swapped_clips"}
+    told = {"clean_top1", "ece", "scene_probe", "scene_probe_mlp", "scene_probe_chance"}
+    told |= {"conflicting_top1", "worst_group_top1", "conflicting_clips", "worst_group_clips"}
+    told |= {"clips", "masked_clips", "swapped_clips", "hat_pairs"}
     assert {name for name, value in bias.values.items() if not math.isnan(value)} == told
     assert set(bias.reasons) == set(MEASURES) - told
     assert set(bias.reasons.values()) == {"no validation clip has an effective human mask"}
