@@ -79,8 +79,8 @@ class PartBatchNorm(_BatchNorm):
             self.num_batches_tracked.add_(1)
             momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         if self.parts == 1 and not self.synchronised:  # what it is anywhere else
-            kept = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
-            return functional.batch_norm(input, *kept, self.weight, self.bias, True, momentum, self.eps)
+            mean_C, var_C = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+            return functional.batch_norm(input, mean_C, var_C, self.weight, self.bias, True, momentum, self.eps)
         output, mean_C, var_C, count = _Normalise.apply(
             input, self.weight, self.bias, self.eps, len(input) // self.parts, self.synchronised
         )

@@ -46,6 +46,18 @@ def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - half_width, mean + half_width)
 
 
+def clip_interval(correct_N: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Accuracy on N test clips with Wilson's interval for the choice of those clips (bool, one or more).
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927). It says
+    nothing of how much another seed would change.
+    """
+    from scipy.stats import binomtest  # its import takes long
+
+    found = binomtest(int(np.sum(correct_N)), len(correct_N)).proportion_ci(confidence, method="wilson")
+    return Interval(float(np.mean(correct_N)), float(found.low), float(found.high))
+
+
 def paired_bootstrap(
     correct_a_RN: np.ndarray | Sequence[np.ndarray],
     correct_b_RN: np.ndarray | Sequence[np.ndarray],

@@ -2,12 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import mean
+from typing import Any, Literal
 
+from scenebias.compose.config import ComposeConfig, Composition
 from scenebias.training.objective import ObjectiveConfig
 
-BASELINE = "baseline"
+BASELINE, BASELINE_LONG, PAPER, BEST = "baseline", "baseline-2x", "both", "swap-mask"
+"""BEST was named before any reported run, by trials on another world."""
 MOST_LOST = 0.02
 """How much accuracy on usual scenes debiasing may cost, as a share."""
+Tuned = Literal["mask", "scene", "conditional"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of the losses that tuning chooses; the defaults are what it chose for the reported study."""
+
+    mask: float = 1.0
+    """`alpha_mask`."""
+    scene: float = 0.03
+    """`alpha_scene` of the marginal adversary."""
+    conditional: float = 0.3
+    """`alpha_scene` of the conditional adversary."""
+
+
+GRIDS: Mapping[Tuned, tuple[float, ...]] = {
+    "mask": (0.25, 0.5, 1.0, 2.0),
+    "scene": (0.003, 0.01, 0.03, 0.1),
+    "conditional": (0.03, 0.1, 0.3, 1.0),
+}
+"""The values that tuning tries."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model is pretrained."""
+
+    objective: ObjectiveConfig
+    compose: ComposeConfig = field(default_factory=ComposeConfig)
 
 
 @dataclass(frozen=True)
@@ -17,68 +50,71 @@ class Arm:
     name: str
     what: str
     """The name in a few words."""
-    candidates: tuple[ObjectiveConfig, ...] = ()
-    """The settings among which tuning chooses, on a world that no reported number is of; a single one is not tuned."""
-    as_tuned: str | None = None
-    """Another arm, whose setting this one takes over."""
-    changes: Mapping[str, object] = field(default_factory=dict)
-    """What this one does otherwise."""
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    """Its `ObjectiveConfig`, but for the weights that tuning chooses."""
+    compose: tuple[Composition, ...] = ()
+    tuned: Tuned | None = None
+    """The weight that is tuned with this arm; the others take over what came out."""
     times_longer: int = 1
     """Its epochs, as a multiple of what the others have."""
 
-    def objective(self, chosen: Mapping[str, ObjectiveConfig]) -> ObjectiveConfig:
-        """What the arm trains for, when ``chosen`` holds what tuning chose for the arms that are tuned."""
-        if self.as_tuned is not None:
-            return replace(arm_named(self.as_tuned).objective(chosen), **self.changes)  # type: ignore[arg-type]
-        return self.candidates[0] if len(self.candidates) == 1 else chosen[self.name]
+    def method(self, weights: Weights) -> Method:
+        """How it pretrains with these weights of the losses."""
+        conditional = self.objective.get("scene_adversary") == "conditional"
+        alphas: dict[str, Any] = {
+            "alpha_mask": weights.mask,
+            "alpha_scene": weights.conditional if conditional else weights.scene,
+        }
+        return Method(ObjectiveConfig(**alphas, **self.objective), ComposeConfig(compose=self.compose))
+
+    @property
+    def uses_masked_clips(self) -> bool:
+        """Whether a step passes every clip twice, so that it costs about twice as much."""
+        return self.method(Weights()).objective.uses_masks
+
+    @property
+    def of_the_same_compute(self) -> str:
+        """The baseline that has had as much of it, or more."""
+        return BASELINE_LONG if self.uses_masked_clips else BASELINE
 
 
-LONGER = (BASELINE, "scene", "mask", "both")
-"""The arms that are also trained twice as long: as many updates for a baseline as the masked clips give the others."""
+def _actions_alone(name: str, what: str, *compose: Composition, times_longer: int = 1) -> Arm:
+    return Arm(name, what, {"name": "baseline"}, compose, times_longer=times_longer)
 
 
-def long(arm: str) -> str:
-    """The name of an arm that is trained twice as long."""
-    return f"{arm}-long"
-
-
-SCENE_WEIGHTS = (0.01, 0.03, 0.1)
-MASK_WEIGHTS = (0.5, 1.0)
+AS_RELEASED = {"mask_step": "alternate", "masked_batch_norm": "released"}
+CONDITIONAL = {"scene_adversary": "conditional"}
 ARMS = (
-    Arm(BASELINE, "actions alone", (ObjectiveConfig(name="baseline"),)),
+    _actions_alone(BASELINE, "actions alone"),
+    _actions_alone(BASELINE_LONG, "actions alone, twice as long", times_longer=2),
+    Arm("scene", "scene adversary, marginal as in the paper", {"name": "scene"}, tuned="scene"),
     Arm(
-        "scene",
-        "with the scene-adversarial loss",
-        tuple(ObjectiveConfig(name="scene", alpha_scene=weight) for weight in SCENE_WEIGHTS),
+        "scene-conditional",
+        "scene adversary that is told the action",
+        {"name": "scene", **CONDITIONAL},
+        tuned="conditional",
     ),
+    Arm("mask", "confusion of masked clips, in one batch", {"name": "mask"}, tuned="mask"),
+    Arm(PAPER, "both losses of the paper, in one batch", {"name": "debias"}),
     Arm(
-        "mask",
-        "with the confusion of masked clips",
-        tuple(ObjectiveConfig(name="mask", alpha_mask=weight) for weight in MASK_WEIGHTS),
+        "released",
+        "both losses, masked clips in passes of their own, as in the released code",
+        {"name": "debias", **AS_RELEASED},
     ),
+    _actions_alone("background-swap", "humans before other clips' backgrounds", "background_swap"),
+    _actions_alone("actor-cutmix", "ActorCutMix", "actor_cutmix"),
+    _actions_alone("fame", "FAME, which needs no masks", "fame"),
+    _actions_alone("still-mix", "StillMix", "still_mix"),
+    Arm(BEST, "backgrounds swapped, and confusion of masked clips", {"name": "mask"}, ("background_swap",)),
     Arm(
-        "both",
-        "with both losses, as in the paper",
-        tuple(
-            ObjectiveConfig(alpha_scene=of_scene, alpha_mask=of_mask)
-            for of_scene in SCENE_WEIGHTS[:2]
-            for of_mask in MASK_WEIGHTS
-        ),
+        "swap-mask-scene",
+        "that, and the scene adversary that is told the action",
+        {"name": "debias", **CONDITIONAL},
+        ("background_swap",),
     ),
-    Arm(
-        "both-released",
-        "with both losses, the mask loss as in the released code",
-        tuple(
-            ObjectiveConfig(mask_loss="released", alpha_scene=of_scene, alpha_mask=of_mask)
-            for of_scene in SCENE_WEIGHTS[:2]
-            for of_mask in MASK_WEIGHTS
-        ),
-    ),
-    Arm("both-published", "both, with the weights of the reproduction (0.5, 0.5)", (ObjectiveConfig(),)),
-    *(Arm(long(name), f"“{name}”, twice as long", as_tuned=name, times_longer=2) for name in LONGER),
-    Arm("both-fill-white", "both, people filled with white", as_tuned="both", changes={"fill": "white"}),
-    Arm("both-fill-random", "both, people filled with a random colour", as_tuned="both", changes={"fill": "random"}),
 )
+QUICK_ARMS = (BASELINE, BASELINE_LONG, "mask", "released", "background-swap", BEST)
+"""What a quick study trains."""
 
 
 def arm_named(name: str) -> Arm:
@@ -88,21 +124,33 @@ def arm_named(name: str) -> Arm:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one candidate reached on the world that tuning uses."""
+    """What one candidate reached on a world that tuning uses."""
 
-    objective: ObjectiveConfig
     in_distribution: float
     """Accuracy on usual scenes, as a share."""
     swapped: float
     """Accuracy on swapped scenes, as a share."""
 
 
-def choose(trials: Sequence[Trial], baseline: Trial) -> Trial:
-    """The candidate that is right most often on swapped scenes, of those that lose at most `MOST_LOST` on usual ones.
+def mean_trial(trials: Sequence[Trial]) -> Trial:
+    """The mean over seeds."""
+    return Trial(mean(trial.in_distribution for trial in trials), mean(trial.swapped for trial in trials))
 
-    Where every candidate loses more than that against the ``baseline``, the one that loses least.
+
+def choose(trials: Mapping[float, Trial], baseline: Trial) -> float:
+    """The value that is right most often on swapped scenes, of those that lose at most `MOST_LOST` on usual ones.
+
+    Where every value loses more than that against the ``baseline``, the one that loses least.
     """
-    harmless = [trial for trial in trials if trial.in_distribution >= baseline.in_distribution - MOST_LOST]
+    harmless = {
+        value: trial for value, trial in trials.items() if trial.in_distribution >= baseline.in_distribution - MOST_LOST
+    }
     if harmless:
-        return max(harmless, key=lambda trial: trial.swapped)
-    return max(trials, key=lambda trial: trial.in_distribution)
+        return max(harmless, key=lambda value: harmless[value].swapped)
+    return max(trials, key=lambda value: trials[value].in_distribution)
+
+
+def choose_weights(trials: Mapping[Tuned, Mapping[float, Trial]], baseline: Trial) -> Weights:
+    """What tuning comes to."""
+    chosen: dict[str, float] = {name: choose(found, baseline) for name, found in trials.items()}
+    return replace(Weights(), **chosen)

@@ -1,4 +1,4 @@
-"""``python -m scenebias.study.demo``: the study of one world, one seed and two arms, in minutes."""
+"""``python -m scenebias.study.demo``: the study of one world, one seed and three arms, in minutes."""
 
 import os
 from collections.abc import Sequence
@@ -10,27 +10,21 @@ from rich.console import Console
 from scenebias.commands import Command
 from scenebias.demo.world import WorldConfig
 from scenebias.run_folder.record import plain
-from scenebias.study.arms import BASELINE
+from scenebias.study.arms import BASELINE, BEST, PAPER, Weights, arm_named
 from scenebias.study.demo_world import MakeWorld, World
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import LOG_NAME, Job, run_jobs
-from scenebias.study.measuring_jobs import MeasureArm, MeasureData
+from scenebias.study.measuring_jobs import MeasureData, MeasureModel
 from scenebias.study.plan import SCRATCH, Run, pretrain_jobs, transfer_jobs
 from scenebias.study.report.demo import DemoReport
 from scenebias.study.results import DATA, Results
 from scenebias.study.training_jobs import PretrainJob, TransferJob
-from scenebias.training.objective import ObjectiveConfig
 from shards.checks import require_at_least
 
-DEBIASED = "debiased"
-OBJECTIVES = {
-    BASELINE: ObjectiveConfig(name="baseline"),
-    DEBIASED: ObjectiveConfig(alpha_scene=0.03, alpha_mask=1.0),
-}
-"""In this world the scene nearly is the action, so that unlearning it hard would unlearn the action: a small weight of
-the scene loss. Both weights are those that the study chose, on another world."""
+ARMS = (BASELINE, PAPER, BEST)
+"""The published method, and what the study found best, beside a baseline."""
 SEED = 0
-AT_ONCE = 3
+AT_ONCE = 4
 """Trainings that wait for no other one."""
 MAY_CHANGE = ("out", "workers")
 """Options that change nothing of what has been done already."""
@@ -47,7 +41,7 @@ class DemoConfig:
     transfer_epochs: int = 30
     """Epochs of transfer to other actions."""
     workers: int | None = None
-    """Runs side by side, three at most; by default one for each CPU core."""
+    """Runs side by side, four at most; by default one for each CPU core."""
     world: WorldConfig = field(default_factory=lambda: WorldConfig(seed=1))
 
     def __post_init__(self) -> None:
@@ -83,7 +77,7 @@ class DemoPlan:
             val=self.world.shards("test"),
             epochs=self.config.epochs,
             seed=SEED,
-            objective=OBJECTIVES[arm],
+            method=arm_named(arm).method(Weights()),
         )
         return Run(
             world=self.world.name,
@@ -109,12 +103,13 @@ class DemoPlan:
 
 
 def main(config: DemoConfig) -> None:
-    """Render a world, pretrain a baseline and a debiased model, transfer them to new actions, and measure all.
+    """Render a world, pretrain a baseline and two debiased models, transfer them to new actions, and measure all.
 
     Prints one table and leaves results.json, report.html and everything that they were made from in --out. Given
     again, the same command goes on with what is missing.
     """
-    begin_or_continue(config, {"objectives": plain(OBJECTIVES)}, MAY_CHANGE)
+    methods = {arm: plain(arm_named(arm).method(Weights())) for arm in ARMS}
+    begin_or_continue(config, {"methods": methods}, MAY_CHANGE)
     plan, cores = DemoPlan(config), len(os.sched_getaffinity(0))
     workers = config.workers or cores
     make_world = MakeWorld(plan.world, workers)
@@ -125,14 +120,14 @@ def main(config: DemoConfig) -> None:
         at_once = min(workers, AT_ONCE)
         run_jobs(jobs, title, workers=at_once, threads=max(1, cores // at_once))
 
-    scratch, baseline, debiased = plan.scratch, plan.pretrained(BASELINE), plan.pretrained(DEBIASED)
-    runs = [scratch, baseline, debiased]
+    scratch, pretrained = plan.scratch, [plan.pretrained(arm) for arm in ARMS]
+    runs = [scratch, *pretrained]
     print(f"each model tells how it gets on in {config.out}/runs/{plan.world.name}/*/*/{LOG_NAME}")
-    run("pretraining", [*pretrain_jobs([debiased, baseline]), *transfer_jobs([scratch])])  # the longest first
-    run("transfer", transfer_jobs([baseline, debiased]))
-    run("measuring", [plan.data, *(MeasureArm((one,)) for one in runs)])
-    results = Results.read({plan.world.name: plan.data}, runs)
-    report = DemoReport(results, scratch, baseline, debiased)
+    run("pretraining", [*pretrain_jobs(reversed(pretrained)), *transfer_jobs([scratch])])  # the longest first
+    run("transfer", transfer_jobs(pretrained))
+    run("measuring", [plan.data, *map(MeasureModel, runs)])
+    results = Results.read({(plan.world.name, SEED): plan.data}, runs)
+    report = DemoReport(results, scratch, pretrained)
     Console().print(report.printed())
     write_results(config.out, results, report.page())
 

@@ -1,51 +1,69 @@
-"""What is measured of every model of the study; every measure is explained where it is computed."""
+"""What is measured of every model of the study; every measure is explained where it is computed.
+
+Every measure of a pretrained model is taken twice: with the BatchNorm statistics that its weights carry, and, under its
+name with `AT_CLEAN_BN`, with statistics estimated anew on clean training clips. What holds, holds under both.
+"""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from dali_pipelines import ClipConfig, EvalLoader
+from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
 from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import CLEAN, MEASURES, Measure
+from scenebias.bias.model_bias import SWAPPED as SWAPPED_VIEW
+from scenebias.clips.views import ClipChange, hide_humans
 from scenebias.commands import null_for_nan
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for, extract_features
+from scenebias.evaluation.softmax_regression import fit_softmax_regression
 from scenebias.models.action_model import ActionModel
+from scenebias.models.batch_statistics import estimate_statistics
 from scenebias.models.weights import clip_config_of, load_weights
 from scenebias.study.arms import Trial
 from scenebias.study.demo_world import World
 from scenebias.study.jobs import Cost
 from scenebias.study.plan import Run
-from scenebias.study.training_jobs import PretrainJob
+from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.dataset import ShardDataset
 from shards.system.atomic import write_json
 
 BATCH_SIZE, LOADER_THREADS = 64, 1
 MEASURES_NAME, TRIAL_NAME = "measures.json", "trial.json"
+AT_CLEAN_BN = "@clean_bn"
 
-IN_DISTRIBUTION, SWAPPED, PROBE = "clean_top1", "world_swapped_top1", "world_scene_probe"
+USUAL, SWAPPED, SCENE_ALONE, HIDDEN, PROBE = "usual", "swapped", "scene_alone", "hidden", "probe"
 """Measures that conclusions rest on."""
 WORLD_MEASURES = {
-    SWAPPED: Measure("rendered in a swapped scene: accuracy", "up"),
-    "world_swap_to_scene_rate": Measure("rendered in a swapped scene: says the action of its scene", "down"),
-    "world_human_only_top1": Measure("rendered before a grey wall: accuracy", "up"),
-    "world_scene_only_top1": Measure("rendered without anyone: says the action of its scene", "down"),
+    USUAL: Measure("usual scenes: accuracy", "up"),
+    SWAPPED: Measure("swapped scenes: accuracy", "up"),
+    "scene_action_rate": Measure("swapped scenes: says the scene's action", "down"),
+    SCENE_ALONE: Measure("scene alone: says its usual action", "down"),
+    "human_alone": Measure("human alone, before a grey wall: accuracy", "up"),
+    HIDDEN: Measure("human hidden: accuracy", "down"),
+    "hidden_entropy": Measure("human hidden: entropy", "up", "nats"),
+    "clean_entropy": Measure("usual scenes: entropy", None, "nats"),
     PROBE: Measure("scene read from the features, new balanced actions: linear", "down"),
-    "world_scene_probe_mlp": Measure("scene read from the features, new balanced actions: one hidden layer", "down"),
-    "world_scene_probe_chance": Measure("chance of that", None),
+    "probe_mlp": Measure("scene read from the features, new balanced actions: one hidden layer", "down"),
+    "probe_chance": Measure("chance of that", None),
 }
-"""What can be measured in the demo world alone, where clips of every kind can be rendered."""
-TRANSFERRED = "transfer_top1"
-TRANSFER_MEASURES = {TRANSFERRED: Measure("new classes, after transfer: accuracy", "up")}
-ALL_MEASURES: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TRANSFER_MEASURES}
+"""What is measured in a demo world, where clips of every kind can be rendered."""
+TRANSFERRED, HEAD_TRANSFERRED = "transfer_top1", "head_transfer_top1"
+TRANSFER_MEASURES = {
+    TRANSFERRED: Measure("new classes, all layers tuned: accuracy", "up"),
+    HEAD_TRANSFERRED: Measure("new classes, a new head alone: accuracy", "up"),
+}
+_ONCE: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TRANSFER_MEASURES}
+ALL_MEASURES: dict[str, Measure] = _ONCE | {f"{name}{AT_CLEAN_BN}": measure for name, measure in _ONCE.items()}
 COSTS = {"wall_s": "wall time of a run, in seconds", "cpu_s": "CPU time of a run, in seconds"}
 """Beside the measures: the fields of `Cost`, of the training."""
 
@@ -67,8 +85,8 @@ class Subject:
     def loader(self, dataset: ShardDataset, batch_size: int = BATCH_SIZE) -> EvalLoader:
         return evaluation_loader_for(dataset, self.clip, self.place, batch_size=batch_size, threads=LOADER_THREADS)
 
-    def evaluate(self, dataset: ShardDataset) -> Evaluation:
-        return evaluate_model(self.model, self.loader(dataset), self.model.action_count, self.place)
+    def evaluate(self, dataset: ShardDataset, change: ClipChange | None = None) -> Evaluation:
+        return evaluate_model(self.model, self.loader(dataset), self.model.action_count, self.place, change=change)
 
     def features(self, dataset: ShardDataset) -> np.ndarray:
         return extract_features(self.model, self.loader(dataset), self.place)
@@ -80,19 +98,26 @@ class Measured:
 
     values: Mapping[str, float]
     """By the names of `ALL_MEASURES` and `COSTS`; NaN where one could not be measured."""
-    correct: Mapping[str, list[bool]]
-    """For each test clip whether the model was right, by the kind of clips: `CLEAN`, `SWAPPED`, `TRANSFERRED`."""
+    predicted: Mapping[str, list[int]]
+    """The class that the model named for each test clip, by the measure: any interval can be computed from it."""
+    labels: Mapping[str, list[int]]
+    """The clips' own classes, by the same names."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `write` has left."""
         measured = cls(**json.loads(path.read_text(encoding="utf-8")))
         values = {name: math.nan if value is None else value for name, value in measured.values.items()}
-        return cls(values, measured.correct)
+        return cls(values, measured.predicted, measured.labels)
 
     def write(self, path: Path) -> None:
         """As JSON; what could not be measured is null there."""
-        write_json(path, {"values": null_for_nan(self.values), "correct": dict(self.correct)})
+        values = null_for_nan(dict(self.values))
+        write_json(path, {"values": values, "predicted": dict(self.predicted), "labels": dict(self.labels)})
+
+    def correct(self, kind: str) -> np.ndarray:
+        """Whether the model was right, bool, for each test clip."""
+        return np.equal(self.predicted[kind], self.labels[kind])
 
 
 @dataclass(frozen=True)
@@ -115,101 +140,137 @@ class MeasureData:
     def run(self) -> None:
         bias = measure_dataset(ShardDataset.open(self.train), ShardDataset.open(self.val))
         values = {"scene_bias": bias.bias, "scene_accuracy": bias.accuracy, "chance": bias.chance}
-        Measured(values, {}).write(self.measures)
+        Measured(values, {}, {}).write(self.measures)
 
 
 @dataclass(frozen=True)
-class MeasureArm:
-    """The job to measure the models of one arm, of all seeds: each by all that its training allows."""
+class MeasureModel:
+    """The job to measure one model by all that its training allows."""
 
-    runs: tuple[Run, ...]
-    """They differ in the seed alone."""
+    model: Run
 
     @property
     def folder(self) -> Path:
-        return self.runs[0].last.folder.parent
+        return self.model.last.folder
 
     @property
     def is_done(self) -> bool:
-        return all(measures_of(run).exists() for run in self.runs)
+        return measures_of(self.model).exists()
 
     def run(self) -> None:
         with distributed_session() as place:
-            pretraining = self.runs[0].pretraining
-            test = None if pretraining is None else _bias_test(pretraining, place)
-            for run in self.runs:
-                if not measures_of(run).exists():
-                    _measure(run, test, place).write(measures_of(run))
+            _measure(self.model, place).write(measures_of(self.model))
 
 
 def measures_of(run: Run) -> Path:
-    """The `Measured` that `MeasureArm` leaves of a model."""
+    """The `Measured` that `MeasureModel` leaves of a model."""
     return run.last.folder / MEASURES_NAME
 
 
-def _bias_test(pretraining: PretrainJob, place: ProcessPlace) -> BiasTest:
-    """The clips that all models of this data are measured on."""
-    train, val = ShardDataset.open(pretraining.train), ShardDataset.open(pretraining.val)
-    return BiasTest.prepare(pretraining.clip, train, val, place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
+class _Findings:
+    """Values and predictions, as they come."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+
+    def note(self, name: str, evaluation: Evaluation) -> None:
+        self.values[name] = evaluation.top1
+        self.evaluations[name] = evaluation
+
+    def measured(self) -> Measured:
+        return Measured(
+            self.values,
+            {name: found.prediction_N.tolist() for name, found in self.evaluations.items()},
+            {name: found.label_N.tolist() for name, found in self.evaluations.items()},
+        )
 
 
-def _measure(run: Run, test: BiasTest | None, place: ProcessPlace) -> Measured:
-    """Everything that can be had of this model; ``test`` is there where it was pretrained."""
-    values: dict[str, float] = {}
-    correct: dict[str, list[bool]] = {}
-    costs = [job.cost for job in (run.pretraining, run.transfer) if job is not None]
-    values |= asdict(Cost(sum(cost.wall_s for cost in costs), sum(cost.cpu_s for cost in costs)))
+def _measure(run: Run, place: ProcessPlace) -> Measured:
+    """Everything that can be had of this model."""
+    found = _Findings()
+    jobs: list[PretrainJob | TransferJob | None] = [run.pretraining, run.transfer]
+    costs = [job.cost for job in jobs if job is not None]
+    found.values |= asdict(Cost(sum(cost.wall_s for cost in costs), sum(cost.cpu_s for cost in costs)))
     if run.pretraining is not None:
-        assert test is not None, "made where a model was pretrained"
         subject = Subject.load(run.pretraining.weights, place)
-        bias = test.measure(subject.model)
-        values |= bias.values
-        correct[CLEAN] = _correct(bias.evaluations[CLEAN])
-        if run.demo_world is not None:
-            on_swapped = subject.evaluate(ShardDataset.open(run.demo_world.shards("swapped")))
-            values |= _measure_in_world(subject, run.demo_world, test, on_swapped)
-            correct[SWAPPED] = _correct(on_swapped)
-    if run.transfer is not None:
-        after = Subject.load(run.transfer.weights, place).evaluate(ShardDataset.open(run.transfer.val))
-        values[TRANSFERRED] = after.top1
-        correct[TRANSFERRED] = _correct(after)
-    return Measured(values, correct)
+        for suffix in ("", AT_CLEAN_BN):
+            if suffix:
+                take_clean_statistics(subject, ShardDataset.open(run.pretraining.train))
+            if run.demo_world is not None:
+                _measure_in_world(subject, run.demo_world, found, suffix)
+            else:
+                _measure_bias(subject, run.pretraining, found, suffix)
+    for name, transfer in ((TRANSFERRED, run.transfer), (HEAD_TRANSFERRED, run.head_transfer)):
+        if transfer is not None:
+            found.note(name, Subject.load(transfer.weights, place).evaluate(ShardDataset.open(transfer.val)))
+    return found.measured()
 
 
-def _correct(evaluation: Evaluation) -> list[bool]:
-    return (evaluation.prediction_N == evaluation.label_N).tolist()
+CLEAN_CLIPS = 1024
+"""Training clips over which clean statistics are estimated."""
 
 
-def _measure_in_world(subject: Subject, world: World, test: BiasTest, on_swapped: Evaluation) -> dict[str, float]:
-    """`WORLD_MEASURES` of a model, of which ``on_swapped`` is the evaluation on the clips in swapped scenes."""
+def take_clean_statistics(subject: Subject, train: ShardDataset) -> None:
+    """Give the subject's BatchNorm statistics of clean training clips, cut and augmented as in training."""
+    loader = TrainLoader(train, subject.clip, global_batch_size=32, rank=0, world_size=1, threads=LOADER_THREADS)
+    batches = islice(loader.epoch(0), -(-CLEAN_CLIPS // 32))
+    subject.model.train()
+    estimate_statistics(subject.model, batches, lambda batch: subject.model.features(batch.clip_BTHWC))
+    subject.model.eval()
+
+
+def _measure_in_world(subject: Subject, world: World, found: _Findings, suffix: str) -> None:
+    """`WORLD_MEASURES` of a model."""
 
     def split(name: str) -> ShardDataset:
         return ShardDataset.open(world.shards(name))
 
+    train, swapped = split("train"), split("swapped")
+    usual, on_swapped = subject.evaluate(split("test")), subject.evaluate(swapped)
+    hidden = subject.evaluate(split("test"), hide_humans)
+    found.note(USUAL + suffix, usual)
+    found.note(SWAPPED + suffix, on_swapped)
+    found.note(HIDDEN + suffix, hidden)
+    found.note(SCENE_ALONE + suffix, subject.evaluate(split("scene-only")))
+    found.note("human_alone" + suffix, subject.evaluate(split("human-only")))
+    scene_classifier = fit_softmax_regression(require_scenes(train), train.labels, len(train.manifest.classes))
     targets = split("target-train"), split("target-test")
     features, scenes = [subject.features(target) for target in targets], list(map(require_scenes, targets))
     probe = scene_probe(features[0], scenes[0], features[1], scenes[1])
-    return {
-        SWAPPED: on_swapped.top1,
-        "world_swap_to_scene_rate": swap_to_scene_rate(on_swapped, test.scene_actions(split("swapped"))),
-        "world_human_only_top1": subject.evaluate(split("human-only")).top1,
-        "world_scene_only_top1": subject.evaluate(split("scene-only")).top1,
+    values = {
+        "scene_action_rate": swap_to_scene_rate(on_swapped, scene_classifier.predict(require_scenes(swapped))),
+        "hidden_entropy": hidden.entropy,
+        "clean_entropy": usual.entropy,
         PROBE: probe.accuracy,
-        "world_scene_probe_mlp": probe.mlp_accuracy,
-        "world_scene_probe_chance": probe.chance,
+        "probe_mlp": probe.mlp_accuracy,
+        "probe_chance": probe.chance,
     }
+    found.values |= {name + suffix: value for name, value in values.items()}
+
+
+def _measure_bias(subject: Subject, pretraining: PretrainJob, found: _Findings, suffix: str) -> None:
+    """`MEASURES` of a model on real clips."""
+    train, val = ShardDataset.open(pretraining.train), ShardDataset.open(pretraining.val)
+    test = BiasTest.prepare(pretraining.clip, train, val, subject.place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
+    bias = test.measure(subject.model)
+    found.values |= {name + suffix: value for name, value in bias.values.items()}
+    for view in (CLEAN, SWAPPED_VIEW):
+        if view in bias.evaluations:
+            found.evaluations[f"{view}_top1{suffix}"] = bias.evaluations[view]
 
 
 def evaluate_trial(run: Run) -> Trial:
     """Accuracy on usual and on swapped scenes, of a candidate that tuning looks at; measured once."""
     assert run.pretraining is not None, "a candidate is a way to pretrain"
-    assert run.demo_world is not None, "tuning uses a demo world"
+    assert run.demo_world is not None, "tuning uses demo worlds"
     path = run.pretraining.folder / TRIAL_NAME
     if not path.exists():
         with distributed_session() as place:
             subject = Subject.load(run.pretraining.weights, place)
-            splits = {IN_DISTRIBUTION: "test", SWAPPED: "swapped"}
-            datasets = {name: ShardDataset.open(run.demo_world.shards(split)) for name, split in splits.items()}
-            Measured({name: subject.evaluate(data).top1 for name, data in datasets.items()}, {}).write(path)
+            found = _Findings()
+            for name, split in ((USUAL, "test"), (SWAPPED, "swapped")):
+                found.note(name, subject.evaluate(ShardDataset.open(run.demo_world.shards(split))))
+            found.measured().write(path)
     values = Measured.read(path).values
-    return Trial(run.pretraining.objective, in_distribution=values[IN_DISTRIBUTION], swapped=values[SWAPPED])
+    return Trial(in_distribution=values[USUAL], swapped=values[SWAPPED])

@@ -1,24 +1,38 @@
 """Which runs the study consists of, and where they lie."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from scenebias.demo.world import WorldConfig, WorldSize
-from scenebias.study.arms import ARMS, BASELINE, arm_named
+from scenebias.study.arms import (
+    ARMS,
+    BASELINE,
+    BASELINE_LONG,
+    BEST,
+    GRIDS,
+    PAPER,
+    QUICK_ARMS,
+    Arm,
+    Method,
+    Tuned,
+    Weights,
+    arm_named,
+)
 from scenebias.study.demo_world import BALANCED, World
 from scenebias.study.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, Part, Split
 from scenebias.study.training_jobs import PretrainJob, TransferJob
-from scenebias.training.objective import ObjectiveConfig
 from shards.checks import require_at_least
 
 USUAL_RHO = 0.8
 OTHER_RHOS = (0.5, 0.95)
-WORLD_SEED, TUNING_SEED = 0, 1000
+TUNING_SEED = 1000
+"""The first seed of the worlds that tuning uses."""
 ORACLE, SCRATCH = "oracle", "scratch"
-RHO_ARMS = (BASELINE, "both")
-JHMDB_ARMS = (BASELINE, "both")
+RHO_ARMS = (BASELINE_LONG, PAPER, BEST)
+JHMDB_ARMS = (BASELINE, PAPER, BEST)
 JHMDB_STARTS = (SCRATCH, *JHMDB_ARMS)
+QUICK_SEEDS, QUICK_EPOCHS = 2, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +41,15 @@ class StudyConfig:
 
     out: Path
     """Folder of the study; the same command goes on with what is missing in it."""
-    seeds: int = 5
-    """Seeds of every arm on the demo world: initial weights, order and augmentation."""
-    epochs: int = 24
+    quick: bool = False
+    """Two seeds of a few arms for 24 epochs, with the weights of the reported study: half an hour."""
+    seeds: int = 8
+    """Seeds of every arm on the demo world: of the world, the initial weights, order and augmentation."""
+    other_rho_seeds: int = 4
+    """Seeds of the arms that are also trained where ρ is another."""
+    tuning_seeds: int = 3
+    """Seeds of every candidate; 0: the weights of the reported study are taken over."""
+    epochs: int = 40
     """Epochs of pretraining on a demo world."""
     workers: int | None = None
     """Runs side by side; by default one for each CPU core."""
@@ -39,7 +59,14 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= TUNING_SEED:
             raise ValueError(f"seeds must be from 1 to {TUNING_SEED}, got {self.seeds}")
+        require_at_least(0, other_rho_seeds=self.other_rho_seeds, tuning_seeds=self.tuning_seeds)
         require_at_least(1, epochs=self.epochs, workers=self.workers)
+
+    def scaled(self) -> "StudyConfig":
+        """What is done: the options, or where ``quick`` says so, less."""
+        if not self.quick:
+            return self
+        return replace(self, seeds=QUICK_SEEDS, epochs=QUICK_EPOCHS, other_rho_seeds=0, tuning_seeds=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +80,9 @@ class Run:
     pretraining: PretrainJob | None
     """None: it is trained from scratch."""
     transfer: TransferJob | None = None
+    """All layers, tuned to other classes."""
+    head_transfer: TransferJob | None = None
+    """A new head alone, on the frozen backbone."""
     demo_world: World | None = None
     """The world that it is pretrained in, where that is a demo world."""
 
@@ -71,7 +101,7 @@ def pretrain_jobs(runs: Iterable[Run]) -> list[PretrainJob]:
 
 def transfer_jobs(runs: Iterable[Run]) -> list[TransferJob]:
     """The jobs that transfer them."""
-    return [run.transfer for run in runs if run.transfer is not None]
+    return [job for run in runs for job in (run.transfer, run.head_transfer) if job is not None]
 
 
 def jhmdb_world(split: Split) -> str:
@@ -79,77 +109,99 @@ def jhmdb_world(split: Split) -> str:
     return f"jhmdb-split{split}"
 
 
+def world_name(rho: float) -> str:
+    """What results call the demo worlds of that ρ."""
+    return f"demo-rho-{rho}" if rho != BALANCED else "demo-balanced"
+
+
+USUAL_WORLD, BALANCED_WORLD = world_name(USUAL_RHO), world_name(BALANCED)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that follows from the options."""
 
     config: StudyConfig
+    """Scaled: see `StudyConfig.scaled`."""
 
-    def world(self, rho: float, seed: int = WORLD_SEED) -> World:
-        """The world of that ρ; its people and places follow from ``seed``."""
-        name = f"demo-rho-{rho}" if rho != BALANCED else "demo-balanced"
-        name = f"{name}-tuning" if seed == TUNING_SEED else name
+    def world(self, rho: float, seed: int) -> World:
+        """The world of that ρ and seed; its people and places follow from the seed alone."""
         config = WorldConfig(rho=rho, seed=seed, **asdict(self.config.world))
-        return World(name, self.config.out / "worlds" / name, config)
+        return World(world_name(rho), self.config.out / "worlds" / world_name(rho) / f"seed-{seed}", config)
 
     @property
-    def usual_world(self) -> World:
-        """The one that all arms are compared in."""
-        return self.world(USUAL_RHO)
+    def arms(self) -> tuple[Arm, ...]:
+        """Those that are trained."""
+        return tuple(map(arm_named, QUICK_ARMS)) if self.config.quick else ARMS
 
-    @property
-    def tuning_world(self) -> World:
-        """Other people, scenes and clips than in the worlds that results are of."""
-        return self.world(USUAL_RHO, TUNING_SEED)
-
-    @property
     def worlds(self) -> list[World]:
-        """All demo worlds; those that results are of show the same people and places, matched up differently."""
-        return [self.world(rho) for rho in (BALANCED, USUAL_RHO, *OTHER_RHOS)] + [self.tuning_world]
+        """All demo worlds, each once."""
+        runs = [*self.oracles(), *self.tuning_baselines(), *self.demo_runs(Weights())]
+        worlds = {run.demo_world.folder: run.demo_world for run in runs if run.demo_world is not None}
+        return list(worlds.values())
 
-    def _demo_run(self, world: World, seed: int, arm: str, objective: ObjectiveConfig, times_longer: int = 1) -> Run:
+    def _demo_run(self, world: World, arm: str, method: Method, times_longer: int = 1) -> Run:
+        seed = world.config.seed
         pretraining = PretrainJob(
             folder=self.config.out / "runs" / world.name / arm / f"seed-{seed}",
             train=world.shards("train"),
             val=world.shards("test"),
             epochs=times_longer * self.config.epochs,
             seed=seed,
-            objective=objective,
+            method=method,
         )
         return Run(world=world.name, arm=arm, seed=seed, pretraining=pretraining, demo_world=world)
 
     def oracles(self) -> list[Run]:
         """Baselines where the scene says nothing of the action: what can be learned at all."""
-        baseline = arm_named(BASELINE).candidates[0]
-        return [self._demo_run(self.world(BALANCED), seed, ORACLE, baseline) for seed in range(self.config.seeds)]
+        baseline = arm_named(BASELINE).method(Weights())
+        return [self._demo_run(self.world(BALANCED, seed), ORACLE, baseline) for seed in range(self.config.seeds)]
 
-    def candidates(self) -> dict[str, list[Run]]:
-        """The candidates of every arm that is tuned, and the baseline, on the world that tuning uses."""
-        tuned = [arm for arm in ARMS if len(arm.candidates) > 1 or arm.name == BASELINE]
+    def _tuning_worlds(self) -> list[World]:
+        """Of other people, scenes and clips than the worlds that results are of."""
+        return [self.world(USUAL_RHO, TUNING_SEED + number) for number in range(self.config.tuning_seeds)]
+
+    def tuning_baselines(self) -> list[Run]:
+        """What the candidates may not lose much against."""
+        arm = arm_named(BASELINE)
+        return [self._demo_run(world, arm.name, arm.method(Weights())) for world in self._tuning_worlds()]
+
+    def candidates(self) -> dict[Tuned, dict[float, list[Run]]]:
+        """Every value of every weight that is tuned, with its arm; none where nothing is tuned."""
+        if not self.config.tuning_seeds:
+            return {}
         return {
-            arm.name: [
-                self._demo_run(self.tuning_world, TUNING_SEED, f"{arm.name}-candidate-{number}", objective)
-                for number, objective in enumerate(arm.candidates)
-            ]
-            for arm in tuned
+            arm.tuned: {
+                value: [
+                    self._demo_run(world, f"{arm.name}-{value}", arm.method(replace(Weights(), **{arm.tuned: value})))
+                    for world in self._tuning_worlds()
+                ]
+                for value in GRIDS[arm.tuned]
+            }
+            for arm in ARMS
+            if arm.tuned is not None
         }
 
-    def demo_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[Run]:
-        """Every arm at the usual ρ, then some at others."""
-        seeds = range(self.config.seeds)
-        usual = [(self.world(USUAL_RHO), arm) for arm in ARMS]
-        others = [(self.world(rho), arm_named(name)) for rho in OTHER_RHOS for name in RHO_ARMS]
-        return [
-            self._demo_run(world, seed, arm.name, arm.objective(chosen), arm.times_longer)
-            for world, arm in usual + others
-            for seed in seeds
+    def demo_runs(self, weights: Weights) -> list[Run]:
+        """Every arm at the usual ρ, then some at others; all arms of a seed before those of the next."""
+        usual = [(self.world(USUAL_RHO, seed), arm) for seed in range(self.config.seeds) for arm in self.arms]
+        others = [
+            (self.world(rho, seed), arm_named(name))
+            for seed in range(self.config.other_rho_seeds)
+            for rho in OTHER_RHOS
+            for name in RHO_ARMS
         ]
+        return [self._demo_run(world, arm.name, arm.method(weights), arm.times_longer) for world, arm in usual + others]
 
-    def pretraining_data(self) -> dict[str, tuple[Path, Path]]:
-        """The training and test clips that models are pretrained on, by world."""
-        pairs = {world.name: (world.shards("train"), world.shards("test")) for world in self.worlds}
+    def data_jobs(self) -> dict[tuple[str, int], tuple[Path, Path]]:
+        """The training and test clips that models are pretrained on, by world and seed."""
+        pairs = {
+            (world.name, world.config.seed): (world.shards("train"), world.shards("test"))
+            for world in self.worlds()
+            if world.config.seed < TUNING_SEED
+        }
         return pairs | {
-            jhmdb_world(split): (pack.shards("train"), pack.shards("test"))
+            (jhmdb_world(split), 0): (pack.shards("train"), pack.shards("test"))
             for (part, split), pack in self.jhmdb_packs().items()
             if part == "pretrain"
         }
@@ -166,13 +218,13 @@ class Plan:
             for split in SPLITS
         }
 
-    def jhmdb_runs(self, chosen: Mapping[str, ObjectiveConfig]) -> list[Run]:
+    def jhmdb_runs(self, weights: Weights) -> list[Run]:
         """Every start on every split with every seed."""
         packs = self.jhmdb_packs()
         if not packs:
             return []
         return [
-            self._jhmdb_run(packs, chosen, start, split, seed)
+            self._jhmdb_run(packs, weights, start, split, seed)
             for seed in range(self.config.jhmdb.jhmdb_seeds)
             for split in SPLITS
             for start in JHMDB_STARTS
@@ -181,7 +233,7 @@ class Plan:
     def _jhmdb_run(
         self,
         packs: Mapping[tuple[Part, Split], PackJhmdb],
-        chosen: Mapping[str, ObjectiveConfig],
+        weights: Weights,
         start: str,
         split: Split,
         seed: int,
@@ -197,16 +249,27 @@ class Plan:
                 epochs=source.jhmdb_epochs,
                 clip=CLIP,
                 seed=seed,
-                objective=arm_named(start).objective(chosen),
+                method=arm_named(start).method(weights),
             )
         pack = packs["transfer", split]
-        transfer = TransferJob(
-            folder=folder / f"{start}-transfer" / f"seed-{seed}",
-            train=pack.shards("train"),
-            val=pack.shards("test"),
-            epochs=source.transfer_epochs,
-            clip=CLIP,
+
+        def transfer(name: str, *, head_only: bool) -> TransferJob:
+            return TransferJob(
+                folder=folder / f"{start}-{name}" / f"seed-{seed}",
+                train=pack.shards("train"),
+                val=pack.shards("test"),
+                epochs=source.transfer_epochs,
+                clip=CLIP,
+                seed=seed,
+                start=None if pretraining is None else pretraining.weights,
+                head_only=head_only,
+            )
+
+        return Run(
+            world=jhmdb_world(split),
+            arm=start,
             seed=seed,
-            start=None if pretraining is None else pretraining.weights,
+            pretraining=pretraining,
+            transfer=transfer("transfer", head_only=False),
+            head_transfer=None if pretraining is None else transfer("head", head_only=True),
         )
-        return Run(world=jhmdb_world(split), arm=start, seed=seed, pretraining=pretraining, transfer=transfer)

@@ -11,9 +11,8 @@ import numpy as np
 from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE
 from scenebias.study.measuring_jobs import Measured, MeasureData, measures_of
-from scenebias.study.plan import Run
+from scenebias.study.plan import BALANCED_WORLD, ORACLE, USUAL_WORLD, Run
 
-SWAPPED_GAIN = 0.15
 DATA = "data"
 """What stands in the place of an arm where a number is of the data set itself."""
 
@@ -26,14 +25,14 @@ class Results:
     """By (world, arm), then by seed."""
 
     @classmethod
-    def read(cls, data: Mapping[str, MeasureData], runs: Sequence[Run]) -> Self:
-        """What the measuring jobs of these data sets, by world, and of these runs have left."""
+    def read(cls, data: Mapping[tuple[str, int], MeasureData], runs: Sequence[Run]) -> Self:
+        """What the measuring jobs of these data sets, by world and seed, and of these runs have left."""
         models: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
-        for world, job in data.items():
-            models[world, DATA][0] = Measured.read(job.measures)
+        for (world, seed), job in data.items():
+            models[world, DATA][seed] = Measured.read(job.measures)
         for run in runs:
             models[run.world, run.arm][run.seed] = Measured.read(measures_of(run))
-        return cls(models)
+        return cls(dict(models))
 
     def records(self) -> list[dict[str, str | int | float]]:
         """One line a number; what could not be measured is left out."""
@@ -45,25 +44,34 @@ class Results:
             if not isnan(value)
         ]
 
-    def values(self, world: str, arm: str, measure: str) -> list[float]:
+    def has(self, world: str, arm: str) -> bool:
+        """Whether models of that arm were measured in that world."""
+        return (world, arm) in self.models
+
+    def values(self, world: str, arm: str, measure: str) -> dict[int, float]:
         """One number a seed, of those that could be measured."""
-        numbers = [measured.values.get(measure, np.nan) for measured in self.models[world, arm].values()]
-        return [number for number in numbers if not isnan(number)]
+        found = {
+            seed: measured.values.get(measure, np.nan) for seed, measured in self.models.get((world, arm), {}).items()
+        }
+        return {seed: value for seed, value in found.items() if not isnan(value)}
 
     def interval(self, worlds: Sequence[str], arm: str, measure: str) -> Interval:
         """Mean and 95 % interval over the seeds, of each seed's mean over ``worlds``; NaN where one is not known."""
         by_world = [self.values(world, arm, measure) for world in worlds]
-        if len({len(values) for values in by_world}) > 1 or not by_world[0]:
+        if len({tuple(values) for values in by_world}) > 1 or not by_world[0]:
             return Interval(np.nan, np.nan, np.nan)
-        return seed_interval(np.mean(by_world, axis=0).tolist())
+        return seed_interval(np.mean([list(values.values()) for values in by_world], axis=0).tolist())
 
-    def gain(self, world: str, arm: str, measure: str, over: str = BASELINE) -> Interval:
+    def gain(self, measure: str, arm: str, over: str = BASELINE, world: str = USUAL_WORLD) -> Interval:
         """Mean and 95 % interval over the seeds of the difference to the arm ``over``, seed by seed.
 
-        Both have begun from the same weights and seen the same clips in the same order, so their seeds are pairs.
+        A seed's people and places and, in as many epochs, its initial weights and the order of its clips are the same
+        for both: they are pairs. The oracle is that of its own world. NaN where no seed has both.
         """
-        ours, theirs = (self.models[world, name] for name in (arm, over))
-        return seed_interval([ours[seed].values[measure] - theirs[seed].values[measure] for seed in ours])
+        ours = self.values(world, arm, measure)
+        theirs = self.values(BALANCED_WORLD if over == ORACLE else world, over, measure)
+        pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        return seed_interval(pairs) if pairs else Interval(np.nan, np.nan, np.nan)
 
     def bootstrap_gain(self, worlds: Sequence[str], arm: str, kind: str, over: str = BASELINE) -> Interval:
         """Difference of the accuracies on the test clips of ``worlds``, by the choice of those clips."""
@@ -73,4 +81,4 @@ class Results:
         )
 
     def _correct(self, world: str, arm: str, kind: str) -> np.ndarray:
-        return np.array([measured.correct[kind] for measured in self.models[world, arm].values()])
+        return np.array([measured.correct(kind) for measured in self.models[world, arm].values()])

@@ -13,8 +13,8 @@ from dali_pipelines import ClipConfig
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.folder import RunFolder
+from scenebias.study.arms import Method
 from scenebias.study.jobs import Cost, cost_added
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, SMALL_CLIP, TRANSFER_RECIPES
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 
@@ -81,18 +81,22 @@ class TrainingJob(ABC):
 class PretrainJob(TrainingJob):
     """Pretrain a network from random weights."""
 
-    objective: ObjectiveConfig
+    method: Method
 
     def train_model(self) -> None:
-        pretrain(PretrainConfig(objective=self.objective, **self.options(PRETRAIN_RECIPES["small"])))
+        options = self.options(PRETRAIN_RECIPES["small"])
+        pretrain(PretrainConfig(objective=self.method.objective, compose=self.method.compose, **options))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferJob(TrainingJob):
-    """Fine-tune all layers, with a new head, on other classes."""
+    """Tune to other classes, with a new head."""
 
     start: Path | None
     """Pretrained weights; None: random ones."""
+    head_only: bool = False
+    """Train the new head alone."""
 
     def train_model(self) -> None:
-        run_transfer(TransferRunConfig(weights=self.start, **self.options(TRANSFER_RECIPES["small"])))
+        options = self.options(TRANSFER_RECIPES["small"])
+        run_transfer(TransferRunConfig(weights=self.start, head_only=self.head_only, **options))

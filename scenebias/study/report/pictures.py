@@ -19,7 +19,7 @@ from scenebias.evaluation.class_activation import class_activation
 from scenebias.models.action_model import ActionModel
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import activation_strip, confusion_matrix, embedding
-from scenebias.reports.html import Section, charts, frame_rows, grid, paragraph, picture, some_frames
+from scenebias.reports.html import Section, charts, frame_rows, grid, paragraph, picture, some_frames, table
 from scenebias.study.measuring_jobs import Subject
 from scenebias.study.plan import Run
 from scenebias.study.training_jobs import PretrainJob
@@ -128,17 +128,47 @@ def _explained_clip(name: str, model: ActionModel, clip_THWC: Tensor, label: int
     return picture(strip_HW3, f"{name}: {class_name} {100 * probability:.0f} %")
 
 
-def hidden_humans(pretraining: PretrainJob, clips: int = 3, frames: int = 6) -> str:
-    """HTML: frames of a few training clips, below each its human masks, and the clip with the humans masked out."""
+def said_of_swapped_clips(runs: Sequence[Run], clips: int = 3, frames: int = 6) -> str:
+    """HTML: clips in swapped scenes of as many actions, and below each what every model says it shows.
+
+    They are the first clips in the order of the test set of which the models do not all say the same, as far as there
+    are such.
+    """
     with distributed_session() as place:
-        subject = Subject.load(pretraining.weights, place)
-        batch = next(iter(subject.loader(ShardDataset.open(pretraining.train), clips)))
-    assert batch.mask_BTHW is not None, "shown of data with masks"
-    masked_BTHWC = hide_humans(batch, fill=pretraining.objective.fill)
-    at = some_frames(batch.clip_BTHWC.shape[1], frames)
-    rows = []
-    for index in range(len(batch.clip_BTHWC)):
-        mask_THW3 = batch.mask_BTHW[index, at, :, :, None].expand(-1, -1, -1, 3).to(torch.uint8) * 255
-        rows += [batch.clip_BTHWC[index, at], mask_THW3, masked_BTHWC[index, at]]
-    strip_HW3 = frame_rows([row.cpu().numpy() for row in rows], scale=2)
-    return picture(strip_HW3, "Clips, their human masks, and the clips with the humans masked out.")
+        pictured = Pictured.load(runs, place)
+        classes = pictured.swapped.manifest.classes
+        found = {arm: subject.evaluate(pictured.swapped) for arm, subject in pictured.subjects.items()}
+        said_NM = np.stack([evaluation.prediction_N for evaluation in found.values()], axis=1)
+        shown = _first_of_each_action(pictured.swapped.labels, (said_NM != said_NM[:, :1]).any(axis=1), clips)
+        subject = next(iter(pictured.subjects.values()))
+        batches = {
+            int(sample): clip
+            for batch in subject.loader(pictured.swapped)
+            for sample, clip in zip(batch.sample_B, batch.clip_BTHWC, strict=True)
+            if int(sample) in shown
+        }
+    cards = []
+    for sample in shown:
+        clip_THWC = batches[sample].cpu().numpy()
+        strip_HW3 = frame_rows([clip_THWC[some_frames(len(clip_THWC), frames)]], scale=2)
+        rows = []
+        for arm, evaluation in found.items():
+            named = int(evaluation.prediction_N[sample])
+            right = "✓" if named == evaluation.label_N[sample] else "✗"
+            rows.append([arm, f"{classes[named]} {right}", f"{100 * evaluation.probability_NA[sample, named]:.0f} %"])
+        action, scene = classes[pictured.swapped.labels[sample]], _scene_name(pictured.swapped, sample)
+        cards.append(picture(strip_HW3, f"{action}, in the scene “{scene}”") + table(["", "says", "sure"], rows))
+    return grid([f"<div>{card}</div>" for card in cards], least_width_rem=22)
+
+
+def _first_of_each_action(label_N: np.ndarray, preferred_N: np.ndarray, count: int) -> list[int]:
+    """The first clips of ``count`` actions, preferred ones before others."""
+    order = np.argsort(~preferred_N, kind="stable")
+    chosen: dict[int, int] = {}
+    for sample in order.tolist():
+        chosen.setdefault(int(label_N[sample]), sample)
+    return list(chosen.values())[:count]
+
+
+def _scene_name(dataset: ShardDataset, sample: int) -> str:
+    return SCENE_NAMES[int(require_scenes(dataset)[sample].argmax())]
