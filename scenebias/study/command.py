@@ -22,6 +22,7 @@ from scenebias.study.results import DATA, Results
 MAY_CHANGE = (
     "out",
     "workers",
+    "arms",
     "seeds",
     "other_rho_seeds",
     "jhmdb_videos",
@@ -39,7 +40,7 @@ def main(config: StudyConfig) -> None:
     Leaves results.json, report.html and everything that they were made from in --out. Given again, the same command
     goes on with what is missing.
     """
-    settings = {"arms": {arm.name: plain(arm) for arm in ARMS}, "endpoints": plain(ENDPOINTS)}
+    settings = {"known_arms": {arm.name: plain(arm) for arm in ARMS}, "endpoints": plain(ENDPOINTS)}
     begin_or_continue(config, settings, MAY_CHANGE)
     cores = len(os.sched_getaffinity(0))
     workers = config.workers or cores

@@ -43,6 +43,8 @@ class StudyConfig:
     """Folder of the study; the same command goes on with what is missing in it."""
     quick: bool = False
     """Two seeds of a few arms for 24 epochs, with the weights of the reported study: half an hour."""
+    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
+    """The arms to train, of those that the study knows."""
     seeds: int = 8
     """Seeds of every arm on the demo world: of the world, the initial weights, order and augmentation."""
     other_rho_seeds: int = 4
@@ -59,6 +61,9 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= TUNING_SEED:
             raise ValueError(f"seeds must be from 1 to {TUNING_SEED}, got {self.seeds}")
+        known = [arm.name for arm in ARMS]
+        if not self.arms or not set(self.arms) <= set(known):
+            raise ValueError(f"arms must be of {', '.join(known)}, got {', '.join(self.arms) or 'none'}")
         require_at_least(0, other_rho_seeds=self.other_rho_seeds, tuning_seeds=self.tuning_seeds)
         require_at_least(1, epochs=self.epochs, workers=self.workers)
 
@@ -66,7 +71,8 @@ class StudyConfig:
         """What is done: the options, or where ``quick`` says so, less."""
         if not self.quick:
             return self
-        return replace(self, seeds=QUICK_SEEDS, epochs=QUICK_EPOCHS, other_rho_seeds=0, tuning_seeds=0)
+        less = {"seeds": QUICK_SEEDS, "epochs": QUICK_EPOCHS, "other_rho_seeds": 0, "tuning_seeds": 0}
+        return replace(self, arms=QUICK_ARMS, **less)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +138,7 @@ class Plan:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """Those that are trained."""
-        return tuple(map(arm_named, QUICK_ARMS)) if self.config.quick else ARMS
+        return tuple(arm for arm in ARMS if arm.name in self.config.arms)
 
     def worlds(self) -> list[World]:
         """All demo worlds, each once."""

@@ -143,13 +143,15 @@ class Report:
             " over seeds ± half the width of their 95 % interval (Student's t)."
         )
 
-    def _reached(self, endpoint: Endpoint) -> bool:
-        return endpoint.is_reached(self.results.gain)
+    def _outcome(self, endpoint: Endpoint) -> str:
+        if any(isnan(interval.mean) for interval in endpoint.intervals(self.results.gain)):
+            return "not run"
+        return "reached" if endpoint.is_reached(self.results.gain) else "not reached"
 
     def answer(self) -> list[str]:
         """One sentence an endpoint: what was to come out, what did, and whether that is it."""
         return [
-            f"{'reached' if self._reached(endpoint) else 'not reached'}: {endpoint.says}"
+            f"{self._outcome(endpoint)}: {endpoint.says}"
             f" ({' and '.join(map(points, endpoint.intervals(self.results.gain)))} points)"
             for endpoint in ENDPOINTS
         ]
@@ -160,9 +162,10 @@ class Report:
             intervals = dict(zip(endpoint.statistics, endpoint.intervals(self.results.gain), strict=True))
             cells = [points(intervals[suffix]) if suffix in intervals else "" for suffix in ("", AT_CLEAN_BN)]
             bound = f"{endpoint.bound} {100 * endpoint.value:+g}"
-            reached = "yes" if self._reached(endpoint) else "no"
-            rows.append([endpoint.says, f"{endpoint.arm} − {endpoint.reference}", bound, *cells, reached])
-        header = ["written down before the runs", "compared", "bound", "as saved", "clean statistics", "reached"]
+            rows.append(
+                [endpoint.says, f"{endpoint.arm} − {endpoint.reference}", bound, *cells, self._outcome(endpoint)]
+            )
+        header = ["written down before the runs", "compared", "bound", "as saved", "clean statistics", "outcome"]
         return table(header, rows) + paragraph(
             "Differences in points, seed by seed, with their 95 % interval over seeds. As saved: with the BatchNorm"
             " statistics that the weights carry, re-estimated over training batches composed as in training. Clean"
