@@ -69,7 +69,8 @@ def main(config: StudyConfig) -> None:
     run("measuring", [*data.values(), *map(MeasureModel, runs)])
     report = Report(plan, Results.read(data, runs), tuning)
     pictured = [run for run in demo_runs if run.seed == 0 and run.world == report.usual and run.arm in report.pictured]
-    write_results(config.out, report.results, report.page(picture_sections(pictured)))
+    pictures = picture_sections(pictured) if len(pictured) > 1 else []
+    write_results(config.out, report.results, report.page(pictures))
     print("\n".join(report.answer()))
 
 

@@ -71,8 +71,7 @@ class StudyConfig:
         """What is done: the options, or where ``quick`` says so, less."""
         if not self.quick:
             return self
-        less = {"seeds": QUICK_SEEDS, "epochs": QUICK_EPOCHS, "other_rho_seeds": 0, "tuning_seeds": 0}
-        return replace(self, arms=QUICK_ARMS, **less)
+        return replace(self, arms=QUICK_ARMS, seeds=QUICK_SEEDS, epochs=QUICK_EPOCHS, other_rho_seeds=0, tuning_seeds=0)
 
 
 @dataclass(frozen=True, kw_only=True)
