@@ -78,9 +78,16 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
         ],
         ["--mask-step", "joint", "--masked-batch-norm", "frozen", "--alpha-schedule", "dann", "--recompute"],
         ["--mask-loss", "adversarial", "--scene-adversary", "conditional"],
+        ["--compose", "background_swap", "mixup", "--compose-probability", "0.5", "0.5", "--consistency", "0.1"],
         ["--masked-batch-norm", "both", "--mask-cover", "boxes", "--scene-adversary", "weighted"],
     ],
-    ids=["two updates a step, heads first", "one update a step", "one batch", "one batch by both statistics"],
+    ids=[
+        "two updates a step, heads first",
+        "one update a step",
+        "one batch",
+        "composed clips",
+        "one batch by both statistics",
+    ],
 )
 def test_with_synced_batch_norm_two_processes_lose_as_one_does_step_by_step(
     options: list[str], tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path
