@@ -1,11 +1,12 @@
 """The statistics that BatchNorm is evaluated and saved with: those of training batches, under the latest weights.
 
 The running averages that training leaves are of earlier weights. So at the end of every epoch the statistics are
-estimated anew (`estimate_statistics`) over the clips with which that epoch began, put together as in training. Every
+estimated anew (`estimate_statistics`) over the clips with which that epoch ended, put together as in training. Every
 process passes the same batches, of a size that ``batch_size`` alone decides: so the statistics do not depend on the
 number of processes, which need not talk about them.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,14 +67,15 @@ class PreciseBatchNorm:
         end, the statistics come of those batches that were passed by then.
         """
         begun_s = time.perf_counter()
-        clips = self._config.clips_after(last_epoch=last_epoch, epoch_clips=len(self._loader.dataset))
+        loader = self._loader
+        clips = self._config.clips_after(last_epoch=last_epoch, epoch_clips=len(loader.dataset))
+        # The last ones, as a loader makes batches ahead that nobody asks for, unless the epoch is over.
+        first_step = loader.steps_per_epoch - math.ceil(clips * loader.steps_per_epoch / len(loader.dataset))
 
         def batches() -> Iterator[tuple[ClipBatch, int]]:
-            passed = 0
-            for step, batch in enumerate(self._loader.epoch(epoch)):
+            for step, batch in enumerate(loader.epoch(epoch, first_step), first_step):
                 yield batch, step
-                passed += len(batch.label_B)
-                if passed >= clips or interruption.requested is not None:
+                if interruption.requested is not None:
                     return
 
         estimate_statistics(model, batches(), lambda given: forward(*given))

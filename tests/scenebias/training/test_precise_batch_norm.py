@@ -116,7 +116,7 @@ def passed(clips: int, dataset: Path, interrupt_after: int | None = None) -> lis
 
 @pytest.mark.parametrize(("clips", "steps"), [(1, 1), (3, 1), (4, 2), (12, 4), (1024, 4)])
 def test_as_many_batches_pass_as_hold_the_clips(clips: int, steps: int, tiny_dataset: Path) -> None:
-    assert passed(clips, tiny_dataset) == list(range(steps))
+    assert passed(clips, tiny_dataset) == list(range(4))[-steps:]
 
 
 def test_a_signal_ends_it_after_the_batch(tiny_dataset: Path) -> None:
