@@ -65,7 +65,8 @@ class ClipDecoder:
     """Decodes windows of a data set's clips, of any codec; one DALI pipeline serves all iterations.
 
     ``threads`` of DALI decode, on a CPU as many others crop; ``prefetch`` batches are read ahead, and as many decoded.
-    ``faults`` says what comes of clips that cannot be read or decoded.
+    ``faults`` says what comes of clips that cannot be read or decoded; where they are skipped, a line tells of each
+    unless ``quiet``.
     ``crop_in_graph``: crop with DALI (the default on a GPU) or with torch (the default, and faster, on a CPU).
     """
 
@@ -79,6 +80,7 @@ class ClipDecoder:
         threads: int,
         prefetch: int,
         faults: FaultConfig | None = None,
+        quiet: bool = False,
         crop_in_graph: bool | None = None,
     ) -> None:
         require_at_least(1, threads=threads, prefetch=prefetch)
@@ -98,7 +100,7 @@ class ClipDecoder:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="crop")
         _check_sizes(dataset, config, self._on_gpu)
         fault_config = faults or FaultConfig()
-        self.faults = Faults(fault_config, len(dataset))
+        self.faults = Faults(fault_config, len(dataset), quiet=quiet)
         self._reader = RequestReader(
             dataset,
             config,

@@ -30,10 +30,13 @@ class FaultConfig:
 
 
 class Faults:
-    """Counts the clips that were passed over; ``clip_count`` are in the data set."""
+    """Counts the clips that were passed over; ``clip_count`` are in the data set.
 
-    def __init__(self, config: FaultConfig, clip_count: int) -> None:
-        self._config = config
+    ``quiet``: without a line for each of them.
+    """
+
+    def __init__(self, config: FaultConfig, clip_count: int, *, quiet: bool = False) -> None:
+        self._config, self._quiet = config, quiet
         self._clip_count = clip_count
         self.samples: set[int] = set()
         """The clips that were passed over so far, in this process."""
@@ -49,7 +52,8 @@ class Faults:
             raise error
         if sample not in self.samples:
             self.samples.add(sample)
-            _logger.warning("skipped: %s", error)
+            if not self._quiet:
+                _logger.warning("skipped: %s", error)
         if len(self.samples) > self._config.max_skipped_share * self._clip_count:
             raise UserError(
                 f"{len(self.samples)} of {self._clip_count} clips cannot be read, more than the"

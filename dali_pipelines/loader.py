@@ -48,7 +48,8 @@ class TrainLoader:
 
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
-    decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone.
+    decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone, and a
+    line tells of each unless ``quiet``.
     Raises ValueError where ranks would be left without a clip, or without a group.
     """
 
@@ -67,6 +68,7 @@ class TrainLoader:
         shuffle_window_shards: int | None = None,
         group_size: int = 1,
         faults: FaultConfig | None = None,
+        quiet: bool = False,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
         self.dataset = dataset
@@ -93,6 +95,7 @@ class TrainLoader:
             threads=threads,
             prefetch=prefetch,
             faults=faults,
+            quiet=quiet,
         )
         # What state_dict tells, and where the next iterator begins.
         self._received = self._start = Position()

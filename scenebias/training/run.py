@@ -119,7 +119,9 @@ def _trainer(
     loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
     precise_bn = None
     if schedule.precise_bn.precise_bn_clips and tracking_batch_norms(initial.model.train()):
-        own_loader = loader_of(global_batch_size=min(schedule.batch_size, LARGEST_BATCH), rank=0, world_size=1)
+        own_loader = loader_of(
+            global_batch_size=min(schedule.batch_size, LARGEST_BATCH), rank=0, world_size=1, quiet=True
+        )
         precise_bn = PreciseBatchNorm(schedule.precise_bn, own_loader)
     evaluation_loader = evaluation_loader_for(
         val,

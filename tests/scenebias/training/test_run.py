@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.compose.config import ComposeConfig
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.evaluation.accuracy import Evaluation
@@ -79,8 +80,10 @@ def same_weights(a: Path, b: Path) -> bool:
         ObjectiveConfig(name="mask", mask_loss="released", fill="random"),
         ObjectiveConfig(name="debias"),
         ObjectiveConfig(name="debias", mask_step="joint", fill="white"),
+        ObjectiveConfig(name="debias", mask_step="alternate", mask_loss="adversarial"),
+        ObjectiveConfig(name="debias", masked_batch_norm="both", scene_adversary="weighted"),
     ],
-    ids=lambda o: f"{o.name}-{o.mask_loss}-{o.mask_step}",
+    ids=lambda o: f"{o.name}-{o.scene_adversary}-{o.mask_loss}-{o.mask_step}",
 )
 def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, objective: ObjectiveConfig) -> None:
     pretrain(replace(config, objective=objective))
@@ -90,6 +93,8 @@ def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, obj
     wanted |= {"effective_share"} if objective.uses_masks else set()
     assert all(wanted <= set(entry) for entry in steps)
     assert any("masked_entropy" in entry for entry in steps) == objective.uses_masks
+    for entry in steps if objective.uses_scenes else []:
+        assert 0 < entry["scene_chance"] <= entry["scene_from_action"] <= 1
     record = json.loads((config.out / "run.json").read_text())
     assert record["data"]["train"]["digest"] == ShardDataset.open(config.train).manifest.digest
     assert record["configuration"]["objective"]["name"] == objective.name
@@ -251,7 +256,7 @@ def poison_step(monkeypatch: pytest.MonkeyPatch, poisoned_step: int) -> None:
 
     def poisoned(model: DebiasingModel, *arguments: Any, **options: Any) -> Losses:
         losses = forward(model, *arguments, **options)
-        if next(steps) != poisoned_step:
+        if not torch.is_grad_enabled() or next(steps) != poisoned_step:  # a step trains: statistics are no step
             return losses
         clip_loss_B = losses.clip_loss_B.clone()
         clip_loss_B[1] = torch.nan
@@ -430,6 +435,7 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
     other = make_dataset(tmp_path / "other", synthetic_sample, ("clap", "jump", "wave", "sit"))
     maskless = make_dataset(tmp_path / "maskless", synthetic_sample, classes, masks=False)
     sceneless = make_dataset(tmp_path / "sceneless", synthetic_sample, classes, scene=False)
+    alone, swapped = ObjectiveConfig(name="baseline"), ComposeConfig(compose=("background_swap",))
     refused = {
         "no-such is not a packed data set": replace(config, train=tmp_path / "no-such"),
         "other has other classes.* adds sit": replace(config, val=other),
@@ -437,6 +443,11 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "maskless has none.*--masks": replace(config, train=maskless),
         "sceneless has scene labels for 0 of its 8 clips.*--scenes": replace(config, train=sceneless),
         "two for each of 1 processes": replace(config, schedule=ScheduleConfig(batch_size=1)),
+        "background_swap needs human masks.*maskless": replace(
+            config, train=maskless, objective=alone, compose=swapped
+        ),
+        "in groups of 2 that are composed": replace(config, schedule=ScheduleConfig(batch_size=1), compose=swapped),
+        "--consistency compares clips": replace(config, objective=replace(alone, consistency=1.0)),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
     }
     for words, unfit in refused.items():
