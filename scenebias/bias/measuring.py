@@ -23,7 +23,7 @@ from scenebias.bias.outline_control import find_outlined_windows, outline_accura
 from scenebias.clips.human_placing import place_humans
 from scenebias.clips.scene_swap import Placing, SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
 from scenebias.clips.still_pictures import STRIPES, Backdrop, backdrop_of
-from scenebias.clips.views import ClipChange, as_it_is, hidden_views, humans_only
+from scenebias.clips.views import ClipChange, Cover, as_it_is, hidden_views, humans_only
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import (
@@ -39,6 +39,8 @@ from scenebias.models.action_model import ActionModel, class_probabilities
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
+OUTLINES: dict[str, Cover] = {"outline_top1": "pixels", "outline_boxes_top1": "boxes"}
+"""Which outline a measure is of."""
 LEAST_PROBE_CLIPS = 20
 """Fewer validation clips say nothing of what a probe reads."""
 
@@ -65,8 +67,8 @@ class BiasTest:
     """How many pairs that list has; None without one."""
     backdrop: Backdrop
     """The still picture behind the people of a SCUBA clip."""
-    outline_top1: float
-    """`outline_accuracy`: no model has a part in it."""
+    outlines: Mapping[str, float]
+    """`outline_accuracy`, by the measure's name: no model has a part in it."""
     grid: FullGrid | None
     """Actions and scenes of which every combination is in both data sets; None where too few clips are of them."""
     batch_size: int = 32
@@ -129,7 +131,10 @@ class BiasTest:
             hat_swaps,
             hat_listed,
             backdrop,
-            outline_accuracy(outlines, train.labels, masked, val.labels, actions),
+            {
+                name: outline_accuracy(outlines, train.labels, masked, val.labels, actions, cover)
+                for name, cover in OUTLINES.items()
+            },
             _common_grid(train, val),
             batch_size,
             threads,
@@ -208,7 +213,7 @@ class BiasTest:
             values |= hat_swap_measures(evaluations, self.val.labels[hat.background_M])
         for name, evaluation in evaluations.items():
             values |= {f"{name}_top1": evaluation.top1, f"{name}_entropy": evaluation.entropy}
-        values["outline_top1"] = self.outline_top1
+        values |= self.outlines
         if self.grid is not None:
             probe = self.probe(model, self.grid)
             values |= {
@@ -242,7 +247,7 @@ class BiasTest:
             return f"no action and scene have {LEAST_GROUP_CLIPS} validation clips together"
         if not len(self.masked.sample_M):
             return "no validation clip has an effective human mask"
-        if name == "outline_top1":
+        if name in OUTLINES:
             return "no training clip has an effective human mask"
         if name in ("hat_bor", "hat_hor"):
             return "the action of no clip with an effective mask is recognised, as HAT's ratios ask for"

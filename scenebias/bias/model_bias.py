@@ -64,6 +64,7 @@ def _measures() -> dict[str, Measure]:
             measures[f"{name}_entropy"] = Measure(f"{title}: entropy", "up", "nats")
     return measures | {
         "outline_top1": Measure("control: the mask's outline alone, no model: accuracy", None),
+        "outline_boxes_top1": Measure("control: the boxes around it alone, no model: accuracy", None),
         "scene_probe": Measure("scene read from features, actions balanced: linear", "down"),
         "scene_probe_mlp": Measure("scene read from features, actions balanced: one hidden layer", "down"),
         "scene_probe_chance": Measure("scene read from features: chance", None),

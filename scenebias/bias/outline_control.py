@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dali_pipelines import EvalLoader
+from scenebias.clips.masked_clip import boxes_around
+from scenebias.clips.views import Cover
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.masked_windows import MaskedWindows, find_masked_windows
 from scenebias.evaluation.softmax_regression import fit_softmax_regression
@@ -49,19 +51,32 @@ def _extent(any_BIX: Tensor) -> Tensor:
     return torch.stack([start_BI, end_BI], dim=2) / length * any_BIX.any(dim=2)[..., None]
 
 
+def _tracks(mask_BTHW: Tensor) -> Tensor:
+    """Of the masks, then of the boxes around them, (B, 2 `TRACK_SIZE`)."""
+    return torch.cat([outline_track(mask_BTHW), outline_track(boxes_around(mask_BTHW))], dim=1)
+
+
 def find_outlined_windows(loader: EvalLoader, place: ProcessPlace) -> MaskedWindows:
-    """`find_masked_windows` with the `outline_track` of each."""
-    return find_masked_windows(loader, place, outline_track, TRACK_SIZE)
+    """`find_masked_windows` with two `outline_track` of each: of the mask, and of the boxes around it."""
+    return find_masked_windows(loader, place, _tracks, 2 * TRACK_SIZE)
 
 
 def outline_accuracy(
-    train: MaskedWindows, train_label_N: np.ndarray, test: MaskedWindows, test_label_N: np.ndarray, actions: int
+    train: MaskedWindows,
+    train_label_N: np.ndarray,
+    test: MaskedWindows,
+    test_label_N: np.ndarray,
+    actions: int,
+    cover: Cover = "pixels",
 ) -> float:
     """Share of the clips of ``test`` whose action a softmax regression reads from the outline alone, 0 to 1.
 
-    Both are as of `find_outlined_windows`. It is fitted on the clips of ``train``. NaN where either has none.
+    Both are as of `find_outlined_windows`; ``cover``: of the mask, or of the boxes around it. It is fitted on the clips
+    of ``train``. NaN where either has none.
     """
     if not len(train.number_W) or not len(test.number_W):
         return float("nan")
-    classifier = fit_softmax_regression(train.clip_means(), train_label_N[train.sample_M], actions, penalty=_PENALTY)
-    return classifier.accuracy(test.clip_means(), test_label_N[test.sample_M])
+    columns = slice(0, TRACK_SIZE) if cover == "pixels" else slice(TRACK_SIZE, None)
+    train_MD, test_MD = (windows.clip_means()[:, columns] for windows in (train, test))
+    classifier = fit_softmax_regression(train_MD, train_label_N[train.sample_M], actions, penalty=_PENALTY)
+    return classifier.accuracy(test_MD, test_label_N[test.sample_M])

@@ -21,6 +21,7 @@ from scenebias.bias.outline_control import (
     outline_accuracy,
     outline_track,
 )
+from scenebias.clips.masked_clip import boxes_around
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.masked_windows import MaskedWindows
 from shards.dataset import ShardDataset
@@ -61,7 +62,8 @@ def test_windows_with_a_person_in_most_frames_are_found(tiny_dataset: Path, batc
         assert batch.mask_BTHW is not None
         if batch.mask_BTHW[0].flatten(1).any(1).float().mean() >= 0.7 - 1e-6:
             wanted.append((number, int(batch.sample_B)))
-            tracks.append(outline_track(batch.mask_BTHW)[0].numpy())
+            both = batch.mask_BTHW, boxes_around(batch.mask_BTHW)
+            tracks.append(np.concatenate([outline_track(mask_BTHW)[0].numpy() for mask_BTHW in both]))
     assert list(zip(found.number_W.tolist(), found.sample_W.tolist(), strict=True)) == wanted
     assert 5 not in found.sample_M  # it has no masks
     np.testing.assert_allclose(found.value_WD, np.stack(tracks), atol=1e-6)
@@ -85,13 +87,17 @@ def test_tracks_are_averaged_clip_by_clip() -> None:
 
 
 def test_it_reads_an_action_that_the_outline_tells_and_none_that_it_does_not() -> None:
+    """Of the mask here, while the box around it tells nothing."""
     random = np.random.default_rng(0)
     label_N = random.integers(0, 3, 120)
-    telling = masked_windows(np.arange(120), random.random((120, TRACK_SIZE)) + label_N[:, None])
-    silent = masked_windows(np.arange(120), random.random((120, TRACK_SIZE)))
-    assert outline_accuracy(telling, label_N, telling, label_N, 3) == 1.0
-    fresh = masked_windows(np.arange(120), random.random((120, TRACK_SIZE)))
-    assert outline_accuracy(silent, label_N, fresh, label_N, 3) < 0.5
+
+    def windows() -> MaskedWindows:
+        telling, silent = random.random((2, 120, TRACK_SIZE))
+        return masked_windows(np.arange(120), np.concatenate([telling + label_N[:, None], silent], axis=1))
+
+    train, test = windows(), windows()
+    assert outline_accuracy(train, label_N, test, label_N, 3) == 1.0
+    assert outline_accuracy(train, label_N, test, label_N, 3, "boxes") < 0.5
 
 
 def test_without_masks_nothing_is_read() -> None:
