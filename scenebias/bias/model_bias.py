@@ -38,6 +38,7 @@ class Measure:
 def _measures() -> dict[str, Measure]:
     measures = {
         "clean_top1": Measure("clips as they are: accuracy", "up"),
+        "clean_entropy": Measure("clips as they are: entropy", None, "nats"),
         "human_only_top1": Measure("human only, on grey: accuracy", "up"),
         "swapped_top1": Measure("background swapped: accuracy", "up"),
         "swap_to_scene_rate": Measure("background swapped: says its scene's action", "down"),

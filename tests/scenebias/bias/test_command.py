@@ -124,7 +124,7 @@ def test_what_cannot_be_measured_is_null_and_told(
     model = json.loads((tmp_path / "bias.json").read_text())["models"]["run"]
     assert model["values"]["swapped_top1"] is None
     assert model["values"]["clean_top1"] is not None
-    assert "not measured: no validation clip has an effective human mask" in capsys.readouterr().out
+    assert "Not measured: no validation clip has an effective human mask" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("output", ["html", "png"])

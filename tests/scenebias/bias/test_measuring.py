@@ -172,7 +172,15 @@ def test_without_masks_what_needs_none_is_measured_and_the_rest_says_why(
     plain_train: Path, plain_test_without_masks: Path
 ) -> None:
     bias = measured("scene", plain_train, plain_test_without_masks)
-    told = {"clean_top1", "scene_probe", "scene_probe_chance", "clips", "masked_clips", "swapped_clips"}
+    told = {
+        "clean_top1",
+        "clean_entropy",
+        "scene_probe",
+        "scene_probe_chance",
+        "clips",
+        "masked_clips",
+        "swapped_clips",
+    }
     assert {name for name, value in bias.values.items() if not math.isnan(value)} == told
     assert set(bias.reasons) == set(MEASURES) - told
     assert set(bias.reasons.values()) == {"no validation clip has an effective human mask"}
