@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from dali_pipelines import ClipConfig
+from scenebias.bias.clean_statistics import TwofoldBias, with_clean_statistics
 from scenebias.bias.data_bias import SceneBias, measure_dataset
 from scenebias.bias.gallery import Gallery, make_gallery
 from scenebias.bias.measuring import BiasTest
-from scenebias.bias.model_bias import MEASURES, ModelBias
+from scenebias.bias.model_bias import MEASURES
 from scenebias.clips.still_pictures import STRIPES
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
@@ -26,6 +27,8 @@ from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+
+BOTH_KINDS = "Two numbers: as saved / with BatchNorm statistics of clean training clips; one where they are alike"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +69,16 @@ class BiasConfig:
                 raise ValueError(f"{name} shows where two models disagree: weights must be at least two files")
 
 
-def load_models(
-    config: BiasConfig, train: ShardDataset, val: ShardDataset
-) -> tuple[ClipConfig, dict[str, ActionModel]]:
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure."""
+
+    model: ActionModel
+    clip: ClipConfig
+    """How its training cut clips."""
+
+
+def load_models(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> tuple[ClipConfig, dict[str, Subject]]:
     """The models of ``config.weights`` by short names, and how they all see clips cut.
 
     Raises UserError for weights of other classes, trained on the clips of ``val`` or on another part of the frames, or
@@ -91,16 +101,17 @@ def load_models(
         cuts.append(ClipConfig(frames=clip.frames, stride=clip.stride, size=clip.size))
         if cuts[-1] != cuts[0]:
             raise UserError(f"{path} sees clips cut otherwise than {config.weights[0]}: measure them one at a time")
-        models[name] = model
+        models[name] = Subject(model, clip)
     return cuts[0], models
 
 
-def measure_models(test: BiasTest, models: Mapping[str, ActionModel]) -> dict[str, ModelBias]:
-    """`BiasTest.measure` of every model, by its name."""
+def measure_models(test: BiasTest, subjects: Mapping[str, Subject]) -> dict[str, TwofoldBias]:
+    """`BiasTest.measure` of every model, by its name, as it is and under the statistics of clean training clips."""
     biases = {}
-    for name, model in models.items():
-        model.to(test.place.device).to(memory_format=torch.channels_last_3d)
-        biases[name] = test.measure(model)
+    for name, subject in subjects.items():
+        model = subject.model.to(test.place.device).to(memory_format=torch.channels_last_3d)
+        clean = with_clean_statistics(model, subject.clip, test.train, test.place, threads=test.threads)
+        biases[name] = TwofoldBias(test.measure(model), None if clean is None else test.measure(clean))
     return biases
 
 
@@ -112,26 +123,32 @@ def _dataset_rows(result: SceneBias) -> list[tuple[str, ...]]:
     ]
 
 
-def _model_rows(biases: Mapping[str, ModelBias]) -> list[tuple[str, ...]]:
+def _model_rows(biases: Mapping[str, TwofoldBias]) -> list[tuple[str, ...]]:
     return [
-        (measure.title, measure.arrow, *(measure.cell(bias.values[name]) for bias in biases.values()))
+        (measure.title, measure.arrow, *(bias.cell(name, measure) for bias in biases.values()))
         for name, measure in MEASURES.items()
     ]
 
 
-def _reasons(biases: Mapping[str, ModelBias]) -> list[str]:
-    """Why some measures are not there, each reason once."""
-    return sorted({reason for bias in biases.values() for reason in bias.reasons.values()})
+def _notes(biases: Mapping[str, TwofoldBias]) -> list[str]:
+    """What must be known to read the table: what depends on BatchNorm's statistics, and what is not there, and why."""
+    remarks = [bias.remark(name, MEASURES) for name, bias in biases.items()]
+    reasons = sorted({reason for bias in biases.values() for reason in bias.saved.reasons.values()})
+    return [remark for remark in remarks if remark] + [f"Not measured: {reason}." for reason in reasons]
 
 
-def _plain(bias: ModelBias) -> dict[str, Any]:
+def _plain(bias: TwofoldBias) -> dict[str, Any]:
     """As JSON has it: what could not be measured is null."""
-    return {"values": null_for_nan(bias.values), "reasons": bias.reasons}
+    clean_values = None if bias.clean_bn is None else null_for_nan(bias.clean_bn.values)
+    return {
+        "values": null_for_nan(bias.saved.values),
+        "values_clean_bn": clean_values,
+        "reasons": bias.saved.reasons,
+    }
 
 
-def _page(dataset: str, result: SceneBias, biases: Mapping[str, ModelBias], gallery: Gallery) -> str:
-    notes = ["Arrows show where a model goes that leans less on the scene."]
-    notes += [f"Not measured: {reason}." for reason in _reasons(biases)]
+def _page(dataset: str, result: SceneBias, biases: Mapping[str, TwofoldBias], gallery: Gallery) -> str:
+    notes = ["Arrows show where a model goes that leans less on the scene.", f"{BOTH_KINDS}.", *_notes(biases)]
     models = table(("measure", "", *biases), _model_rows(biases)) + "".join(map(paragraph, notes))
     sections = [
         Section("The data", table(("measure", "value"), _dataset_rows(result))),
@@ -180,19 +197,23 @@ def main(config: BiasConfig) -> None:
         if not place.is_main:
             return
         Console().print(table_of_data)
-        Console().print(number_table("of models trained on it", ("measure", "", *biases), _model_rows(biases), texts=2))
+        header = ("measure", "", *biases)
+        Console().print(
+            number_table("of models trained on it", header, _model_rows(biases), texts=2, caption=BOTH_KINDS)
+        )
         if test.hat_listed is not None:
             print(f"HAT's swap: {len(test.hat_swaps.sample_M)} of the {test.hat_listed} pairs of {config.hat_pairs}")
-        for reason in _reasons(biases):
-            print(f"not measured: {reason}")
+        for note in _notes(biases):
+            print(note)
         if config.json is not None:
             write_output(config.json, numbers | {"models": {name: _plain(bias) for name, bias in biases.items()}})
         if config.html is not None or config.png is not None:
-            _write_gallery(config, train.manifest.dataset, result, biases, make_gallery(test, biases))
+            gallery = make_gallery(test, {name: bias.saved for name, bias in biases.items()})
+            _write_gallery(config, train.manifest.dataset, result, biases, gallery)
 
 
 def _write_gallery(
-    config: BiasConfig, dataset: str, result: SceneBias, biases: Mapping[str, ModelBias], gallery: Gallery
+    config: BiasConfig, dataset: str, result: SceneBias, biases: Mapping[str, TwofoldBias], gallery: Gallery
 ) -> None:
     if config.html is not None:
         write_output(config.html, _page(dataset, result, biases, gallery))

@@ -40,6 +40,7 @@ class Measure:
 def _measures() -> dict[str, Measure]:
     measures = {
         "clean_top1": Measure("clips as they are: accuracy", "up"),
+        "clean_entropy": Measure("clips as they are: entropy", None, "nats"),
         "conflicting_top1": Measure("clips in a scene of another action: accuracy", "up"),
         "worst_group_top1": Measure("worst group of one action in one scene: accuracy", "up"),
         "ece": Measure("expected calibration error (ECE), 15 bins", None),

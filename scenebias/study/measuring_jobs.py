@@ -7,14 +7,14 @@ name with `AT_CLEAN_BN`, with statistics estimated anew on clean training clips.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from dali_pipelines import ClipConfig, EvalLoader, TrainLoader
+from dali_pipelines import ClipConfig, EvalLoader
+from scenebias.bias.clean_statistics import with_clean_statistics
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
 from scenebias.bias.measuring import BiasTest
@@ -27,7 +27,6 @@ from scenebias.distributed.process_place import ProcessPlace, distributed_sessio
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for, extract_features
 from scenebias.evaluation.softmax_regression import fit_softmax_regression
 from scenebias.models.action_model import ActionModel
-from scenebias.models.batch_statistics import estimate_statistics
 from scenebias.models.weights import clip_config_of, load_weights
 from scenebias.study.arms import Trial
 from scenebias.study.demo_world import World
@@ -81,6 +80,11 @@ class Subject:
         """The model of a weight file, on the device of ``place``."""
         model, metadata = load_weights(weights)
         return cls(model.to(place.device), clip_config_of(metadata), place)
+
+    def on_clean_clips(self, train: ShardDataset) -> "Subject":
+        """The model with BatchNorm statistics of clean training clips; as it is where it has none."""
+        clean = with_clean_statistics(self.model, self.clip, train, self.place, threads=LOADER_THREADS)
+        return self if clean is None else replace(self, model=clean)
 
     def loader(self, dataset: ShardDataset, batch_size: int = BATCH_SIZE) -> EvalLoader:
         return evaluation_loader_for(dataset, self.clip, self.place, batch_size=batch_size, threads=LOADER_THREADS)
@@ -193,10 +197,9 @@ def _measure(run: Run, place: ProcessPlace) -> Measured:
     costs = [job.cost for job in jobs if job is not None]
     found.values |= asdict(Cost(sum(cost.wall_s for cost in costs), sum(cost.cpu_s for cost in costs)))
     if run.pretraining is not None:
-        subject = Subject.load(run.pretraining.weights, place)
-        for suffix in ("", AT_CLEAN_BN):
-            if suffix:
-                take_clean_statistics(subject, ShardDataset.open(run.pretraining.train))
+        saved = Subject.load(run.pretraining.weights, place)
+        subjects = {"": saved, AT_CLEAN_BN: saved.on_clean_clips(ShardDataset.open(run.pretraining.train))}
+        for suffix, subject in subjects.items():
             if run.demo_world is not None:
                 _measure_in_world(subject, run.demo_world, found, suffix)
             else:
@@ -205,19 +208,6 @@ def _measure(run: Run, place: ProcessPlace) -> Measured:
         if transfer is not None:
             found.note(name, Subject.load(transfer.weights, place).evaluate(ShardDataset.open(transfer.val)))
     return found.measured()
-
-
-CLEAN_CLIPS = 1024
-"""Training clips over which clean statistics are estimated."""
-
-
-def take_clean_statistics(subject: Subject, train: ShardDataset) -> None:
-    """Give the subject's BatchNorm statistics of clean training clips, cut and augmented as in training."""
-    loader = TrainLoader(train, subject.clip, global_batch_size=32, rank=0, world_size=1, threads=LOADER_THREADS)
-    batches = islice(loader.epoch(0), -(-CLEAN_CLIPS // 32))
-    subject.model.train()
-    estimate_statistics(subject.model, batches, lambda batch: subject.model.features(batch.clip_BTHWC))
-    subject.model.eval()
 
 
 def _measure_in_world(subject: Subject, world: World, found: _Findings, suffix: str) -> None:

@@ -106,7 +106,8 @@ def test_models_stand_beside_each_other_in_table_file_and_page(
     assert numbers["accuracy"] == pytest.approx(5 / 7)
     assert list(numbers["models"]) == ["first", "second"]
     for model in numbers["models"].values():
-        assert set(model["values"]) == set(MEASURES)
+        assert set(model["values"]) == set(model["values_clean_bn"]) == set(MEASURES)
+        assert model["values"] != model["values_clean_bn"]
         assert model["reasons"] == {}
     page = (tmp_path / "bias.html").read_text()
     for text in ("first", "second", "M(D, scene)", "human only, on grey: accuracy"):
@@ -126,7 +127,7 @@ def test_what_cannot_be_measured_is_null_and_told(
     model = json.loads((tmp_path / "bias.json").read_text())["models"]["run"]
     assert model["values"]["swapped_top1"] is None
     assert model["values"]["clean_top1"] is not None
-    assert "not measured: no validation clip has an effective human mask" in capsys.readouterr().out
+    assert "Not measured: no validation clip has an effective human mask" in capsys.readouterr().out
 
 
 def test_scuba_s_pictures_and_hat_s_pairs_are_those_that_are_given(
@@ -146,7 +147,7 @@ def test_scuba_s_pictures_and_hat_s_pairs_are_those_that_are_given(
     main(config)
     printed = capsys.readouterr().out
     assert f"HAT's swap: 2 of the 3 pairs of {tmp_path / 'pairs.pickle'}" in printed
-    assert "not measured: the clips of every pair of HAT's are of one action" in printed
+    assert "Not measured: the clips of every pair of HAT's are of one action" in printed
     model = json.loads((tmp_path / "bias.json").read_text())["models"]["run"]
     assert model["values"]["hat_pairs"] == 2
     assert model["values"]["hat_sberr"] is None

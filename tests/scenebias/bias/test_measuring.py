@@ -199,7 +199,7 @@ def test_without_masks_what_needs_none_is_measured_and_the_rest_says_why(
     plain_train: Path, plain_test_without_masks: Path
 ) -> None:
     bias = measured("scene", plain_train, plain_test_without_masks)
-    told = {"clean_top1", "ece", "scene_probe", "scene_probe_mlp", "scene_probe_chance"}
+    told = {"clean_top1", "clean_entropy", "ece", "scene_probe", "scene_probe_mlp", "scene_probe_chance"}
     told |= {"conflicting_top1", "worst_group_top1", "conflicting_clips", "worst_group_clips"}
     told |= {"clips", "masked_clips", "swapped_clips", "hat_pairs"}
     assert {name for name, value in bias.values.items() if not math.isnan(value)} == told
