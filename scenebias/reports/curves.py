@@ -30,6 +30,7 @@ def loss_curves(runs: Mapping[str, Path]) -> dict[str, Figure]:
         "action_loss": "action loss (nats)",
         "scene_loss": "scene loss (nats)",
         "masked_entropy": "entropy on masked clips (nats)",
+        "still_entropy": "entropy on stills (nats)",
     }
     steps = {run: read_log(path, "step") for run, path in runs.items()}
     figures = {}

@@ -7,6 +7,7 @@ from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import require_scenes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
+from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
@@ -26,8 +27,20 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         accumulate=config.arithmetic.accumulate,
         group_size=config.compose.group_size,
     )
+    check_derivatives(model.config, config.arithmetic)
     if model.config.consistency and not config.compose.compose:
         raise UserError("--consistency compares clips with what they are composed to: give --compose, or leave it away")
+
+
+def check_derivatives(objective: ObjectiveConfig, arithmetic: ArithmeticConfig) -> None:
+    """UserError where ``objective`` needs second derivatives of what has one alone."""
+    once = {"--compile": arithmetic.compile, "--sync-batch-norm": arithmetic.sync_batch_norm}
+    for option, asked in once.items():
+        if asked and objective.takes_second_derivatives:
+            raise UserError(
+                f"{option} knows no second derivatives, which the penalty of --objective {objective.name} takes: train"
+                f" without {option}, or with --albar-penalty 0"
+            )
 
 
 def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:

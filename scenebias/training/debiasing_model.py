@@ -2,7 +2,7 @@
 
 Shape suffixes: B clips, V versions of each, T frames, H height, W width, C channels, D features, A actions, S scenes.
 
-Four terms, over clips x, their human-masked versions x', action targets y and soft scene labels p:
+Five terms, over clips x, their human-masked versions x', action targets y and soft scene labels p:
 
 - action: cross entropy of f_A(G(x)) with y;
 - scene: soft cross entropy of f_S(G(x)) with p, behind a gradient reversal: the scene head minimises it, the backbone
@@ -14,7 +14,8 @@ Four terms, over clips x, their human-masked versions x', action targets y and s
   of f_A over backbone and action head, with weight ``alpha_mask``. The code ``released`` with it has a head of its own
   maximise it, behind a second reversal, so that the backbone *minimises* it. In that code's ``adversarial`` variant
   such a head minimises the cross entropy with y, and the backbone maximises it;
-- consistency: the divergence of the predictions for a composed clip and for the clip as it was.
+- consistency: the divergence of the predictions for a composed clip and for the clip as it was;
+- stills: of f_A on a frame of x, repeated (`scenebias.training.albar`). Clips and stills are one batch to BatchNorm.
 
 All masked clips of a batch are passed, those without an effective mask with weight zero: the shapes stay fixed, and a
 rank without any stays in step. How they are passed and normalised: `MaskStep`, `MaskedBatchNorm`.
@@ -30,6 +31,7 @@ from torch.nn import functional
 from scenebias.distributed.batch_norm import normalise_by_leading_part
 from scenebias.models.action_model import ActionModel
 from scenebias.models.heads import AdversaryHead, reverse_gradient
+from scenebias.training.albar import still_losses
 from scenebias.training.losses import entropy, log_softmax, soft_cross_entropy, symmetric_divergence
 from scenebias.training.masked_batch_norm import (
     SeparateBatchNorms,
@@ -49,8 +51,9 @@ class Losses(NamedTuple):
     """The scalar to call ``backward`` on."""
     sums: dict[str, Tensor]
     """Detached sums over this rank's clips, to be added over ranks and divided by the global count: of all clips for
-    ``action_loss``, ``action_correct``, ``scene_loss``, ``scene_correct`` (agreement with the likeliest scene) and
-    ``consistency_loss``, of the clips with an effective mask for ``masked_entropy`` and ``masked_correct``."""
+    ``action_loss``, ``action_correct``, ``scene_loss``, ``scene_correct`` (agreement with the likeliest scene),
+    ``consistency_loss``, ``still_action_loss``, ``still_entropy`` and ``still_penalty``, of the clips with an effective
+    mask for ``masked_entropy`` and ``masked_correct``."""
     clip_loss_B: Tensor
     """The terms that each of this rank's clips adds to the phase's losses, detached float: they tell which clips a loss
     that is not finite comes from."""
@@ -127,6 +130,7 @@ class DebiasingModel(nn.Module):
         effective_B: Tensor | None = None,
         original_BTHWC: Tensor | None = None,
         comparable_B: Tensor | None = None,
+        still_BTHWC: Tensor | None = None,
         clip_count: int,
         effective_count: Tensor | int = 0,
         world_size: int = 1,
@@ -135,11 +139,12 @@ class DebiasingModel(nn.Module):
         """The losses of one of the configuration's phases, on this rank's share of the global batch.
 
         Clips are uint8, labels and targets as of `ClipTargets`, ``effective_B`` bool. ``original_BTHWC`` are the clips
-        before they were composed, ``comparable_B`` (bool) those that were and still show the same action.
+        before they were composed, ``comparable_B`` (bool) those that were and still show the same action, and
+        ``still_BTHWC`` a frame of each clip, repeated.
         ``clip_count`` and ``effective_count`` count the clips, and those with an effective mask, over all ranks. As DDP
         averages gradients over ranks, the sums are divided by count / ``world_size``: so every clip has the same weight
         on whichever rank it is. Where no clip of the global batch has an effective mask, the masked term is zero.
-        ``ramp``, as of `alpha_ramp`, multiplies both weights.
+        ``ramp``, as of `alpha_ramp`, multiplies the weights of debiasing.
         """
         assert phase in self.config.phases, f"{phase} is none of {self.config.phases}"
         of = ClipTargets(label_B, target_BA, scene_BS)
@@ -147,7 +152,10 @@ class DebiasingModel(nn.Module):
         clip_loss_B = torch.zeros(len(label_B), device=label_B.device)
         sums: dict[str, Tensor] = {}
         masked_BD: Tensor | None = None
-        if phase != "masked":
+        if self.config.uses_stills:
+            assert still_BTHWC is not None, "stills are needed"
+            loss_B, sums = self._beside_stills(clip_BTHWC, still_BTHWC, of, ramp)
+        elif phase != "masked":
             versions = [clip_BTHWC]
             if phase == "one_batch":
                 assert masked_BTHWC is not None, "masked clips are needed"
@@ -163,6 +171,7 @@ class DebiasingModel(nn.Module):
                 divergence_B = self._divergence(feature_BD, others[-1]) * comparable_B
                 loss_B = loss_B + self.config.consistency * divergence_B
                 sums["consistency_loss"] = divergence_B.detach().sum()
+        if phase != "masked":
             total = total + loss_B.sum() * (world_size / clip_count)
             clip_loss_B = clip_loss_B + loss_B.detach()
         if phase != "clean":
@@ -211,6 +220,30 @@ class DebiasingModel(nn.Module):
         if self.scene_weight_AS is not None:
             scene_loss_B = scene_loss_B * self.scene_weight_AS[of.label_B, category_B]
         return action_loss_B + scene_loss_B, sums
+
+    def _beside_stills(
+        self, clip_BTHWC: Tensor, still_BTHWC: Tensor, of: ClipTargets, ramp: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each clip and its still together, (B,), and the sums to report."""
+        model, config = self.action_model, self.config
+        still_BCTHW = model.normalise(still_BTHWC).requires_grad_(config.takes_second_derivatives)
+        clip_VCTHW = torch.cat([model.normalise(clip_BTHWC), still_BCTHW])
+        feature_BD, still_BD = model.backbone(clip_VCTHW).chunk(2)
+        action_loss_B, sums = self._clean(feature_BD, of, ramp)
+        losses = still_losses(
+            model.head(still_BD),
+            still_BCTHW,
+            self._action_target(of),
+            adversarial_weight=config.albar_adversarial,
+            entropy_weight=config.albar_entropy,
+            penalty_weight=config.albar_penalty if torch.is_grad_enabled() else 0.0,
+        )
+        sums |= {
+            "still_action_loss": losses.action_B.detach().sum(),
+            "still_entropy": losses.entropy_B.detach().sum(),
+            "still_penalty": losses.penalty_B.detach().sum(),
+        }
+        return action_loss_B + ramp * losses.total_B, sums
 
     def _action_target(self, of: ClipTargets) -> Tensor:
         """The action of each clip as a distribution, (B, A)."""

@@ -8,6 +8,7 @@ import tyro
 
 from scenebias.clips.masked_clip import FILLS, MIN_PERSON_SHARE, Fill
 from scenebias.clips.views import COVERS, Cover
+from scenebias.training.albar import ADVERSARIAL_WEIGHT, ENTROPY_WEIGHT, PENALTY_WEIGHT
 from scenebias.training.losses import AlphaSchedule
 from scenebias.training.masked_batch_norm import (
     IN_ONE_BATCH,
@@ -15,7 +16,7 @@ from scenebias.training.masked_batch_norm import (
     MaskedBatchNorm,
 )
 
-ObjectiveName = Literal["baseline", "scene", "mask", "debias"]
+ObjectiveName = Literal["baseline", "scene", "mask", "debias", "albar"]
 MaskLoss = Literal["paper", "released", "adversarial"]
 MaskStep = Literal["one_batch", "alternate", "joint"]
 SceneAdversary = Literal["marginal", "conditional", "weighted"]
@@ -28,13 +29,23 @@ class ObjectiveConfig:
     """What to train for."""
 
     name: Annotated[ObjectiveName, tyro.conf.arg(name="objective")] = "debias"
-    """baseline: actions alone; scene: and unlearn the scene; mask: and be unsure of masked clips; debias: all three."""
+    """baseline: actions alone; scene: and unlearn the scene; mask: and be unsure of masked clips; debias: all three;
+    albar: actions, and unlearn what one still frame tells of them (Fioresi et al., ICLR 2025), without masks or
+    scenes."""
     alpha_scene: float = 0.5
     """Weight of the reversed scene gradient in the backbone."""
     alpha_mask: float = 0.5
     """Weight of the loss on human-masked clips in the backbone."""
     alpha_schedule: AlphaSchedule = "constant"
-    """constant: both weights as given; dann: both rise from 0 over the training (Ganin and Lempitsky, ICML 2015)."""
+    """constant: all weights of debiasing as given; dann: they rise from 0 over the training (Ganin and Lempitsky, ICML
+    2015)."""
+    albar_adversarial: float = ADVERSARIAL_WEIGHT
+    """ALBAR's weight of the cross entropy of stills, which is raised."""
+    albar_entropy: float = ENTROPY_WEIGHT
+    """ALBAR's weight of the entropy on stills, which is raised."""
+    albar_penalty: float = PENALTY_WEIGHT
+    """ALBAR's weight of the gradient of the predictions for stills by their pixels, which is lowered; 0: it is not
+    computed, and a step takes about half the time."""
     scene_adversary: SceneAdversary = "marginal"
     """What the features are to forget of the scene: marginal, all of it (the paper); conditional, what the action does
     not tell anyhow: the scene head is told the action; weighted: as marginal, on clips weighted so that within every
@@ -86,9 +97,12 @@ class ObjectiveConfig:
                 f"masked_batch_norm must be one of {', '.join(norms)} with mask_step {self.mask_step}, not"
                 f" {self.masked_batch_norm!r}"
             )
-        for name in ("alpha_scene", "alpha_mask", "consistency"):
+        weights = ("alpha_scene", "alpha_mask", "albar_adversarial", "albar_entropy", "albar_penalty", "consistency")
+        for name in weights:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more and finite, not {getattr(self, name)}")
+        if self.name == "albar" and self.consistency:
+            raise ValueError(f"consistency must be 0 with objective albar, not {self.consistency}")
         if not 0 <= self.min_person_share <= 1:
             raise ValueError(f"min_person_share must be from 0 to 1, not {self.min_person_share}")
         if not 0 <= self.label_smoothing < 1:
@@ -105,6 +119,16 @@ class ObjectiveConfig:
         return self.name in ("mask", "debias")
 
     @property
+    def uses_stills(self) -> bool:
+        """Whether each clip needs a still one beside it."""
+        return self.name == "albar"
+
+    @property
+    def takes_second_derivatives(self) -> bool:
+        """Whether a loss is of a gradient, so that all that it passes must have two derivatives."""
+        return self.uses_stills and self.albar_penalty > 0
+
+    @property
     def norm_of_masked(self) -> MaskedBatchNorm:
         """``masked_batch_norm``, or the default of the ``mask_step``."""
         return self.masked_batch_norm or ("clean" if self.mask_step == "one_batch" else "own")
@@ -118,5 +142,8 @@ class ObjectiveConfig:
 
     @property
     def clips_in_one_batch(self) -> int:
-        """Versions of each clip in the pass of the clean clips: the clip, its masked version, itself uncomposed."""
+        """Versions of each clip in the pass of the clean clips: the clip, its masked version, itself uncomposed.
+
+        Stills are not counted: they are normalised with the clips.
+        """
         return 1 + (self.uses_masks and self.mask_step == "one_batch") + (self.consistency > 0)

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch
 from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_humans
+from scenebias.clips.scene_swap import still
 from scenebias.compose.batch import ComposedBatch, compose
 from scenebias.compose.config import ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
@@ -155,6 +156,8 @@ class TrainingStep:
             inputs["scene_BS"] = batch.scene_BS
         if config.uses_masks:
             inputs |= self._masked(batch, setting)
+        if config.uses_stills:
+            inputs["still_BTHWC"] = still(batch.clip_BTHWC)
         return inputs
 
     def _masked(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:

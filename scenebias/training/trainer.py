@@ -39,6 +39,7 @@ SHOWN = {
     "action_correct": "accuracy",
     "scene_loss": "scene loss",
     "masked_entropy": "masked entropy",
+    "still_entropy": "still entropy",
     "clips_per_s": "clips/s",
     "data_wait_share": "data wait share",
 }

@@ -22,6 +22,7 @@ class Batch:
     scene_BS: Tensor
     masked_BTHWC: Tensor
     effective_B: Tensor
+    still_BTHWC: Tensor
 
     def __getitem__(self, index: slice) -> "Batch":
         return Batch(*(tensor[index] for tensor in vars(self).values()))
@@ -37,4 +38,7 @@ def make_batch(seed: int = 0) -> Batch:
         scene_BS=(3 * torch.randn(6, SCENE_COUNT, generator=generator)).softmax(dim=1),
         masked_BTHWC=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
         effective_B=torch.tensor([True, False, True, True, False, True]),
+        still_BTHWC=torch.randint(256, (6, 1, *shape[2:]), dtype=torch.uint8, generator=generator).repeat(
+            1, 4, 1, 1, 1
+        ),
     )

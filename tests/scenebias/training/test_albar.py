@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
-from scenebias.training.albar import AlbarLosses, albar_losses
+from scenebias.training.albar import StillLosses, still_losses
 
 SHAPE = (2, 2, 2, 3)  # C, T, H, W
 HIDDEN, ACTIONS = 4, 3
@@ -37,9 +38,13 @@ def network(clip_BCTHW: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return torch.tanh(clip_BCTHW.flatten(start_dim=1) @ first) @ second
 
 
-def losses_of(clip: Tensor, still: Tensor, first: Tensor, second: Tensor, target: Tensor, **weights) -> AlbarLosses:
+def losses_of(
+    clip: Tensor, still: Tensor, first: Tensor, second: Tensor, target: Tensor, **weights
+) -> tuple[Tensor, StillLosses]:
+    """The cross entropy of each clip, (B,), and the losses of its still."""
     still = still.requires_grad_()
-    return albar_losses(network(clip, first, second), network(still, first, second), still, target, **weights)
+    action_B = functional.cross_entropy(network(clip, first, second), target, reduction="none")
+    return action_B, still_losses(network(still, first, second), still, target, **weights)
 
 
 def logits_in_numpy(clip_BCTHW: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -57,7 +62,7 @@ def test_each_loss_is_that_of_numpy_and_of_finite_differences(
     seed: int, adversarial_weight: float, entropy_weight: float, penalty_weight: float
 ) -> None:
     case = random_case(seed)
-    losses = losses_of(
+    action_B, losses = losses_of(
         *case,
         adversarial_weight=adversarial_weight,
         entropy_weight=entropy_weight,
@@ -83,7 +88,7 @@ def test_each_loss_is_that_of_numpy_and_of_finite_differences(
             norms.append(np.sqrt(squares))
         penalty = np.mean(norms)
         total = action - adversarial_weight * still_action - entropy_weight * entropy + penalty_weight * penalty
-        found = [loss_B[place].item() for loss_B in losses]
+        found = [loss_B[place].item() for loss_B in (action_B + losses.total_B, action_B, *losses[1:])]
         np.testing.assert_allclose(found, [total, action, still_action, entropy, penalty], rtol=1e-5, atol=1e-6)
 
 
@@ -91,24 +96,23 @@ def test_the_gradient_of_the_whole_is_that_of_finite_differences() -> None:
     clip, still, first, second, target = random_case(0)
 
     def total(first: Tensor, second: Tensor) -> Tensor:
-        return losses_of(clip, still, first, second, target).total_B
+        action_B, losses = losses_of(clip, still, first, second, target)
+        return action_B + losses.total_B
 
     assert torch.autograd.gradcheck(total, (first.requires_grad_(), second.requires_grad_()))
 
 
 def test_by_default_the_weights_are_those_released() -> None:
-    losses = losses_of(*random_case(1))
-    expected_B = losses.action_B - losses.still_action_B - 4.25 * losses.still_entropy_B + 10 * losses.penalty_B
+    _, losses = losses_of(*random_case(1))
+    expected_B = 10 * losses.penalty_B - losses.action_B - 4.25 * losses.entropy_B
     torch.testing.assert_close(losses.total_B, expected_B)
 
 
 def test_without_a_weight_the_penalty_is_not_computed() -> None:
-    clip, still, first, second, target = random_case(2)
-    losses = albar_losses(
-        network(clip, first, second), network(still, first, second), still, target, penalty_weight=0.0
-    )
+    _, still, first, second, target = random_case(2)
+    losses = still_losses(network(still, first, second), still, target, penalty_weight=0.0)
     assert not losses.penalty_B.any()
-    torch.testing.assert_close(losses.total_B, losses.action_B - losses.still_action_B - 4.25 * losses.still_entropy_B)
+    torch.testing.assert_close(losses.total_B, -losses.action_B - 4.25 * losses.entropy_B)
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])
@@ -116,7 +120,7 @@ def test_sure_and_unsure_predictions_have_finite_losses_and_gradients(shift: flo
     """Also where the network does not depend on its input."""
     logits_BA = torch.tensor([[shift, 0.0, -shift]], requires_grad=True)
     still = torch.ones(1, *SHAPE, requires_grad=True)
-    losses = albar_losses(logits_BA, logits_BA + 0 * still.sum(), still, torch.tensor([[0.0, 0.5, 0.5]]))
+    losses = still_losses(logits_BA + 0 * still.sum(), still, torch.tensor([[0.0, 0.5, 0.5]]))
     losses.total_B.sum().backward()
     assert all(loss_B.isfinite().all() for loss_B in losses)
     assert logits_BA.grad.isfinite().all()

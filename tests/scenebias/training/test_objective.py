@@ -48,6 +48,7 @@ CONFIGURATIONS = [
         ("debias", "marginal", "released", "joint", "released"),
         ("debias", "conditional", "adversarial", "alternate", "own"),
         ("debias", "weighted", "adversarial", "one_batch", "clean"),
+        ("albar", "marginal", "paper", "one_batch", None),
     ]
 ]
 
@@ -91,6 +92,7 @@ def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0, **
         scene_BS=batch.scene_BS,
         masked_BTHWC=batch.masked_BTHWC,
         effective_B=batch.effective_B,
+        still_BTHWC=batch.still_BTHWC,
         clip_count=len(batch.label_B),
         effective_count=batch.effective_B.sum(),
         ramp=ramp,
@@ -101,7 +103,7 @@ def run(model: DebiasingModel, phase: Phase, batch: Batch, ramp: float = 1.0, **
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     """The gradients that ``backward`` leaves; parameters that the loss does not depend on are absent."""
     model.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward(retain_graph=True)  # losses may share a part of it
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -186,6 +188,14 @@ def test_each_network_gets_its_own_combination_of_plain_gradients(config: Object
             "adversarial": (named, -0.7, 1.0),
         }
         parts.append(choices[config.mask_loss])
+    if config.uses_stills:
+        still_BCTHW = action.normalise(batch.still_BTHWC).requires_grad_()
+        logits_BA = action.head(action.backbone(still_BCTHW))
+        (slope_BCTHW,) = torch.autograd.grad(logits_BA.sum(), still_BCTHW, create_graph=True)
+        parts.append((nn.functional.cross_entropy(logits_BA, batch.label_B), -1.0, -1.0))
+        parts.append((torch.distributions.Categorical(logits=logits_BA).entropy().mean(), -4.25, -4.25))
+        steepness = (slope_BCTHW.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt().mean()
+        parts.append((steepness, 10.0, 10.0))
     expected: dict[str, Tensor] = {}
     for loss, backbone_weight, head_weight in parts:
         for name, gradient in gradients(model, loss).items():
@@ -268,9 +278,10 @@ def test_mixed_targets_weigh_the_losses_of_their_actions() -> None:
 
 
 @every_configuration
-def test_ramp_multiplies_both_weights(config: ObjectiveConfig) -> None:
+def test_ramp_multiplies_the_weights_of_debiasing(config: ObjectiveConfig) -> None:
     model, batch = make_model(config), make_batch()
-    reduced = replace(config, alpha_scene=0.25 * config.alpha_scene, alpha_mask=0.25 * config.alpha_mask)
+    names = ("alpha_scene", "alpha_mask", "albar_adversarial", "albar_entropy", "albar_penalty")
+    reduced = replace(config, **{name: 0.25 * getattr(config, name) for name in names})
     expected_model = deepcopy(model)
     expected_model.config = reduced
     for phase in config.phases:
@@ -383,7 +394,7 @@ def test_heads_exist_only_where_they_are_used() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("name", "all", "one of baseline, scene, mask, debias"),
+        ("name", "all", "one of baseline, scene, mask, debias, albar"),
         ("mask_loss", "code", "one of paper, released, adversarial"),
         ("mask_step", "both", "one of one_batch, alternate, joint"),
         ("alpha_schedule", "linear", "one of constant, dann"),
@@ -395,6 +406,9 @@ def test_heads_exist_only_where_they_are_used() -> None:
         ("scene_hidden_layers", 2, "one of 0, 1, 3"),
         ("alpha_scene", -0.1, "0 or more and finite"),
         ("alpha_mask", float("nan"), "0 or more and finite"),
+        ("albar_adversarial", -1.0, "0 or more and finite"),
+        ("albar_entropy", float("inf"), "0 or more and finite"),
+        ("albar_penalty", -0.1, "0 or more and finite"),
         ("min_person_share", 1.1, "from 0 to 1"),
         ("label_smoothing", 1.0, "from 0 to below 1"),
     ],
@@ -403,3 +417,30 @@ def test_bad_configuration_names_the_field_and_what_is_allowed(field: str, value
     option = "objective" if field == "name" else field
     with pytest.raises(ValueError, match=f"^{option} must be {allowed}, not"):
         ObjectiveConfig(**{field: value})
+
+
+def test_stills_take_the_place_of_clips_as_they_were() -> None:
+    with pytest.raises(ValueError, match=r"^consistency must be 0 with objective albar, not 0.5"):
+        ObjectiveConfig(name="albar", consistency=0.5)
+
+
+def test_without_gradients_the_penalty_is_left_out_and_nothing_else() -> None:
+    """As in a pass for BatchNorm's statistics."""
+    model, batch = make_model(ObjectiveConfig(name="albar")), make_batch()
+    with torch.no_grad():
+        found = run(model, "clean", batch)
+    expected = run(model, "clean", batch)
+    assert expected.sums["still_penalty"] > 0
+    torch.testing.assert_close(found.sums, expected.sums | {"still_penalty": torch.zeros((), dtype=torch.float64)})
+
+
+def test_clips_and_stills_are_one_batch_to_batch_norm() -> None:
+    model, batch = make_model(ObjectiveConfig(name="albar")).train(), make_batch()
+    seen = []
+    norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm3d))
+    norm.register_forward_hook(lambda _, given, output: seen.append((given[0], output)))
+    run(model, "clean", batch)
+    ((given, output),) = seen
+    assert len(given) == 12
+    normalised = nn.functional.batch_norm(given, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+    torch.testing.assert_close(output, normalised.relu())  # the next layer works in place

@@ -82,6 +82,7 @@ def same_weights(a: Path, b: Path) -> bool:
         ObjectiveConfig(name="debias", mask_step="joint", fill="white"),
         ObjectiveConfig(name="debias", mask_step="alternate", mask_loss="adversarial"),
         ObjectiveConfig(name="debias", masked_batch_norm="both", scene_adversary="weighted"),
+        ObjectiveConfig(name="albar"),
     ],
     ids=lambda o: f"{o.name}-{o.scene_adversary}-{o.mask_loss}-{o.mask_step}",
 )
@@ -91,6 +92,7 @@ def test_a_run_leaves_record_logs_weights_and_result(config: PretrainConfig, obj
     assert [entry["global_step"] for entry in steps] == list(range(6))
     wanted = {"action_loss"} | ({"scene_loss"} if objective.uses_scenes else set())
     wanted |= {"effective_share"} if objective.uses_masks else set()
+    wanted |= {"still_action_loss", "still_entropy", "still_penalty"} if objective.uses_stills else set()
     assert all(wanted <= set(entry) for entry in steps)
     assert any("masked_entropy" in entry for entry in steps) == objective.uses_masks
     for entry in steps if objective.uses_scenes else []:

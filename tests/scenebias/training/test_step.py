@@ -18,7 +18,7 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
+from scenebias.training.objective import ObjectiveConfig, Phase
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.dataset import ShardDataset
@@ -26,8 +26,11 @@ from shards.dataset import ShardDataset
 ALONE = ProcessPlace(rank=0, world_size=1, device=torch.device("cpu"))
 DEBIAS = ObjectiveConfig(name="debias", mask_step="alternate")
 IN_ONE_BATCH = ObjectiveConfig(name="debias")
+ALBAR = ObjectiveConfig(name="albar")
 every_way = pytest.mark.parametrize(
-    "objective", [DEBIAS, IN_ONE_BATCH, replace(IN_ONE_BATCH, masked_batch_norm="both")], ids=lambda o: o.norm_of_masked
+    "objective",
+    [DEBIAS, IN_ONE_BATCH, replace(IN_ONE_BATCH, masked_batch_norm="both"), ALBAR],
+    ids=lambda o: f"{o.name}-{o.norm_of_masked}",
 )
 AS_IT_COMES = ArithmeticConfig()
 AS_THEY_ARE = ComposeConfig()
@@ -174,6 +177,22 @@ def test_a_statistics_pass_shows_what_a_step_does_and_moves_no_weight(
         assert torch.equal(shown[name], trained[name])
 
 
+def test_stills_are_frames_of_the_composed_clips_in_steps_and_statistics_passes(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step(ALBAR, composition=COMPOSING)
+    passes = Passes(step, monkeypatch)
+    step.statistics_pass(batch, epoch=3, step=0, seed=1)
+    step(batch, replace(SETTING, epoch=3, seed=1))
+    composed = compose(batch, COMPOSING, action_count=3, seed=1, epoch=3)
+    assert passes.phases == ["clean", "clean"]
+    for told in passes.told:
+        assert torch.equal(told["clip_BTHWC"], composed.clip_BTHWC)
+        assert torch.equal(told["target_BA"], composed.target_BA)
+        for frame in range(8):
+            assert torch.equal(told["still_BTHWC"][:, frame], composed.clip_BTHWC[:, 4])
+
+
 def test_random_numbers_follow_from_seed_epoch_step_and_rank(batch: ClipBatch, monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step(ObjectiveConfig(name="baseline"))
     passes = Passes(step, monkeypatch)
@@ -197,12 +216,15 @@ def test_each_part_has_its_own_learning_rate(batch: ClipBatch, moving: str) -> N
     }
 
 
-@pytest.mark.parametrize("mask_step", ["joint", "one_batch"])
+@pytest.mark.parametrize(
+    "objective",
+    [ObjectiveConfig(name="mask", mask_step="joint"), ObjectiveConfig(name="mask"), ALBAR],
+    ids=lambda o: f"{o.name}-{o.mask_step}",
+)
 def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_the_way(
-    batch: ClipBatch, mask_step: MaskStep
+    batch: ClipBatch, objective: ObjectiveConfig
 ) -> None:
     """Five parts of twelve clips are of different sizes, and the effective masks are spread unevenly over them."""
-    objective = ObjectiveConfig(name="mask", mask_step=mask_step)
     whole, parts = (make_step(objective, ArithmeticConfig(accumulate=n), frozen=True) for n in (1, 5))
     for number in range(3):
         first, second = take(whole, batch, number), take(parts, batch, number)
