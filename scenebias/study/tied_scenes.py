@@ -1,8 +1,8 @@
 """Real videos with a real confound: the scene and the action are tied in training, and untied in a test.
 
 JHMDB's scenes are of two kinds, roughly indoors and outdoors, and most of its classes are mostly in one of them. Each
-is trained in that kind alone, so that the kind of scene tells which half of the classes a clip is of. In the clips of the
-other kind it misleads: those are the test.
+is trained in that kind alone, so that the kind of scene tells which half of the classes a clip is of. The test is the
+clips of the other kind, in which it misleads.
 
 Array suffixes: N clips, S scene categories.
 """
