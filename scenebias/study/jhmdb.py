@@ -63,20 +63,16 @@ class JhmdbConfig:
         )
 
 
-NAME = re.compile(r"(?P<source>.+)_[a-z]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+")
-"""HMDB51's names: <source video>_<class>_<visible parts>_<camera>_<people>_<viewpoint>_<quality>_<number>."""
-
-
 def source_video(clip_name: str) -> str:
     """The video that a clip ``<class>/<clip>`` was cut from, by its name as HMDB51 has it.
 
-    Clips of one video may be of several classes. A clip with another name is a video of its own.
+    That is ``<video>_<class>_<visible parts>_<camera>_<people>_<viewpoint>_<quality>_<number>``. Clips of one video may
+    be of several classes. A clip with another name is a video of its own.
     """
     class_name, _, clip = clip_name.rpartition("/")
-    found = NAME.fullmatch(clip)
-    if found is None or not found["source"].endswith(f"_{class_name}"):
-        return clip_name
-    return found["source"].removesuffix(f"_{class_name}")
+    properties = r"[a-z]_[cn]m_np\d+_(fr|ba|le|ri)_(bad|med|goo)_\d+"
+    found = re.fullmatch(f"(.+)_{re.escape(class_name)}_{properties}", clip)
+    return clip_name if found is None else found[1]
 
 
 @dataclass(frozen=True)
