@@ -51,13 +51,13 @@ def main(config: StudyConfig) -> None:
         run_jobs(jobs, title, workers=workers, threads=threads)
 
     plan = Plan(config.scaled())
-    run("data", [*map(MakeWorld, plan.worlds()), *plan.jhmdb_packs().values()])
+    run("data", [*map(MakeWorld, plan.worlds()), *plan.real_packs()])
     baselines, candidates = plan.tuning_baselines(), plan.candidates()
     tried = [run for values in candidates.values() for run in chain.from_iterable(values.values())]
     run("tuning", pretrain_jobs([*baselines, *tried]))
     tuning = tune(baselines, candidates)
     oracles, demo_runs = plan.oracles(), plan.demo_runs(tuning.weights)
-    jhmdb_runs = plan.jhmdb_runs(tuning.weights)
+    jhmdb_runs = [*plan.jhmdb_runs(tuning.weights), *plan.tied_runs(tuning.weights)]
     run("pretraining", pretrain_jobs([*demo_runs, *oracles]))
     run("pretraining on JHMDB", pretrain_jobs(jhmdb_runs))
     run("transfer on JHMDB", transfer_jobs(jhmdb_runs))

@@ -6,8 +6,8 @@ name with `AT_CLEAN_BN`, with statistics estimated anew on clean training clips.
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -18,9 +18,9 @@ from scenebias.bias.clean_statistics import with_clean_statistics
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
 from scenebias.bias.measuring import BiasTest
-from scenebias.bias.model_bias import CLEAN, MEASURES, Measure
+from scenebias.bias.model_bias import CLEAN, HUMAN_ONLY, MEASURES, Measure
 from scenebias.bias.model_bias import SWAPPED as SWAPPED_VIEW
-from scenebias.clips.views import ClipChange, hide_humans
+from scenebias.clips.views import ClipChange, hide_humans, humans_only
 from scenebias.commands import null_for_nan
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
@@ -30,8 +30,10 @@ from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, load_weights
 from scenebias.study.arms import Trial
 from scenebias.study.demo_world import World
+from scenebias.study.jhmdb import source_video
 from scenebias.study.jobs import Cost
 from scenebias.study.plan import Run
+from scenebias.study.tied_scenes import TIED_TESTS, PackTied
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.dataset import ShardDataset
 from shards.system.atomic import write_json
@@ -56,12 +58,20 @@ WORLD_MEASURES = {
     "probe_chance": Measure("chance of that", None),
 }
 """What is measured in a demo world, where clips of every kind can be rendered."""
+CONFLICTING = "conflicting"
+TIED_MEASURES = {
+    USUAL: WORLD_MEASURES[USUAL],
+    CONFLICTING: Measure("scenes of the other classes' kind: accuracy", "up"),
+    "conflicting_side": Measure("scenes of the other classes' kind: says one of those classes", "down"),
+    f"{HUMAN_ONLY}_top1": MEASURES[f"{HUMAN_ONLY}_top1"],
+}
+"""What is measured where the kind of scene and the class are tied in training."""
 TRANSFERRED, HEAD_TRANSFERRED = "transfer_top1", "head_transfer_top1"
 TRANSFER_MEASURES = {
     TRANSFERRED: Measure("new classes, all layers tuned: accuracy", "up"),
     HEAD_TRANSFERRED: Measure("new classes, a new head alone: accuracy", "up"),
 }
-_ONCE: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TRANSFER_MEASURES}
+_ONCE: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TIED_MEASURES, **TRANSFER_MEASURES}
 ALL_MEASURES: dict[str, Measure] = _ONCE | {f"{name}{AT_CLEAN_BN}": measure for name, measure in _ONCE.items()}
 COSTS = {"wall_s": "wall time of a run, in seconds", "cpu_s": "CPU time of a run, in seconds"}
 """Beside the measures: the fields of `Cost`, of the training."""
@@ -106,18 +116,19 @@ class Measured:
     """The class that the model named for each test clip, by the measure: any interval can be computed from it."""
     labels: Mapping[str, list[int]]
     """The clips' own classes, by the same names."""
+    source_videos: Mapping[str, list[str]] = field(default_factory=dict)
+    """The videos that the clips were cut from, by the same names; only where several may be of one."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `write` has left."""
         measured = cls(**json.loads(path.read_text(encoding="utf-8")))
         values = {name: math.nan if value is None else value for name, value in measured.values.items()}
-        return cls(values, measured.predicted, measured.labels)
+        return replace(measured, values=values)
 
     def write(self, path: Path) -> None:
         """As JSON; what could not be measured is null there."""
-        values = null_for_nan(dict(self.values))
-        write_json(path, {"values": values, "predicted": dict(self.predicted), "labels": dict(self.labels)})
+        write_json(path, asdict(self) | {"values": null_for_nan(dict(self.values))})
 
     def correct(self, kind: str) -> np.ndarray:
         """Whether the model was right, bool, for each test clip."""
@@ -142,8 +153,10 @@ class MeasureData:
         return self.measures.exists()
 
     def run(self) -> None:
-        bias = measure_dataset(ShardDataset.open(self.train), ShardDataset.open(self.val))
+        train, val = ShardDataset.open(self.train), ShardDataset.open(self.val)
+        bias = measure_dataset(train, val)
         values = {"scene_bias": bias.bias, "scene_accuracy": bias.accuracy, "chance": bias.chance}
+        values |= {"train_clips": len(train), "test_clips": len(val)}
         Measured(values, {}, {}).write(self.measures)
 
 
@@ -177,16 +190,21 @@ class _Findings:
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
         self.evaluations: dict[str, Evaluation] = {}
+        self.source_videos: dict[str, list[str]] = {}
 
-    def note(self, name: str, evaluation: Evaluation) -> None:
+    def note(self, name: str, evaluation: Evaluation, source_videos: Sequence[str] = ()) -> None:
+        """Note an accuracy; ``source_videos`` are those of its clips, where several may be of one."""
         self.values[name] = evaluation.top1
         self.evaluations[name] = evaluation
+        if source_videos:
+            self.source_videos[name] = list(source_videos)
 
     def measured(self) -> Measured:
         return Measured(
             self.values,
             {name: found.prediction_N.tolist() for name, found in self.evaluations.items()},
             {name: found.label_N.tolist() for name, found in self.evaluations.items()},
+            self.source_videos,
         )
 
 
@@ -202,12 +220,20 @@ def _measure(run: Run, place: ProcessPlace) -> Measured:
         for suffix, subject in subjects.items():
             if run.demo_world is not None:
                 _measure_in_world(subject, run.demo_world, found, suffix)
+            elif run.tied is not None:
+                _measure_tied(subject, run.tied, found, suffix)
             else:
                 _measure_bias(subject, run.pretraining, found, suffix)
     for name, transfer in ((TRANSFERRED, run.transfer), (HEAD_TRANSFERRED, run.head_transfer)):
         if transfer is not None:
-            found.note(name, Subject.load(transfer.weights, place).evaluate(ShardDataset.open(transfer.val)))
+            val = ShardDataset.open(transfer.val)
+            found.note(name, Subject.load(transfer.weights, place).evaluate(val), source_videos(val))
     return found.measured()
+
+
+def source_videos(dataset: ShardDataset) -> list[str]:
+    """The videos that its clips were cut from, as `source_video` tells, in their order."""
+    return [source_video(dataset.info(number).name) for number in range(len(dataset))]
 
 
 def _measure_in_world(subject: Subject, world: World, found: _Findings, suffix: str) -> None:
@@ -245,9 +271,30 @@ def _measure_bias(subject: Subject, pretraining: PretrainJob, found: _Findings, 
     test = BiasTest.prepare(pretraining.clip, train, val, subject.place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
     bias = test.measure(subject.model)
     found.values |= {name + suffix: value for name, value in bias.values.items()}
-    for view in (CLEAN, SWAPPED_VIEW):
+    videos = source_videos(val)
+    shown = {CLEAN: range(len(val)), HUMAN_ONLY: test.masked.sample_M, SWAPPED_VIEW: test.swaps.sample_M}
+    for view, samples in shown.items():
         if view in bias.evaluations:
-            found.evaluations[f"{view}_top1{suffix}"] = bias.evaluations[view]
+            found.note(f"{view}_top1{suffix}", bias.evaluations[view], [videos[sample] for sample in samples])
+
+
+def _measure_tied(subject: Subject, tied: PackTied, found: _Findings, suffix: str) -> None:
+    """`TIED_MEASURES` of a model."""
+    tests = [ShardDataset.open(tied.shards(subset)) for subset in TIED_TESTS]
+    videos = [source_videos(test) for test in tests]
+    usual, conflicting = map(subject.evaluate, tests)
+    found.note(USUAL + suffix, usual, videos[0])
+    found.note(CONFLICTING + suffix, conflicting, videos[1])
+    sides = json.loads(tied.sides.read_text(encoding="utf-8"))
+    side_A = np.array([sides[name] for name in tests[1].manifest.classes])
+    on_scenes_side_N = side_A[conflicting.prediction_N] != side_A[conflicting.label_N]
+    found.values["conflicting_side" + suffix] = float(on_scenes_side_N.mean())
+    alone = [subject.evaluate(test, humans_only) for test in tests]
+    together = Evaluation(
+        np.concatenate([evaluation.probability_NA for evaluation in alone]),
+        np.concatenate([evaluation.label_N for evaluation in alone]),
+    )
+    found.note(f"{HUMAN_ONLY}_top1{suffix}", together, [*videos[0], *videos[1]])
 
 
 def evaluate_trial(run: Run) -> Trial:

@@ -20,7 +20,8 @@ from scenebias.study.arms import (
     arm_named,
 )
 from scenebias.study.demo_world import BALANCED, World
-from scenebias.study.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, Part, Split
+from scenebias.study.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, PackReal, Part, Split
+from scenebias.study.tied_scenes import PackTied
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.checks import require_at_least
 
@@ -32,6 +33,8 @@ ORACLE, SCRATCH = "oracle", "scratch"
 RHO_ARMS = (BASELINE_LONG, PAPER, BEST)
 JHMDB_ARMS = (BASELINE, PAPER, BEST)
 JHMDB_STARTS = (SCRATCH, *JHMDB_ARMS)
+TIED_WORLD = "jhmdb-tied"
+"""What results call JHMDB divided so that scene and action are tied."""
 QUICK_SEEDS, QUICK_EPOCHS = 2, 24
 
 
@@ -90,6 +93,8 @@ class Run:
     """A new head alone, on the frozen backbone."""
     demo_world: World | None = None
     """The world that it is pretrained in, where that is a demo world."""
+    tied: PackTied | None = None
+    """The clips that it is trained on, where scene and action are tied in real ones."""
 
     @property
     def last(self) -> PretrainJob | TransferJob:
@@ -205,11 +210,14 @@ class Plan:
             for world in self.worlds()
             if world.config.seed < TUNING_SEED
         }
-        return pairs | {
+        pairs |= {
             (jhmdb_world(split), 0): (pack.shards("train"), pack.shards("test"))
             for (part, split), pack in self.jhmdb_packs().items()
             if part == "pretrain"
         }
+        if (tied := self.tied_pack()) is not None:
+            pairs[TIED_WORLD, 0] = tied.shards("train"), tied.shards("usual")
+        return pairs
 
     def jhmdb_packs(self) -> dict[tuple[Part, Split], PackJhmdb]:
         """JHMDB's data sets; none where JHMDB was not given."""
@@ -222,6 +230,41 @@ class Plan:
             for part in parts
             for split in SPLITS
         }
+
+    def tied_pack(self) -> PackTied | None:
+        """JHMDB with scene and action tied; None where JHMDB was not given."""
+        source = self.config.jhmdb
+        return None if source.jhmdb_videos is None else PackTied(self.config.out / "jhmdb" / "tied", source)
+
+    def real_packs(self) -> list[PackReal]:
+        """All data sets of JHMDB's clips."""
+        tied = self.tied_pack()
+        return [*self.jhmdb_packs().values(), *([] if tied is None else [tied])]
+
+    def tied_runs(self, weights: Weights) -> list[Run]:
+        """Every arm with every seed, where scene and action are tied."""
+        source, tied = self.config.jhmdb, self.tied_pack()
+        if tied is None:
+            return []
+        return [
+            Run(
+                world=TIED_WORLD,
+                arm=arm,
+                seed=seed,
+                pretraining=PretrainJob(
+                    folder=self.config.out / "runs" / TIED_WORLD / arm / f"seed-{seed}",
+                    train=tied.shards("train"),
+                    val=tied.shards("usual"),
+                    epochs=source.jhmdb_epochs,
+                    clip=CLIP,
+                    seed=seed,
+                    method=arm_named(arm).method(weights),
+                ),
+                tied=tied,
+            )
+            for seed in range(source.jhmdb_seeds)
+            for arm in JHMDB_ARMS
+        ]
 
     def jhmdb_runs(self, weights: Weights) -> list[Run]:
         """Every start on every split with every seed."""

@@ -73,11 +73,33 @@ class Results:
         pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
         return seed_interval(pairs) if pairs else Interval(np.nan, np.nan, np.nan)
 
+    def gain_over(self, worlds: Sequence[str], arm: str, measure: str, over: str = BASELINE) -> Interval:
+        """Mean and 95 % interval over the seeds of the difference to the arm ``over``: its mean over ``worlds``.
+
+        NaN where not every seed of both is known in every one of them.
+        """
+        ours, theirs = ([self.values(world, name, measure) for world in worlds] for name in (arm, over))
+        seeds = {tuple(sorted(values)) for values in (*ours, *theirs)}
+        if len(seeds) > 1 or not any(seeds):
+            return Interval(np.nan, np.nan, np.nan)
+        return seed_interval(
+            [
+                float(np.mean([a[seed] - b[seed] for a, b in zip(ours, theirs, strict=True)]))
+                for seed in next(iter(seeds))
+            ]
+        )
+
     def bootstrap_gain(self, worlds: Sequence[str], arm: str, kind: str, over: str = BASELINE) -> Interval:
-        """Difference of the accuracies on the test clips of ``worlds``, by the choice of those clips."""
+        """Difference of the accuracies on the test clips of ``worlds``, by the choice of the videos they are from.
+
+        Where it is not known which videos these are, by the choice of the clips.
+        """
+        measured = [next(iter(self.models[world, arm].values())) for world in worlds]
+        known = all(kind in of_world.source_videos for of_world in measured)
         return paired_bootstrap(
             [self._correct(world, arm, kind) for world in worlds],
             [self._correct(world, over, kind) for world in worlds],
+            group_N=[np.array(of_world.source_videos[kind]) for of_world in measured] if known else None,
         )
 
     def _correct(self, world: str, arm: str, kind: str) -> np.ndarray:

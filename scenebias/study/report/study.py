@@ -4,37 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from scenebias.evaluation.statistics import Interval
 from scenebias.reports.figures import bars
 from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.study.arms import BASELINE, BEST, MOST_LOST, Trial, Tuned, Weights
 from scenebias.study.demo_world import BALANCED
 from scenebias.study.endpoints import ENDPOINTS, Endpoint
-from scenebias.study.jhmdb import SPLITS
 from scenebias.study.measuring_jobs import (
     ALL_MEASURES,
     AT_CLEAN_BN,
     COSTS,
-    HEAD_TRANSFERRED,
     HIDDEN,
     PROBE,
     SCENE_ALONE,
     SWAPPED,
-    TRANSFERRED,
     USUAL,
 )
 from scenebias.study.plan import (
-    JHMDB_ARMS,
-    JHMDB_STARTS,
     ORACLE,
     OTHER_RHOS,
     RHO_ARMS,
     USUAL_RHO,
     USUAL_WORLD,
     Plan,
-    jhmdb_world,
     world_name,
 )
+from scenebias.study.report.cells import points, scaled, spread, titled, unit_of
+from scenebias.study.report.real import RealVideos
 from scenebias.study.results import DATA, Results
 
 MAIN_MEASURES = (
@@ -49,18 +44,6 @@ MAIN_MEASURES = (
     PROBE,
 )
 SHORT_MEASURES = (USUAL, SWAPPED, SCENE_ALONE, HIDDEN, PROBE)
-JHMDB_MEASURES = (
-    "clean_top1",
-    "swapped_top1",
-    "swap_to_scene_rate",
-    "human_only_top1",
-    "contrasted_accuracy",
-    "hidden_pixels_frame_mean_top1",
-    "outline_top1",
-    "scene_probe",
-)
-TIMES_CHANCE = 3
-"""How often the human alone must be recognised, in multiples of chance, before real clips say anything of scenes."""
 
 
 @dataclass(frozen=True)
@@ -71,36 +54,6 @@ class Tuning:
     baseline: Trial | None
     """What the candidates may not lose much against; None where the weights were taken over."""
     trials: Mapping[Tuned, Mapping[float, Trial]]
-
-
-def titled(measure: str) -> str:
-    """What a measure is called, with an arrow to where less of the scene is used."""
-    return f"{ALL_MEASURES[measure].title} {ALL_MEASURES[measure].arrow}"
-
-
-def scaled(interval: Interval, unit: str) -> Interval:
-    """Shares as percentages; other units as they are."""
-    factor = 100 if unit == "share" else 1
-    return Interval(factor * interval.mean, factor * interval.low, factor * interval.high)
-
-
-def spread(interval: Interval, unit: str) -> str:
-    """A mean with the half width of its interval: shares as percentages."""
-    if isnan(interval.mean):
-        return "–"
-    factor, digits = {"share": (100, 1), "nats": (1, 2), "seconds": (1, 0), "clips": (1, 0)}[unit]
-    text = f"{factor * interval.mean:.{digits}f}"
-    half = factor * (interval.high - interval.low) / 2
-    return text if isnan(half) else f"{text} ± {half:.{digits}f}"
-
-
-def points(interval: Interval) -> str:
-    """A difference of shares with its interval, in percentage points."""
-    if isnan(interval.mean):
-        return "–"
-    if isnan(interval.low):
-        return f"{100 * interval.mean:+.1f}"
-    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 class Report:
@@ -128,9 +81,8 @@ class Report:
             Section("Can it be learned at all, and how much does the scene tell?", self._rho_table()),
             Section("How the weights of the losses were chosen", self._tuning_table()),
         ]
-        if self.plan.jhmdb_packs():
-            sections.append(Section("Real videos: JHMDB", self._jhmdb()))
-        return page("scenebias: does debiasing help?", [*sections, *pictures])
+        real = RealVideos(self.plan, self.results).sections() if self.plan.real_packs() else []
+        return page("scenebias: does debiasing help?", [*sections, *real, *pictures])
 
     def _question(self) -> str:
         config = self.plan.config
@@ -175,8 +127,7 @@ class Report:
         )
 
     def _cells(self, worlds: Sequence[str], arms: Sequence[str], measure: str) -> list[str]:
-        unit = "seconds" if measure in COSTS else ALL_MEASURES[measure].unit
-        return [spread(self.results.interval(worlds, arm, measure), unit) for arm in arms]
+        return [spread(self.results.interval(worlds, arm, measure), unit_of(measure)) for arm in arms]
 
     def _arms_table(self) -> str:
         """A row an arm, a column a measure."""
@@ -266,42 +217,3 @@ class Report:
             f" values that lose at most {100 * MOST_LOST:.0f} points on usual scenes, the one that is right most often"
             f" on swapped scenes is taken; where all lose more, the one that loses least. Taken: {taken}."
         ) + table(["weight of", "value", titled(USUAL), titled(SWAPPED)], rows)
-
-    def _jhmdb(self) -> str:
-        worlds = [jhmdb_world(split) for split in SPLITS]
-        rows = [
-            [
-                start,
-                *(self._cells(worlds, [start], name)[0] for name in (TRANSFERRED, HEAD_TRANSFERRED)),
-                "–" if start == BASELINE else points(self.results.bootstrap_gain(worlds, start, TRANSFERRED)),
-            ]
-            for start in JHMDB_STARTS
-        ]
-        return (
-            paragraph(
-                "Pretrained from random weights on the first twelve classes in the order of their names, transferred to"
-                f" the nine others (chance {100 / 9:.1f} %): HMDB51's three splits with"
-                f" {self.plan.config.jhmdb.jhmdb_seeds} seeds each, the weights of the losses as in the demo world."
-                " Intervals of accuracies are over seeds, of the mean of the splits; those of differences, in points,"
-                " by the paired bootstrap over test clips, as if the splits shared none (they share about one in ten)."
-            )
-            + table(["start", "all layers tuned (%)", "a new head alone (%)", "all layers, against the baseline"], rows)
-            + paragraph("Before the transfer, on the test clips of the twelve classes.")
-            + table(
-                ["", *JHMDB_ARMS],
-                [[titled(name), *self._cells(worlds, JHMDB_ARMS, name)] for name in JHMDB_MEASURES],
-            )
-            + paragraph(self.precondition(worlds))
-        )
-
-    def precondition(self, worlds: Sequence[str]) -> str:
-        """Whether these networks see people at all in these clips: before that, nothing here is about scenes."""
-        alone = {arm: self.results.interval(worlds, arm, "human_only_top1").mean for arm in JHMDB_ARMS}
-        chance = self.results.interval(worlds, DATA, "chance").mean
-        best = max(alone, key=lambda arm: alone[arm])
-        met = alone[best] >= TIMES_CHANCE * chance
-        return (
-            f"A claim about scenes needs networks that recognise the human alone at {TIMES_CHANCE} times chance"
-            f" ({100 * TIMES_CHANCE * chance:.1f} %): “{best}” reaches {100 * alone[best]:.1f} %."
-            + ("" if met else " So these clips are inconclusive: what the arms do here, they do without the people.")
-        )

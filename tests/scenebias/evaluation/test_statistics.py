@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.evaluation.statistics import paired_bootstrap, seed_interval
+from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
 
 finite = st.floats(-1e3, 1e3)
 
@@ -111,6 +111,74 @@ def test_values_of_different_clips_or_of_none_are_refused(a: tuple[int, int], b:
         paired_bootstrap(np.zeros(a), np.zeros(b))
     with pytest.raises(ValueError, match="same clips"):
         paired_bootstrap([], [])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 2**32))
+def test_clips_that_are_groups_of_their_own_are_drawn_as_clips_are(runs: int, clips: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a_RN, b_RN = random.random((runs, clips)), random.random((runs, clips))
+    plain = paired_bootstrap(a_RN, b_RN, resamples=200, seed=seed)
+    groups = np.array([f"video {number}" for number in random.permutation(clips)])
+    grouped = paired_bootstrap(a_RN, b_RN, resamples=200, seed=seed, group_N=groups)
+    assert (grouped.mean, grouped.low, grouped.high) == pytest.approx((plain.mean, plain.low, plain.high), abs=1e-12)
+
+
+def test_repeated_clips_of_a_group_tell_nothing_more() -> None:
+    """Every clip four times over: as many values, but no more videos."""
+    random = np.random.default_rng(5)
+    a_RN, b_RN = random.random((3, 60)) < 0.6, random.random((3, 60)) < 0.5
+    four = [array.repeat(4, axis=1) for array in (a_RN, b_RN)]
+    once, grouped = paired_bootstrap(a_RN, b_RN), paired_bootstrap(*four, group_N=np.arange(60).repeat(4))
+    assert (grouped.mean, grouped.low, grouped.high) == pytest.approx((once.mean, once.low, once.high))
+    alone = paired_bootstrap(*four)
+    assert alone.high - alone.low < 0.6 * (grouped.high - grouped.low)
+
+
+def test_groups_of_several_splits_agree_with_drawing_them_by_hand() -> None:
+    random = np.random.default_rng(3)
+    groups = [random.integers(30, size=count) for count in (80, 120)]
+    a, b = ([random.random((2, len(split))) < share for split in groups] for share in (0.7, 0.5))
+    ours = paired_bootstrap(a, b, group_N=groups)
+    differences = [x.mean(axis=0) - y.mean(axis=0) for x, y in zip(a, b, strict=True)]
+    names = np.union1d(*groups)
+    means = []
+    for _ in range(3000):
+        drawn = [names[i] for i in random.integers(len(names), size=len(names))]
+        values = [
+            [value for name in drawn for value, of in zip(difference, split, strict=True) if of == name]
+            for difference, split in zip(differences, groups, strict=True)
+        ]
+        means.append(np.mean([np.mean(of_split) for of_split in values]))
+    assert ours.mean == pytest.approx(np.mean([difference.mean() for difference in differences]))
+    assert (ours.low, ours.high) == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=0.008)
+
+
+def test_bootstrap_intervals_over_groups_cover_where_those_over_clips_do_not() -> None:
+    random = np.random.default_rng(0)
+    covered = {True: 0, False: 0}
+    group_N = np.arange(40).repeat(6)
+    for trial in range(200):
+        video_G = random.normal(0.1, 0.3, 40)
+        a_N = video_G[group_N] + random.normal(0, 0.1, len(group_N))
+        for grouped in covered:
+            groups = group_N if grouped else None
+            interval = paired_bootstrap(
+                a_N, np.zeros(len(a_N)), group_N=groups, seed=trial, resamples=400, confidence=0.9
+            )
+            covered[grouped] += interval.low <= 0.1 <= interval.high
+    assert covered[True] / 200 == pytest.approx(0.9, abs=0.05)
+    assert covered[False] / 200 < 0.7
+
+
+def test_a_split_without_drawn_groups_is_left_out() -> None:
+    ones, zeros = [np.ones((1, 3)), np.ones((1, 1))], [np.zeros((1, 3)), np.zeros((1, 1))]
+    assert paired_bootstrap(ones, zeros, group_N=[np.arange(3), np.array([3])]) == Interval(1.0, 1.0, 1.0)
+
+
+def test_groups_of_other_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="group"):
+        paired_bootstrap(np.zeros((1, 3)), np.zeros((1, 3)), group_N=np.arange(2))
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0])
