@@ -45,7 +45,7 @@ class ObjectiveConfig:
     """ALBAR's weight of the entropy on stills, which is raised."""
     albar_penalty: float = PENALTY_WEIGHT
     """ALBAR's weight of the gradient of the predictions for stills by their pixels, which is lowered; 0: it is not
-    computed, and a step takes about half the time."""
+    computed, and a step takes less than half the time."""
     scene_adversary: SceneAdversary = "marginal"
     """What the features are to forget of the scene: marginal, all of it (the paper); conditional, what the action does
     not tell anyhow: the scene head is told the action; weighted: as marginal, on clips weighted so that within every

@@ -44,6 +44,7 @@ def test_ratios_are_medians_over_the_turns(measured: tuple[str, dict]) -> None:
     assert all(len(of_turns) == 2 for of_turns in rates.values())
     for ratio, slower, faster in (
         ("debias_over_baseline", "debias", "baseline"),
+        ("albar_over_baseline", "albar", "baseline"),
         ("ours_over_bare", "baseline with its loader", "bare torch"),
         ("ours_in_memory_over_bare", "baseline", "bare torch"),
         ("bf16_over_fp32", "baseline in bf16", "baseline"),

@@ -45,6 +45,7 @@ WANTED = {
 """What the ratios should be at most."""
 MEANINGS = {
     "debias_over_baseline": "time of a debiasing step / of a baseline step",
+    "albar_over_baseline": "time of a step of ALBAR / of a baseline step",
     "ours_over_bare": "time of the trainer's step with its loader / of bare torch's on batches in memory",
     "ours_in_memory_over_bare": "time of the trainer's step / of bare torch's, both on batches in memory",
     "bf16_over_fp32": "time of a baseline step in bf16 / in fp32",
@@ -172,7 +173,9 @@ def ratios_table(ratios: Mapping[str, float | None]) -> Table:
         ratio = ratios[name]
         measured = "not measured" if ratio is None else f"{ratio:.3f}"
         rows.append((name, meaning, measured, str(WANTED.get(name, ""))))
-    return number_table("ratios", ("ratio", "meaning", "measured", "at most"), rows, texts=2)
+    table = number_table("ratios", ("ratio", "meaning", "measured", "at most"), rows, texts=2)
+    table.columns[0].no_wrap = True  # a name is to be found whole
+    return table
 
 
 COMMAND = Command(

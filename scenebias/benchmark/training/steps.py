@@ -28,13 +28,14 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 MeasuredPrecision = Literal["bf16", "fp32"]
-BASELINE, DEBIAS, OTHER = "baseline", "debias", "baseline in {}"
+BASELINE, DEBIAS, ALBAR, OTHER = "baseline", "debias", "albar", "baseline in {}"
 COMPOSED = "baseline, clips composed by {}"
 OURS, BARE = "baseline with its loader", "bare torch"
 OBJECTIVES: dict[ObjectiveName, ObjectiveConfig] = {
     "baseline": ObjectiveConfig(name="baseline"),
     # Every mask is effective: a batch without any would be spared the masked pass.
     "debias": ObjectiveConfig(name="debias", min_person_share=0.0),
+    "albar": ObjectiveConfig(name="albar"),
 }
 
 
@@ -106,6 +107,7 @@ def measure_steps(
     turns: dict[str, Callable[[], StepTimes]] = {
         BASELINE: trainer(resident, "baseline", precision),
         DEBIAS: trainer(resident, "debias", precision),
+        ALBAR: trainer(resident, "albar", precision),
         other_name: trainer(resident, "baseline", other),
         OURS: trainer(loaded, "baseline", precision),
         BARE: lambda: train_bare(batches, network, precision),
@@ -117,6 +119,7 @@ def measure_steps(
     bf16, fp32 = (BASELINE, other_name) if precision == "bf16" else (other_name, BASELINE)
     ratios = {
         "debias_over_baseline": time_ratio(rates[DEBIAS], rates[BASELINE]),
+        "albar_over_baseline": time_ratio(rates[ALBAR], rates[BASELINE]),
         "ours_over_bare": time_ratio(rates[OURS], rates[BARE]),
         "ours_in_memory_over_bare": time_ratio(rates[BASELINE], rates[BARE]),
         "bf16_over_fp32": time_ratio(rates[bf16], rates[fp32]),

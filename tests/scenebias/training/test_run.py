@@ -22,6 +22,7 @@ from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
+from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.debiasing_model import DebiasingModel, Losses
 from scenebias.training.losses import alpha_ramp
 from scenebias.training.objective import ObjectiveConfig
@@ -451,11 +452,32 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "in groups of 2 that are composed": replace(config, schedule=ScheduleConfig(batch_size=1), compose=swapped),
         "--consistency compares clips": replace(config, objective=replace(alone, consistency=1.0)),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
+        "--compile knows no second derivatives.*--albar-penalty 0": replace(
+            config, objective=ObjectiveConfig(name="albar"), arithmetic=ArithmeticConfig(compile=True)
+        ),
+        "--sync-batch-norm knows no second derivatives.*--albar-penalty 0": replace(
+            config, objective=ObjectiveConfig(name="albar"), arithmetic=ArithmeticConfig(sync_batch_norm=True)
+        ),
     }
     for words, unfit in refused.items():
         with pytest.raises(UserError, match=words):
             pretrain(unfit)
         assert not config.out.exists(), words
+
+
+def test_without_its_penalty_albar_needs_no_second_derivatives_and_never_masks_or_scenes(
+    config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
+) -> None:
+    bare = make_dataset(tmp_path / "bare", synthetic_sample, ("clap", "jump", "wave"), masks=False, scene=False)
+    pretrain(
+        replace(
+            config,
+            train=bare,
+            objective=ObjectiveConfig(name="albar", albar_penalty=0.0),
+            arithmetic=ArithmeticConfig(sync_batch_norm=True),
+        )
+    )
+    assert {entry["still_penalty"] for entry in step_lines(config.out)} == {0}
 
 
 def test_weights_of_another_architecture_are_refused_by_name(finished: PretrainConfig, tmp_path: Path) -> None:

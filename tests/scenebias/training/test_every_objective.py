@@ -1,0 +1,83 @@
+"""Every objective on every network: one step, from a batch of small clips to other weights."""
+
+from copy import deepcopy
+from functools import cache
+
+import pytest
+import torch
+
+from dali_pipelines import ClipBatch
+from scenebias.compose.config import ComposeConfig
+from scenebias.distributed.process_place import ProcessPlace
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.backbones import BACKBONES, BackboneName
+from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.training.objective import ObjectiveConfig
+from scenebias.training.optimization import OptimizationConfig
+from scenebias.training.step import StepSetting, TrainingStep
+from shards.format.sample import SCENE_COUNT
+
+CLIPS, ACTIONS, FRAMES, SIZE = 4, 5, 2, 8
+OBJECTIVES = {
+    "baseline": ObjectiveConfig(name="baseline"),
+    "scene": ObjectiveConfig(name="scene"),
+    "mask": ObjectiveConfig(name="mask"),
+    "debias": ObjectiveConfig(name="debias"),
+    "debias in two passes": ObjectiveConfig(name="debias", mask_step="alternate"),
+    "albar": ObjectiveConfig(name="albar"),
+}
+AS_THEY_ARE, COMPOSING = ComposeConfig(), ComposeConfig(compose=("background_swap", "mixup"))
+CASES = [(name, network, AS_THEY_ARE) for network in BACKBONES for name in OBJECTIVES]
+CASES += [(name, "small3d", COMPOSING) for name in OBJECTIVES]
+
+
+def make_batch() -> ClipBatch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (CLIPS, FRAMES, SIZE, SIZE)
+    return ClipBatch(
+        clip_BTHWC=torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        mask_BTHW=torch.rand(shape, generator=generator) < 0.3,
+        has_mask_B=torch.tensor([True, True, False, True]),
+        scene_BS=torch.randn(CLIPS, SCENE_COUNT, generator=generator).softmax(dim=1),
+        label_B=torch.tensor([0, 4, 2, 1]),
+        sample_B=torch.arange(CLIPS),
+        window_B=torch.zeros(CLIPS, dtype=torch.int64),
+    )
+
+
+@cache
+def action_model(network: BackboneName) -> ActionModel:
+    torch.manual_seed(0)
+    return ActionModel(ModelConfig(backbone=network), ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "composition"),
+    CASES,
+    ids=["-".join((name, network, *composition.compose)) for name, network, composition in CASES],
+)
+def test_a_step_has_finite_losses_and_moves_all_weights(
+    name: str, network: BackboneName, composition: ComposeConfig
+) -> None:
+    model = DebiasingModel(deepcopy(action_model(network)), OBJECTIVES[name])
+    place = ProcessPlace(rank=0, world_size=1, device=torch.device("cpu"))
+    step = TrainingStep(
+        model,
+        OptimizationConfig(weight_decay=0.0),
+        ArithmeticConfig(),
+        place,
+        composition=composition,
+        outlives_nonfinite=False,
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    step.begin_epoch(0)
+    setting = StepSetting(
+        epoch=0, step=0, clip_count=CLIPS, learning_rates={"backbone": 1e-3, "heads": 1e-3}, ramp=1.0, seed=0
+    )
+    outcome = step(make_batch(), setting)
+    assert outcome.updated
+    assert all(value.isfinite() for value in outcome.sums.values())
+    assert all(losses_B.isfinite().all() for losses_B in outcome.clip_losses)
+    unmoved = [name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)]
+    assert not unmoved
