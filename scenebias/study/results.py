@@ -92,14 +92,16 @@ class Results:
     def bootstrap_gain(self, worlds: Sequence[str], arm: str, kind: str, over: str = BASELINE) -> Interval:
         """Difference of the accuracies on the test clips of ``worlds``, by the choice of the videos they are from.
 
-        Where it is not known which videos these are, by the choice of the clips.
+        Where it is not known which videos these are, by the choice of the clips. NaN where an accuracy is not known.
         """
-        measured = [next(iter(self.models[world, arm].values())) for world in worlds]
-        known = all(kind in of_world.source_videos for of_world in measured)
+        first = {name: [next(iter(self.models[world, name].values())) for world in worlds] for name in (arm, over)}
+        if not all(kind in measured.predicted for models in first.values() for measured in models):
+            return Interval(np.nan, np.nan, np.nan)
+        videos = [np.array(measured.source_videos[kind]) for measured in first[arm] if kind in measured.source_videos]
         return paired_bootstrap(
             [self._correct(world, arm, kind) for world in worlds],
             [self._correct(world, over, kind) for world in worlds],
-            group_N=[np.array(of_world.source_videos[kind]) for of_world in measured] if known else None,
+            group_N=videos if len(videos) == len(worlds) else None,
         )
 
     def _correct(self, world: str, arm: str, kind: str) -> np.ndarray:
