@@ -254,7 +254,7 @@ def poison_step(monkeypatch: pytest.MonkeyPatch, poisoned_step: int) -> None:
 
     def poisoned(model: DebiasingModel, *arguments: Any, **options: Any) -> Losses:
         losses = forward(model, *arguments, **options)
-        if next(steps) != poisoned_step:
+        if not torch.is_grad_enabled() or next(steps) != poisoned_step:  # passes for statistics are no steps
             return losses
         clip_loss_B = losses.clip_loss_B.clone()
         clip_loss_B[1] = torch.nan
