@@ -110,8 +110,20 @@ def _lift_arms(pose: Pose, beat: Beat) -> None:
     pose.arm_forward[:] = 175 * beat.swell[:, None]
 
 
-def _alternate_arms(pose: Pose, beat: Beat) -> None:
-    pose.arm_forward[:] = 175 * np.stack([beat.swell, beat.reach - beat.swell], axis=1)
+def _clap(pose: Pose, beat: Beat) -> None:
+    pose.arm_forward[:] = 80
+    pose.arm_out[:] = 75 * beat.swell[:, None]
+
+
+def _hop(pose: Pose, beat: Beat) -> None:
+    in_air = np.abs(np.sin(beat.phase))
+    pose.lift += 0.16 * beat.reach * in_air
+    pose.leg_forward += 40 * (1 - in_air)[:, None]
+    pose.knee -= 70 * (1 - in_air)[:, None]
+
+
+def _swing_leg(pose: Pose, beat: Beat) -> None:
+    pose.leg_out[:, beat.side] += 60 * beat.swell
 
 
 @dataclass(frozen=True)
@@ -137,8 +149,10 @@ ACTIONS = {
 """The actions to pretrain on."""
 
 TARGET_ACTIONS = {
-    "alternate_arms": Action(_alternate_arms, (1.0, 1.4)),
+    "clap": Action(_clap, (0.8, 1.15)),
+    "hop": Action(_hop, (1.2, 1.7)),
     "lift_arms": Action(_lift_arms, (1.0, 1.4)),
+    "swing_leg": Action(_swing_leg, (1.0, 1.4)),
     "windmill_backward": Action(_windmill_backward, (1.0, 1.4)),
     "windmill_forward": Action(_windmill_forward, (1.0, 1.4)),
 }

@@ -50,9 +50,9 @@ class WorldSize:
     """Clips to pretrain on."""
     clips_test: int = 240
     """Clips in each of test, swapped, scene-only and human-only."""
-    clips_target_train: int = 400
+    clips_target_train: int = 480
     """Clips of the other actions to train on: a transfer, and the scene probe."""
-    clips_target_test: int = 200
+    clips_target_test: int = 240
     """Clips of the other actions to test both on."""
 
     def __post_init__(self) -> None:

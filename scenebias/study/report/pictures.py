@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Self
 
 import numpy as np
@@ -13,13 +14,14 @@ from scenebias.clips.masked_clip import Fill
 from scenebias.clips.views import hide_humans
 from scenebias.data.datasets import require_scenes
 from scenebias.demo.scenes import SCENES
+from scenebias.demo.world import TYPICAL_SCENES
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
-from scenebias.evaluation.accuracy import evaluating
+from scenebias.evaluation.accuracy import Evaluation, evaluating
 from scenebias.evaluation.class_activation import class_activation
 from scenebias.models.action_model import ActionModel
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import activation_strip, confusion_matrix, embedding
-from scenebias.reports.html import Section, charts, frame_rows, grid, paragraph, picture, some_frames, table
+from scenebias.reports.html import Section, charts, frame_rows, grid, paragraph, picture, some_frames
 from scenebias.study.measuring_jobs import Subject
 from scenebias.study.plan import Run
 from scenebias.study.training_jobs import PretrainJob
@@ -128,37 +130,45 @@ def _explained_clip(name: str, model: ActionModel, clip_THWC: Tensor, label: int
     return picture(strip_HW3, f"{name}: {class_name} {100 * probability:.0f} %")
 
 
-def said_of_swapped_clips(runs: Sequence[Run], clips: int = 3, frames: int = 6) -> str:
-    """HTML: clips in swapped scenes of as many actions, and below each what every model says it shows.
+def said_of_swapped_clips(runs: Sequence[Run], clips: int = 3, frames: int = 4) -> str:
+    """HTML: clips in swapped scenes of as many actions, and beside each what every model says it shows.
 
     They are the first clips in the order of the test set of which the models do not all say the same, as far as there
     are such.
     """
     with distributed_session() as place:
         pictured = Pictured.load(runs, place)
-        classes = pictured.swapped.manifest.classes
         found = {arm: subject.evaluate(pictured.swapped) for arm, subject in pictured.subjects.items()}
         said_NM = np.stack([evaluation.prediction_N for evaluation in found.values()], axis=1)
         shown = _first_of_each_action(pictured.swapped.labels, (said_NM != said_NM[:, :1]).any(axis=1), clips)
         subject = next(iter(pictured.subjects.values()))
-        batches = {
-            int(sample): clip
+        strips = {
+            int(sample): frame_rows([clip_THWC[some_frames(len(clip_THWC), frames)].cpu().numpy()], scale=3)
             for batch in subject.loader(pictured.swapped)
-            for sample, clip in zip(batch.sample_B, batch.clip_BTHWC, strict=True)
+            for sample, clip_THWC in zip(batch.sample_B, batch.clip_BTHWC, strict=True)
             if int(sample) in shown
         }
-    cards = []
-    for sample in shown:
-        clip_THWC = batches[sample].cpu().numpy()
-        strip_HW3 = frame_rows([clip_THWC[some_frames(len(clip_THWC), frames)]], scale=2)
-        rows = []
-        for arm, evaluation in found.items():
-            named = int(evaluation.prediction_N[sample])
-            right = "✓" if named == evaluation.label_N[sample] else "✗"
-            rows.append([arm, f"{classes[named]} {right}", f"{100 * evaluation.probability_NA[sample, named]:.0f} %"])
-        action, scene = classes[pictured.swapped.labels[sample]], _scene_name(pictured.swapped, sample)
-        cards.append(picture(strip_HW3, f"{action}, in the scene “{scene}”") + table(["", "says", "sure"], rows))
-    return grid([f"<div>{card}</div>" for card in cards], least_width_rem=22)
+    return "".join(_clip_with_answers(pictured.swapped, sample, strips[sample], found) for sample in shown)
+
+
+def _clip_with_answers(
+    swapped: ShardDataset, sample: int, strip_HW3: np.ndarray, found: Mapping[str, Evaluation]
+) -> str:
+    """HTML: a clip under the name of its action, and the answer of every model, right or wrong."""
+    actions = [action.replace("_", " ") for action in swapped.manifest.classes]
+    action, scene = swapped.labels[sample], _scene_name(swapped, sample)
+    usual = next(swapped.manifest.classes.index(usual) for usual, place in TYPICAL_SCENES.items() if place == scene)
+    answers = []
+    for arm, evaluation in found.items():
+        named = int(evaluation.prediction_N[sample])
+        kind, mark = ("right", "✓") if named == action else ("wrong", "✗")
+        note = f"{100 * evaluation.probability_NA[sample, named]:.0f} % sure"
+        if named == usual:
+            note = f"usual here, {note}"
+        cells = f"<b>{escape(arm)}</b><span>{mark} {escape(actions[named])}</span><small>{note}</small>"
+        answers.append(f'<li class="answer {kind}">{cells}</li>')
+    caption = f"{actions[action]}, at the place of “{actions[usual]}” ({scene.split('/')[0].replace('_', ' ')})"
+    return f'<div class="clip">{picture(strip_HW3, caption)}<ul>{"".join(answers)}</ul></div>'
 
 
 def _first_of_each_action(label_N: np.ndarray, preferred_N: np.ndarray, count: int) -> list[int]:

@@ -113,7 +113,9 @@ def test_a_clip_does_not_depend_on_how_many_others_there_are():
         ("windmill_forward", "windmill_backward", 1),
         ("lift_arms", "windmill_forward", 1),
         ("lift_arms", "windmill_backward", 1),
-        ("lift_arms", "alternate_arms", 1),
+        ("clap", "lift_arms", 2),
+        ("swing_leg", "hop", 1),
+        ("hop", "squat", 1),
     ],
 )
 def test_single_poses_do_not_tell_actions_apart(first, second, degrees):

@@ -1,13 +1,14 @@
 """Intervals against tables, resampling written out, and how often they cover what they should."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
+from scenebias.evaluation.statistics import Interval, clip_interval, paired_bootstrap, seed_interval
 
 finite = st.floats(-1e3, 1e3)
 
@@ -37,6 +38,31 @@ def test_intervals_over_seeds_cover_the_mean_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     intervals = [seed_interval(random.normal(0.4, 0.1, 3).tolist(), 0.9) for _ in range(2000)]
     assert np.mean([i.low <= 0.4 <= i.high for i in intervals]) == pytest.approx(0.9, abs=0.025)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=300), st.floats(0.5, 0.99))
+def test_wilsons_interval_ends_where_the_score_test_no_longer_refuses(correct: list[bool], confidence: float) -> None:
+    """It holds the accuracies p with |observed - p| ≤ z √(p (1 - p) / N): at its ends both sides are alike."""
+    interval = clip_interval(np.array(correct), confidence)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    assert interval.mean == pytest.approx(sum(correct) / len(correct))
+    assert 0 <= interval.low <= interval.mean + 1e-12
+    assert interval.mean - 1e-12 <= interval.high <= 1
+    for end in (interval.low, interval.high):
+        deviation = z * math.sqrt(end * (1 - end) / len(correct))
+        assert abs(interval.mean - end) == pytest.approx(deviation, abs=1e-7)
+
+
+def test_an_interval_over_clips_does_not_shrink_to_nothing_where_all_are_right() -> None:
+    interval = clip_interval(np.ones(20, dtype=bool))
+    assert (interval.mean, interval.high) == (1, pytest.approx(1))
+    assert interval.low == pytest.approx(20 / (20 + 1.959964**2))  # Wilson's formula at p = 1
+
+
+def test_intervals_over_clips_cover_the_accuracy_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    intervals = [clip_interval(random.random(80) < 0.3, 0.9) for _ in range(2000)]
+    assert np.mean([i.low <= 0.3 <= i.high for i in intervals]) == pytest.approx(0.9, abs=0.025)
 
 
 def drawn_by_hand(*differences: np.ndarray) -> list[float]:

@@ -4,41 +4,50 @@ import contextlib
 import io
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from scenebias.bias.model_bias import CLEAN
-from scenebias.demo.world import WorldConfig
-from scenebias.models.weights import read_metadata
+from scenebias.bias.model_bias import MEASURES
+from scenebias.demo.world import WorldConfig, WorldSize
+from scenebias.models.weights import load_weights, read_metadata
 from scenebias.reports.html import page
 from scenebias.run_folder.folder import RunFolder
 from scenebias.study import demo as demo_command
-from scenebias.study.arms import BASELINE
-from scenebias.study.demo import DEBIASED, DemoConfig, DemoPlan
+from scenebias.study.arms import BASELINE, BEST, GRIDS, PAPER, Weights
+from scenebias.study.command import tune
+from scenebias.study.demo import ARMS, DemoConfig, DemoPlan
+from scenebias.study.demo_world import MakeWorld
 from scenebias.study.jhmdb import PARTS, JhmdbConfig
 from scenebias.study.measuring_jobs import (
     ALL_MEASURES,
+    AT_CLEAN_BN,
     COSTS,
-    IN_DISTRIBUTION,
+    HEAD_TRANSFERRED,
+    HIDDEN,
+    SCENE_ALONE,
     SWAPPED,
     TRANSFERRED,
-    MeasureArm,
+    USUAL,
+    WORLD_MEASURES,
     Measured,
+    MeasureModel,
     evaluate_trial,
     measures_of,
 )
-from scenebias.study.plan import SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretrain_jobs
+from scenebias.study.plan import JHMDB_STARTS, SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretrain_jobs
 from scenebias.study.report.demo import TITLES
 from scenebias.study.report.pictures import picture_sections
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
 
-WORLD = WorldConfig(clips_train=64, clips_test=16, clips_target_train=32, clips_target_test=32)
-MODELS = (SCRATCH, BASELINE, DEBIASED)
+SIZE = {"clips_train": 64, "clips_test": 16, "clips_target_train": 32, "clips_target_test": 32}
+MODELS = (SCRATCH, *ARMS)
 
 
 def run_demo(config: DemoConfig) -> str:
@@ -51,18 +60,20 @@ def run_demo(config: DemoConfig) -> str:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPlan:
     """The whole demo, done."""
-    config = DemoConfig(out=tmp_path_factory.mktemp("demo"), epochs=1, transfer_epochs=1, workers=1, world=WORLD)
+    config = DemoConfig(
+        out=tmp_path_factory.mktemp("demo"), epochs=1, transfer_epochs=1, workers=2, world=WorldConfig(**SIZE)
+    )
     (config.out / "printed.txt").write_text(run_demo(config))
     return DemoPlan(config)
 
 
 @pytest.fixture(scope="module")
 def demo_runs(demo: DemoPlan) -> list[Run]:
-    """The trained baseline and the model with both losses."""
-    return [demo.pretrained(BASELINE), demo.pretrained(DEBIASED)]
+    """The trained baseline and the debiased models."""
+    return [demo.pretrained(arm) for arm in ARMS]
 
 
-def test_every_measure_has_a_value_for_both_models_and_a_place_in_the_table(demo: DemoPlan) -> None:
+def test_every_measure_has_a_value_for_every_pretrained_model_and_a_place_in_the_table(demo: DemoPlan) -> None:
     printed = (demo.config.out / "printed.txt").read_text()
     records = json.loads((demo.config.out / "results.json").read_text())
     values = {(record["arm"], record["measure"]): record["value"] for record in records}
@@ -71,7 +82,7 @@ def test_every_measure_has_a_value_for_both_models_and_a_place_in_the_table(demo
     assert len(TITLES) == len(set(TITLES.values())) == 9
     for measure, title in TITLES.items():
         assert f"{title} {ALL_MEASURES[measure].arrow}" in printed
-        for arm in (BASELINE, DEBIASED):
+        for arm in (BASELINE, PAPER, BEST):
             assert isinstance(values[arm, measure], float)
             assert ALL_MEASURES[measure].cell(values[arm, measure]) in printed
             if ALL_MEASURES[measure].unit == "share":
@@ -80,9 +91,11 @@ def test_every_measure_has_a_value_for_both_models_and_a_place_in_the_table(demo
     assert {measure for arm, measure in values if arm == SCRATCH} == {TRANSFERRED, *COSTS}
 
 
-def test_the_report_shows_table_curves_and_frames(demo: DemoPlan) -> None:
+def test_the_report_shows_what_models_say_bars_table_and_curves(demo: DemoPlan) -> None:
     page = (demo.config.out / "report.html").read_text()
-    assert page.count("data:image/") == 4 + 1
+    clips, bars, curves = 3, 5, 4
+    assert page.count("data:image/") == clips + bars + curves
+    assert page.count('class="answer right"') + page.count('class="answer wrong"') == clips * len(ARMS)
     assert "swapped scenes: accuracy" in page
 
 
@@ -91,7 +104,7 @@ def test_the_report_is_shown_whole_in_a_browser(demo: DemoPlan) -> None:
 
 
 def test_the_demo_given_again_does_what_is_missing_and_nothing_else(demo: DemoPlan) -> None:
-    out, lost = demo.config.out, demo.pretrained(DEBIASED)
+    out, lost = demo.config.out, demo.pretrained(BEST)
     assert lost.transfer is not None
     results, printed = (out / "results.json").read_bytes(), (out / "printed.txt").read_text()
     others = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
@@ -107,7 +120,7 @@ def test_the_demo_given_again_does_what_is_missing_and_nothing_else(demo: DemoPl
 
 def test_a_folder_of_another_demo_is_refused(demo: DemoPlan) -> None:
     with pytest.raises(UserError, match="epochs"):
-        demo_command.main(DemoConfig(out=demo.config.out, epochs=2, transfer_epochs=1, world=WORLD))
+        demo_command.main(DemoConfig(out=demo.config.out, epochs=2, transfer_epochs=1, world=WorldConfig(**SIZE)))
 
 
 def test_a_run_says_when_it_is_done_and_how_long_it_took(demo_runs: list[Run]) -> None:
@@ -120,21 +133,27 @@ def test_a_run_says_when_it_is_done_and_how_long_it_took(demo_runs: list[Run]) -
     assert not replace(training, folder=training.folder / "other").is_done
 
 
+def twice(measures: Iterable[str]) -> set[str]:
+    """The names of measures under both kinds of BatchNorm statistics."""
+    return {name + suffix for name in measures for suffix in ("", AT_CLEAN_BN)}
+
+
 def test_a_model_of_the_demo_world_gets_every_measure(demo_runs: list[Run]) -> None:
     for run in demo_runs:
-        job, path = MeasureArm((run,)), measures_of(run)
-        assert job.is_done
-        measured = Measured.read(path)
-        assert set(measured.values) == {*ALL_MEASURES, *COSTS}
-        for kind, measure in ((CLEAN, IN_DISTRIBUTION), (SWAPPED, SWAPPED), (TRANSFERRED, TRANSFERRED)):
-            assert np.mean(measured.correct[kind]) == pytest.approx(measured.values[measure])
+        assert MeasureModel(run).is_done
+        measured = Measured.read(measures_of(run))
+        assert set(measured.values) == {*twice(WORLD_MEASURES), TRANSFERRED, *COSTS}
+        accuracies = {*twice((USUAL, SWAPPED, SCENE_ALONE, HIDDEN, "human_alone")), TRANSFERRED}
+        assert measured.predicted.keys() == measured.labels.keys() == accuracies
+        for measure in accuracies:
+            assert np.mean(measured.correct(measure)) == pytest.approx(measured.values[measure])
         trial = evaluate_trial(run)
-        assert trial.in_distribution == pytest.approx(measured.values[IN_DISTRIBUTION])
+        assert trial.in_distribution == pytest.approx(measured.values[USUAL])
         assert trial.swapped == pytest.approx(measured.values[SWAPPED])
 
 
 def test_a_model_that_is_not_measured_yet_is_measured_and_the_same_again(demo: DemoPlan) -> None:
-    job, path = MeasureArm((demo.scratch,)), measures_of(demo.scratch)
+    job, path = MeasureModel(demo.scratch), measures_of(demo.scratch)
     before = path.read_bytes()
     path.unlink()
     assert not job.is_done
@@ -149,7 +168,7 @@ def test_scenes_of_the_demo_world_tell_its_actions(demo: DemoPlan) -> None:
 
 def test_pictures_of_two_models_show_in_a_browser(demo_runs: list[Run], tmp_path: Path) -> None:
     path = tmp_path / "pictures.html"
-    path.write_text(page("pictures", picture_sections(demo_runs)), encoding="utf-8")
+    path.write_text(page("pictures", picture_sections([demo_runs[0], demo_runs[-1]])), encoding="utf-8")
     assert path.read_text().count("<img") >= 2 * (1 + 2) + 3
     assert not problems_of_page(path)
 
@@ -158,7 +177,8 @@ def test_pictures_of_two_models_show_in_a_browser(demo_runs: list[Run], tmp_path
 def study(demo: DemoPlan, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A plan whose JHMDB is the demo's videos under other names."""
     out = tmp_path_factory.mktemp("study")
-    return Plan(StudyConfig(out=out, seeds=1, jhmdb=make_jhmdb(demo.world.rendered / "train", out / "given")))
+    jhmdb = make_jhmdb(demo.world.rendered / "train", out / "given")
+    return Plan(StudyConfig(out=out, seeds=1, tuning_seeds=1, epochs=1, world=WorldSize(**SIZE), jhmdb=jhmdb))
 
 
 def make_jhmdb(rendered: Path, folder: Path) -> JhmdbConfig:
@@ -197,20 +217,59 @@ def test_jhmdb_is_transferred_to_classes_that_pretraining_has_not_seen(study: Pl
             pack.run()
             assert pack.is_done
             assert set(ShardDataset.open(pack.shards("test")).manifest.classes) <= set(PARTS[part])
-    chosen = {arm: pretrain_jobs(runs)[0].objective for arm, runs in study.candidates().items()}
-    runs = [run for run in study.jhmdb_runs(chosen) if (run.world, run.seed) == (jhmdb_world(1), 0)]
-    assert len(runs) == 3
+    runs = [run for run in study.jhmdb_runs(Weights()) if (run.world, run.seed) == (jhmdb_world(1), 0)]
+    assert [run.arm for run in runs] == list(JHMDB_STARTS)
     for run in runs:
         assert run.transfer is not None
-        if run.pretraining is not None:
-            run.pretraining.run()
-        run.transfer.run()
-        job = MeasureArm((run,))
+        for training in (run.pretraining, run.transfer, run.head_transfer):
+            if training is not None:
+                training.run()
+        job = MeasureModel(run)
         assert not job.is_done
         job.run()
         assert job.is_done
         measured = Measured.read(measures_of(run))
-        assert measured.values[TRANSFERRED] == pytest.approx(np.mean(measured.correct[TRANSFERRED]))
-        assert (IN_DISTRIBUTION in measured.values) == (run.pretraining is not None)
-        seen = [data.dataset for data in read_metadata(run.transfer.weights).trained_on]
-        assert seen == (["jhmdb-transfer"] if run.pretraining is None else ["jhmdb-pretrain", "jhmdb-transfer"])
+        expected = {TRANSFERRED, *COSTS}
+        if run.pretraining is not None:
+            expected |= {HEAD_TRANSFERRED, *twice(MEASURES)}
+        assert set(measured.values) == expected
+        assert {TRANSFERRED} <= measured.predicted.keys() <= expected
+        for measure in measured.predicted:
+            assert measured.values[measure] == pytest.approx(np.mean(measured.correct(measure)))
+        for transfer in (run.transfer, run.head_transfer):
+            if transfer is not None:
+                seen = [data.dataset for data in read_metadata(transfer.weights).trained_on]
+                assert seen == (["jhmdb-transfer"] if run.pretraining is None else ["jhmdb-pretrain", "jhmdb-transfer"])
+
+
+def test_a_new_head_alone_leaves_the_pretrained_backbone_as_it_is(study: Plan) -> None:
+    run = next(run for run in study.jhmdb_runs(Weights()) if (run.world, run.arm) == (jhmdb_world(1), BASELINE))
+    assert run.pretraining is not None
+    assert run.transfer is not None
+    assert run.head_transfer is not None
+    before, tuned, with_new_head = (
+        load_weights(job.weights)[0].backbone.state_dict() for job in (run.pretraining, run.transfer, run.head_transfer)
+    )
+    assert all(torch.equal(before[name], value) for name, value in with_new_head.items())
+    assert not all(torch.equal(before[name], value) for name, value in tuned.items())
+
+
+def test_tuning_chooses_among_what_its_candidates_reach_in_their_world(study: Plan) -> None:
+    baselines, candidates = study.tuning_baselines(), study.candidates()
+    assert {name: tuple(values) for name, values in candidates.items()} == GRIDS
+    few = {name: dict(list(candidates[name].items())[:2]) for name in ("mask", "conditional")}
+    tried = [run for values in few.values() for runs in values.values() for run in runs]
+    (world,) = {run.demo_world for run in [*baselines, *tried]}
+    assert world is not None
+    world.folder.mkdir(parents=True)
+    MakeWorld(world).run()
+    for job in pretrain_jobs([*baselines, *tried]):
+        job.run()
+    tuning = tune(baselines, few)
+    assert tuning.baseline == evaluate_trial(baselines[0])
+    assert tuning.trials == {
+        name: {value: evaluate_trial(runs[0]) for value, runs in values.items()} for name, values in few.items()
+    }
+    assert tuning.weights.scene == Weights().scene
+    assert tuning.weights.mask in few["mask"]
+    assert tuning.weights.conditional in few["conditional"]
