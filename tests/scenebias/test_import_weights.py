@@ -14,10 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dali_pipelines import ClipConfig
+from scenebias.bias.clean_statistics import with_clean_statistics
+from scenebias.distributed.process_place import ProcessPlace
 from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
 from scenebias.models.action_model import ActionModel
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.weights import TrainedOn, clip_config_of, load_scene_head, load_weights
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 ACTIONS = 5
@@ -205,6 +209,21 @@ def test_a_checkpoint_becomes_a_weight_file(tmp_path: Path, classes: Path, capsy
         features_BD = torch.ones(1, 512)
         expected_BS = their_heads(3).place_mlp(features_BD)
         torch.testing.assert_close(scene_head(features_BD), expected_BS, rtol=1e-4, atol=1e-5)
+
+
+def test_imported_weights_can_be_given_the_statistics_of_clean_clips(
+    tmp_path: Path, classes: Path, tiny_dataset: Path
+) -> None:
+    torch.save(their_checkpoint(their_tensors()), tmp_path / "theirs.pth")
+    out = tmp_path / "theirs.safetensors"
+    main(ImportConfig(checkpoint=tmp_path / "theirs.pth", classes=classes, out=out, clip=ClipConfig(frames=4, size=32)))
+    model, metadata = load_weights(out)
+    place = ProcessPlace(0, 1, torch.device("cpu"))
+    train = ShardDataset.open(tiny_dataset)
+    clean = with_clean_statistics(model, clip_config_of(metadata), train, place, threads=1)
+    assert clean is not None
+    for (name, theirs), ours in zip(model.state_dict().items(), clean.state_dict().values(), strict=True):
+        assert torch.equal(theirs, ours) != name.endswith(("running_mean", "running_var")), name
 
 
 def test_the_list_of_classes_must_be_as_long_as_the_outputs() -> None:
