@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole job on the demo world: render, pack, pretrain a baseline and a debiased model, transfer, measure, report.
+# The whole job on the demo world: render, pack, pretrain a baseline and two debiased models, transfer, measure, report.
 # Usage: tools/demo.sh [folder], by default runs/demo. What is done already is not done again.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment

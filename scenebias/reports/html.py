@@ -29,9 +29,9 @@ th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child { text-align: left; min-width: 9rem; } td:not(:first-child) { white-space: nowrap; }
 .clip { display: grid; grid-template-columns: 3fr 2fr; gap: .5rem 1.2rem; align-items: end; margin: 1.2rem 0; }
 .clip figure { margin: 0; display: grid; gap: .4rem; } .clip img { width: 100%; border-radius: 8px; }
-.clip figcaption { order: -1; opacity: 1; }
+.clip figcaption { order: -1; opacity: 1; font-size: 1rem; }
 .clip ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .4rem; }
-.answer { display: grid; grid-template-columns: 6.5rem 1fr; padding: .3rem .8rem; border-radius: 8px; }
+.answer { display: grid; grid-template-columns: 6.5rem 1fr; gap: 0 .8rem; padding: .3rem .8rem; border-radius: 8px; }
 .answer small { grid-column: 2; opacity: .75; } .answer span { font-weight: 600; }
 .answer.right { background: #2da44e33; } .right span { color: light-dark(#116329, #6fdd8b); }
 .answer.wrong { background: #cf222e33; } .wrong span { color: light-dark(#a40e26, #ff9492); }

@@ -36,13 +36,13 @@ class DemoConfig:
 
     out: Path
     """Folder of the demo; the same command goes on with what is missing in it."""
-    epochs: int = 30
+    epochs: int = 20
     """Epochs of pretraining."""
-    transfer_epochs: int = 30
+    transfer_epochs: int = 20
     """Epochs of transfer to other actions."""
     workers: int | None = None
     """Runs side by side, four at most; by default one for each CPU core."""
-    world: WorldConfig = field(default_factory=lambda: WorldConfig(seed=1))
+    world: WorldConfig = field(default_factory=lambda: WorldConfig(seed=1, clips_train=1200))
 
     def __post_init__(self) -> None:
         require_at_least(1, epochs=self.epochs, transfer_epochs=self.transfer_epochs, workers=self.workers)

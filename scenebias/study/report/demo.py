@@ -99,8 +99,8 @@ class DemoReport:
             "scenebias: the demo world",
             [
                 Section("What each model says of three clips", said_of_swapped_clips(self.pretrained)),
+                Section("How often they are right, and what misleads them", self._bars()),
                 Section("What was asked", self._question()),
-                Section("Side by side", self._bars()),
                 Section("Results", paragraph(self.answer()) + table(self.header, self.rows) + self._explanation()),
                 Section(
                     "Training",

@@ -148,7 +148,12 @@ def said_of_swapped_clips(runs: Sequence[Run], clips: int = 3, frames: int = 4) 
             for sample, clip_THWC in zip(batch.sample_B, batch.clip_BTHWC, strict=True)
             if int(sample) in shown
         }
-    return "".join(_clip_with_answers(pictured.swapped, sample, strips[sample], found) for sample in shown)
+    cards = [_clip_with_answers(pictured.swapped, sample, strips[sample], found) for sample in shown]
+    return "".join(cards) + paragraph(
+        "In training every action mostly happens in a scene of its own; here it happens in that of another. The clips"
+        " are the first of as many actions in the order of the test set, those that not all models name alike before"
+        " others."
+    )
 
 
 def _clip_with_answers(
@@ -167,7 +172,8 @@ def _clip_with_answers(
             note = f"usual here, {note}"
         cells = f"<b>{escape(arm)}</b><span>{mark} {escape(actions[named])}</span><small>{note}</small>"
         answers.append(f'<li class="answer {kind}">{cells}</li>')
-    caption = f"{actions[action]}, at the place of “{actions[usual]}” ({scene.split('/')[0].replace('_', ' ')})"
+    place = scene.split("/")[0].replace("_", " ")
+    caption = f"{actions[action]}, where “{actions[usual]}” is usual: {place}"
     return f'<div class="clip">{picture(strip_HW3, caption)}<ul>{"".join(answers)}</ul></div>'
 
 
