@@ -38,7 +38,7 @@ class DemoConfig:
     """Folder of the demo; the same command goes on with what is missing in it."""
     epochs: int = 20
     """Epochs of pretraining."""
-    transfer_epochs: int = 20
+    transfer_epochs: int = 30
     """Epochs of transfer to other actions."""
     workers: int | None = None
     """Runs side by side, four at most; by default one for each CPU core."""

@@ -88,8 +88,9 @@ class DemoReport:
         )
         return (
             f"Where the scene misleads, the models name the action of so many clips: {swapped}. Where it helps:"
-            f" {usual}. This is one run of each: others scatter by many points, and tools/study.sh trains as many as"
-            " a comparison needs."
+            f" {usual}. This is one run of each, and others scatter by many points. A step of the debiased models"
+            " passes every clip twice, so that they cost about twice as much as a baseline of as many epochs."
+            " tools/study.sh trains as many as a comparison needs, and baselines for as long."
         )
 
     def page(self) -> str:
