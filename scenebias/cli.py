@@ -62,7 +62,7 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "demo": Program(
         "scenebias.study.demo",
-        "Render a world, pretrain a baseline and a debiased model, transfer them to new actions, and measure all.",
+        "Render a world, pretrain a baseline and two debiased models, transfer them to new actions, and measure all.",
     ),
     "study": Program(
         "scenebias.study.command",

@@ -17,7 +17,7 @@ import pytest
 from tests.project import ROOT
 
 LONGEST_RUN_S = 180
-TIMINGS = {"step_s", "data_wait_share", "clips_per_s"}
+TIMINGS = {"step_s", "data_wait_share", "clips_per_s", "precise_bn_s"}
 SMALL = ("--backbone", "small3d", "--frames", "8", "--size", "32", "--batch-size", "6", "--learning-rate", "0.01")
 SCONTROL = """#!/usr/bin/env bash
 case $1 in

@@ -88,9 +88,9 @@ class DemoReport:
         )
         return (
             f"Where the scene misleads, the models name the action of so many clips: {swapped}. Where it helps:"
-            f" {usual}. This is one run of each, and others scatter by many points. A step of the debiased models"
-            " passes every clip twice, so that they cost about twice as much as a baseline of as many epochs."
-            " tools/study.sh trains as many as a comparison needs, and baselines for as long."
+            f" {usual}. A step of the debiased models passes every clip twice; so the baseline is trained for twice the"
+            " epochs. This is one run of each, and others scatter by many points: tools/study.sh trains as many as a"
+            " comparison needs."
         )
 
     def page(self) -> str:
