@@ -22,7 +22,7 @@ from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.checks import require_at_least
 
 ARMS = (BASELINE_LONG, PAPER, BEST)
-"""The published method, and what the study found best, beside a baseline of their compute: they pass each clip twice."""
+"""The published method, and what the study found best, beside a baseline of as much compute: they pass clips twice."""
 SEED = 0
 AT_ONCE = 4
 """Trainings that wait for no other one."""
