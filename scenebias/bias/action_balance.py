@@ -29,11 +29,6 @@ class FullGrid:
         return picked_M, 1 / (count[cell_M] * len(count))
 
 
-def count_combinations(label_N: np.ndarray, scene_N: np.ndarray, actions: int, scenes: int) -> np.ndarray:
-    """Clips of each action in each scene, int64 (A, S)."""
-    return np.bincount(label_N * scenes + scene_N, minlength=actions * scenes).reshape(actions, scenes)
-
-
 def largest_full_grid(occurs_AS: np.ndarray) -> FullGrid | None:
     """Two or more actions and scenes with all combinations in ``occurs_AS`` (bool); None where there are none.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dali_pipelines import ClipBatch, ClipConfig, EvalLoader
 from dali_pipelines.windows import EvaluationWindows
-from scenebias.bias.action_balance import FullGrid, count_combinations, largest_full_grid
+from scenebias.bias.action_balance import FullGrid, largest_full_grid
 from scenebias.bias.benchmarks import clean_measures, hat_ratios, hat_swap_measures, scuba_measures, scuba_views
 from scenebias.bias.groups import LEAST_GROUP_CLIPS
 from scenebias.bias.hat_pairs import find_pairs
@@ -24,7 +24,7 @@ from scenebias.clips.human_placing import place_humans
 from scenebias.clips.scene_swap import Placing, SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
 from scenebias.clips.still_pictures import STRIPES, Backdrop, backdrop_of
 from scenebias.clips.views import ClipChange, Cover, as_it_is, hidden_views, humans_only
-from scenebias.data.datasets import require_scenes
+from scenebias.data.datasets import count_combinations, require_scenes
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import (
     Evaluation,

@@ -83,6 +83,18 @@ def fill_colours(clip_BTHWC: Tensor, fill: Fill, *, sample_B: Tensor, seed: int,
     raise ValueError(f"fill must be one of {', '.join(FILLS)}, not {fill!r}")
 
 
+def choose_pixels(mask_BTHW: Tensor, inside_BTHWC: Tensor, outside_BTHWC: Tensor) -> Tensor:
+    """A new uint8 clip (B, T, H, W, 3): the one where the bool mask is set, the other elsewhere.
+
+    All three may have what broadcasts to these shapes.
+    """
+    shape = torch.broadcast_shapes((*mask_BTHW.shape, 3), inside_BTHWC.shape, outside_BTHWC.shape)
+    chosen_BTHWC = outside_BTHWC.new_empty(shape)
+    for channel in range(3):  # on a CPU three times as fast as a mask broadcast along the channels
+        torch.where(mask_BTHW, inside_BTHWC[..., channel], outside_BTHWC[..., channel], out=chosen_BTHWC[..., channel])
+    return chosen_BTHWC
+
+
 def mask_out_humans(
     clip_BTHWC: Tensor, mask_BTHW: Tensor, fill: Fill, *, sample_B: Tensor, seed: int, epoch: int
 ) -> Tensor:
@@ -92,10 +104,7 @@ def mask_out_humans(
     ``noise``.
     """
     colour = fill_colours(clip_BTHWC, fill, sample_B=sample_B, seed=seed, epoch=epoch)
-    masked_BTHWC = torch.empty_like(clip_BTHWC)
-    for channel in range(3):  # on a CPU three times as fast as a mask broadcast along the channels
-        torch.where(mask_BTHW, colour[..., channel], clip_BTHWC[..., channel], out=masked_BTHWC[..., channel])
-    return masked_BTHWC
+    return choose_pixels(mask_BTHW, colour, clip_BTHWC)
 
 
 def person_share(mask_BTHW: Tensor) -> Tensor:

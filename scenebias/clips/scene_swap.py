@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dali_pipelines import ClipBatch
 from scenebias.clips.background import fill_in_background
+from scenebias.clips.masked_clip import choose_pixels
 from shards.randomness import randint
 
 Placing = Callable[[ClipBatch, ClipBatch], ClipBatch]
@@ -101,7 +101,7 @@ def swap_background(human: ClipBatch, background: ClipBatch) -> Tensor:
     assert human.mask_BTHW is not None, "swaps are made of clips with masks"
     assert background.mask_BTHW is not None, "swaps are made of clips with masks"
     filled_BTHWC = fill_in_background(background.clip_BTHWC, background.mask_BTHW)
-    return torch.where(human.mask_BTHW[..., None], human.clip_BTHWC, filled_BTHWC)
+    return choose_pixels(human.mask_BTHW, human.clip_BTHWC, filled_BTHWC)
 
 
 def swapped_batches(

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from dali_pipelines import ClipBatch
+from scenebias.clips.masked_clip import choose_pixels
 from shards.errors import UserError
 from shards.randomness import randint, uniform
 
@@ -91,7 +92,7 @@ def scuba(batch: ClipBatch, backdrop: Backdrop) -> Tensor:
     size = batch.clip_BTHWC.shape[3], batch.clip_BTHWC.shape[2]
     pictures = [np.asarray(backdrop(sample).resize(size)) for sample in batch.sample_B.tolist()]
     picture_B1HWC = torch.from_numpy(np.stack(pictures)).to(batch.clip_BTHWC.device)[:, None]
-    return torch.where(batch.mask_BTHW[..., None], batch.clip_BTHWC, picture_B1HWC)
+    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, picture_B1HWC)
 
 
 def scufo(batch: ClipBatch, backdrop: Backdrop, *, seed: int) -> Tensor:

@@ -70,3 +70,7 @@ class ComposeConfig:
     def group_size(self) -> int:
         """Neighbours of the order that must come in one batch, as a loader's ``group_size``."""
         return 2 if set(self.compose) - WITHOUT_PARTNER else 1
+
+
+AS_THEY_ARE = ComposeConfig()
+"""No clip is composed."""

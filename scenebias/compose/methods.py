@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dali_pipelines import ClipBatch
-from scenebias.clips.masked_clip import mask_out_humans
+from scenebias.clips.masked_clip import choose_pixels, mask_out_humans
 from scenebias.clips.scene_swap import swap_background
 from scenebias.compose.config import ComposeConfig, Composition
 from scenebias.compose.draws import Draws
@@ -75,7 +75,7 @@ def actor_cutmix(own: ClipBatch, partner: ClipBatch, config: ComposeConfig, draw
         partner.clip_BTHWC, partner.mask_BTHW, "dataset_mean", sample_B=partner.sample_B, seed=0, epoch=0
     )
     return Blend(
-        _choose(own.mask_BTHW, own.clip_BTHWC, emptied_PTHWC),
+        choose_pixels(own.mask_BTHW, own.clip_BTHWC, emptied_PTHWC),
         own.mask_BTHW | partner.mask_BTHW,
         _both_have_masks(own, partner),
         action_share_P=1 - (1 - share_P) ** 4,
@@ -96,7 +96,7 @@ def fame(own: ClipBatch, partner: ClipBatch, config: ComposeConfig, draws: Draws
         return Blend(own.clip_BTHWC, own.mask_BTHW, own.has_mask_B, ones_P, ones_P, ones_P == 0)
     foreground_P1HW = moving_foreground(own.clip_BTHWC, config.fame_share)[:, None]
     return Blend(
-        _choose(foreground_P1HW, own.clip_BTHWC, partner.clip_BTHWC),
+        choose_pixels(foreground_P1HW, own.clip_BTHWC, partner.clip_BTHWC),
         _join_masks(own, partner, lambda mask, other: torch.where(foreground_P1HW, mask, other)),
         _both_have_masks(own, partner),
         action_share_P=ones_P,
@@ -158,7 +158,7 @@ def cutmix(own: ClipBatch, partner: ClipBatch, config: ComposeConfig, draws: Dra
     outside_P1HW = ~box_PHW[:, None].to(own.clip_BTHWC.device)
     share_P = _on_device(1 - area_P / (rows * columns), own)
     return Blend(
-        _choose(outside_P1HW, own.clip_BTHWC, partner.clip_BTHWC),
+        choose_pixels(outside_P1HW, own.clip_BTHWC, partner.clip_BTHWC),
         _join_masks(own, partner, lambda mask, other: torch.where(outside_P1HW, mask, other)),
         _both_have_masks(own, partner),
         action_share_P=share_P,
@@ -193,14 +193,6 @@ def _mix(own_PTHWC: Tensor, shown_PTHWC: Tensor, share_P: Tensor) -> Tensor:
     """``share_P`` of the one and the rest of the other, rounded to uint8."""
     mixed_PTHWC = torch.lerp(shown_PTHWC.float(), own_PTHWC.float(), share_P[:, None, None, None, None])
     return mixed_PTHWC.round_().to(torch.uint8)
-
-
-def _choose(mask: Tensor, inside_PTHWC: Tensor, outside_PTHWC: Tensor) -> Tensor:
-    """The one clip where ``mask``, bool and broadcastable to (P, T, H, W), is set, and the other elsewhere."""
-    chosen_PTHWC = torch.empty_like(inside_PTHWC)
-    for channel in range(3):  # on a CPU three times as fast as a mask broadcast along the channels
-        torch.where(mask, inside_PTHWC[..., channel], outside_PTHWC[..., channel], out=chosen_PTHWC[..., channel])
-    return chosen_PTHWC
 
 
 def _still(batch: ClipBatch, frame_P: NDArray[np.int64]) -> ClipBatch:

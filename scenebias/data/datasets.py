@@ -88,3 +88,8 @@ def require_scenes(dataset: ShardDataset) -> np.ndarray:
             " needed: pack it again with tools/make_shards.py --scenes"
         )
     return np.asarray(dataset.scenes)
+
+
+def count_combinations(label_N: np.ndarray, scene_N: np.ndarray, actions: int, scenes: int) -> np.ndarray:
+    """Clips of each action in each scene, int64 (A, S)."""
+    return np.bincount(label_N * scenes + scene_N, minlength=actions * scenes).reshape(actions, scenes)

@@ -66,26 +66,22 @@ class PartBatchNorm(_BatchNorm):
             setattr(own, name, tensor)
         return own.train(norm.training)
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions."""
+
     def forward(self, input: Tensor) -> Tensor:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        if not self.training:
-            return functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        momentum = 0.0
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        if self.parts == 1 and not self.synchronised:  # what it is anywhere else
-            mean_C, var_C = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
-            return functional.batch_norm(input, mean_C, var_C, self.weight, self.bias, True, momentum, self.eps)
+        if not self.training or (self.parts == 1 and not self.synchronised):
+            return super().forward(input)
         output, mean_C, var_C, count = _Normalise.apply(
             input, self.weight, self.bias, self.eps, len(input) // self.parts, self.synchronised
         )
         if self.track_running_stats:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
             with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean_C, momentum)
                 self.running_var.lerp_(var_C * (count / (count - 1)), momentum)
         return output

@@ -9,12 +9,14 @@ Shape suffixes: C channels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from scenebias.models.module_attributes import attributes_set
 
 Batch = TypeVar("Batch")
 
@@ -91,46 +93,27 @@ def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return norm.running_mean, norm.running_var
 
 
-@contextmanager
-def _in_training_alone(network: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
+def _in_training_alone(network: nn.Module, norms: list[_BatchNorm]) -> AbstractContextManager[None]:
     """All of ``network`` but ``norms`` in evaluation, so that dropout, for one, does not change what they see."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    for norm in norms:
-        norm.training = True
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    return attributes_set({module: {"training": module in norms} for module in network.modules()})
 
 
 @contextmanager
 def _showing_last_pass(norms: list[_BatchNorm]) -> Iterator[None]:
     """Let running statistics be those of the last pass, in this process alone; as they were before after the block."""
     buffers = {norm: [buffer.clone() for buffer in norm.buffers()] for norm in norms}
-    with ExitStack() as changes:
-        for norm in norms:
-            changes.enter_context(_set(norm, "momentum", 1.0))
-            # Over R identical batches, n in the correction n / (n - 1) of the variance would be R times too large.
-            if isinstance(norm, nn.SyncBatchNorm):
-                changes.enter_context(_set(norm, "process_group", distributed.GroupMember.NON_GROUP_MEMBER))
-            elif hasattr(norm, "synchronised"):
-                changes.enter_context(_set(norm, "synchronised", False))
-        try:
-            yield
-        finally:
-            for norm, kept in buffers.items():
-                for buffer, value in zip(norm.buffers(), kept, strict=True):
-                    buffer.copy_(value)
-
-
-@contextmanager
-def _set(module: nn.Module, name: str, value: object) -> Iterator[None]:
-    """An attribute set to ``value`` in the block, to what it was after it."""
-    before = getattr(module, name)
-    setattr(module, name, value)
     try:
-        yield
+        with attributes_set({norm: {"momentum": 1.0, **_alone(norm)} for norm in norms}):
+            yield
     finally:
-        setattr(module, name, before)
+        for norm, kept in buffers.items():
+            for buffer, value in zip(norm.buffers(), kept, strict=True):
+                buffer.copy_(value)
+
+
+def _alone(norm: _BatchNorm) -> dict[str, object]:
+    """What keeps a synchronised layer to this process: over R identical batches, n in the correction n / (n - 1) of the
+    variance would be R times too large."""
+    if isinstance(norm, nn.SyncBatchNorm):
+        return {"process_group": distributed.GroupMember.NON_GROUP_MEMBER}
+    return {"synchronised": False} if hasattr(norm, "synchronised") else {}

@@ -6,8 +6,9 @@ name with `AT_CLEAN_BN`, with statistics estimated anew on clean training clips.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -217,13 +218,9 @@ def _measure(run: Run, place: ProcessPlace) -> Measured:
     if run.pretraining is not None:
         saved = Subject.load(run.pretraining.weights, place)
         subjects = {"": saved, AT_CLEAN_BN: saved.on_clean_clips(ShardDataset.open(run.pretraining.train))}
+        measure = _measuring(run, run.pretraining, place)
         for suffix, subject in subjects.items():
-            if run.demo_world is not None:
-                _measure_in_world(subject, run.demo_world, found, suffix)
-            elif run.tied is not None:
-                _measure_tied(subject, run.tied, found, suffix)
-            else:
-                _measure_bias(subject, run.pretraining, found, suffix)
+            measure(subject, found, suffix)
     for name, transfer in ((TRANSFERRED, run.transfer), (HEAD_TRANSFERRED, run.head_transfer)):
         if transfer is not None:
             val = ShardDataset.open(transfer.val)
@@ -231,12 +228,23 @@ def _measure(run: Run, place: ProcessPlace) -> Measured:
     return found.measured()
 
 
+def _measuring(run: Run, pretraining: PretrainJob, place: ProcessPlace) -> Callable[[Subject, _Findings, str], None]:
+    """How the models of this data are measured; what is the same for all of them is looked at here."""
+    if run.demo_world is not None:
+        return partial(_measure_in_world, run.demo_world)
+    if run.tied is not None:
+        return partial(_measure_tied, run.tied)
+    train, val = ShardDataset.open(pretraining.train), ShardDataset.open(pretraining.val)
+    test = BiasTest.prepare(pretraining.clip, train, val, place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
+    return partial(_measure_bias, test, source_videos(val))
+
+
 def source_videos(dataset: ShardDataset) -> list[str]:
     """The videos that its clips were cut from, as `source_video` tells, in their order."""
     return [source_video(dataset.info(number).name) for number in range(len(dataset))]
 
 
-def _measure_in_world(subject: Subject, world: World, found: _Findings, suffix: str) -> None:
+def _measure_in_world(world: World, subject: Subject, found: _Findings, suffix: str) -> None:
     """`WORLD_MEASURES` of a model."""
 
     def split(name: str) -> ShardDataset:
@@ -265,20 +273,17 @@ def _measure_in_world(subject: Subject, world: World, found: _Findings, suffix: 
     found.values |= {name + suffix: value for name, value in values.items()}
 
 
-def _measure_bias(subject: Subject, pretraining: PretrainJob, found: _Findings, suffix: str) -> None:
-    """`MEASURES` of a model on real clips."""
-    train, val = ShardDataset.open(pretraining.train), ShardDataset.open(pretraining.val)
-    test = BiasTest.prepare(pretraining.clip, train, val, subject.place, batch_size=BATCH_SIZE, threads=LOADER_THREADS)
+def _measure_bias(test: BiasTest, videos: Sequence[str], subject: Subject, found: _Findings, suffix: str) -> None:
+    """`MEASURES` of a model on real clips, which are from these ``videos``."""
     bias = test.measure(subject.model)
     found.values |= {name + suffix: value for name, value in bias.values.items()}
-    videos = source_videos(val)
-    shown = {CLEAN: range(len(val)), HUMAN_ONLY: test.masked.sample_M, SWAPPED_VIEW: test.swaps.sample_M}
+    shown = {CLEAN: range(len(videos)), HUMAN_ONLY: test.masked.sample_M, SWAPPED_VIEW: test.swaps.sample_M}
     for view, samples in shown.items():
         if view in bias.evaluations:
             found.note(f"{view}_top1{suffix}", bias.evaluations[view], [videos[sample] for sample in samples])
 
 
-def _measure_tied(subject: Subject, tied: PackTied, found: _Findings, suffix: str) -> None:
+def _measure_tied(tied: PackTied, subject: Subject, found: _Findings, suffix: str) -> None:
     """`TIED_MEASURES` of a model."""
     tests = [ShardDataset.open(tied.shards(subset)) for subset in TIED_TESTS]
     videos = [source_videos(test) for test in tests]

@@ -241,6 +241,20 @@ class Plan:
         tied = self.tied_pack()
         return [*self.jhmdb_packs().values(), *([] if tied is None else [tied])]
 
+    def _real_pretraining(
+        self, world: str, pack: PackReal, val: str, arm: str, weights: Weights, seed: int
+    ) -> PretrainJob:
+        """An arm on clips of JHMDB, evaluated on the subset ``val``."""
+        return PretrainJob(
+            folder=self.config.out / "runs" / world / arm / f"seed-{seed}",
+            train=pack.shards("train"),
+            val=pack.shards(val),
+            epochs=self.config.jhmdb.jhmdb_epochs,
+            clip=CLIP,
+            seed=seed,
+            method=arm_named(arm).method(weights),
+        )
+
     def tied_runs(self, weights: Weights) -> list[Run]:
         """Every arm with every seed, where scene and action are tied."""
         source, tied = self.config.jhmdb, self.tied_pack()
@@ -251,15 +265,7 @@ class Plan:
                 world=TIED_WORLD,
                 arm=arm,
                 seed=seed,
-                pretraining=PretrainJob(
-                    folder=self.config.out / "runs" / TIED_WORLD / arm / f"seed-{seed}",
-                    train=tied.shards("train"),
-                    val=tied.shards("usual"),
-                    epochs=source.jhmdb_epochs,
-                    clip=CLIP,
-                    seed=seed,
-                    method=arm_named(arm).method(weights),
-                ),
+                pretraining=self._real_pretraining(TIED_WORLD, tied, "usual", arm, weights, seed),
                 tied=tied,
             )
             for seed in range(source.jhmdb_seeds)
@@ -290,15 +296,7 @@ class Plan:
         pretraining = None
         if start != SCRATCH:
             pack = packs["pretrain", split]
-            pretraining = PretrainJob(
-                folder=folder / start / f"seed-{seed}",
-                train=pack.shards("train"),
-                val=pack.shards("test"),
-                epochs=source.jhmdb_epochs,
-                clip=CLIP,
-                seed=seed,
-                method=arm_named(start).method(weights),
-            )
+            pretraining = self._real_pretraining(jhmdb_world(split), pack, "test", start, weights, seed)
         pack = packs["transfer", split]
 
         def transfer(name: str, *, head_only: bool) -> TransferJob:

@@ -15,14 +15,15 @@ In a pass of their own:
   know clean clips alone.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from scenebias.models.module_attributes import attributes_set
 
 MaskedBatchNorm = Literal["clean", "both", "own", "released", "frozen", "separate"]
 IN_ONE_BATCH: tuple[MaskedBatchNorm, ...] = ("clean", "both")
@@ -34,30 +35,14 @@ def batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
     return {name: module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
+def frozen_statistics(network: nn.Module) -> AbstractContextManager[None]:
     """Let ``network`` normalise by its running statistics in the block, and leave them as they are."""
-    norms = [norm for norm in batch_norms(network).values() if norm.training]
-    for norm in norms:
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.train()
+    return attributes_set({norm: {"training": False} for norm in batch_norms(network).values()})
 
 
-@contextmanager
-def untracked_statistics(network: nn.Module) -> Iterator[None]:
+def untracked_statistics(network: nn.Module) -> AbstractContextManager[None]:
     """Let ``network`` normalise as it does in the block, without a trace in its running statistics."""
-    norms = [norm for norm in batch_norms(network).values() if norm.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+    return attributes_set({norm: {"track_running_stats": False} for norm in batch_norms(network).values()})
 
 
 class SeparateBatchNorms(nn.Module):

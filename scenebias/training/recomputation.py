@@ -1,7 +1,6 @@
 """Activations that are not kept for the backward pass but computed again in it: less memory for more arithmetic."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from scenebias.models.backbones import Backbone
+from scenebias.models.module_attributes import Attributes, attributes_set
 
 
 def recompute_activations(backbone: Backbone) -> None:
@@ -52,7 +52,7 @@ def _forward(plain: _Plain, *inputs: Tensor) -> Any:
     def run(*inputs: Tensor) -> Any:
         nonlocal is_recomputation
         if is_recomputation:
-            with _in_modes(modes):
+            with attributes_set(modes):
                 return functional_call(plain, tensors, inputs)
         is_recomputation = True
         return plain(*inputs)
@@ -60,29 +60,9 @@ def _forward(plain: _Plain, *inputs: Tensor) -> Any:
     return checkpoint(run, *inputs, use_reentrant=False)
 
 
-_Modes = Mapping[nn.Module, Mapping[str, bool]]
-"""Of each module, whether it trains, and of a BatchNorm, whether it keeps running statistics."""
-
-
-def _modes_of(plain: nn.Module) -> _Modes:
+def _modes_of(plain: nn.Module) -> Attributes:
+    """Of each module, whether it trains, and of a BatchNorm, whether it keeps running statistics."""
     names = ("training", "track_running_stats")
     return {
         module: {name: getattr(module, name) for name in names if hasattr(module, name)} for module in plain.modules()
     }
-
-
-@contextmanager
-def _in_modes(modes: _Modes) -> Iterator[None]:
-    """Each module in these modes, and as before after the block."""
-
-    def enter(modes: _Modes) -> None:
-        for module, values in modes.items():
-            for name, value in values.items():
-                setattr(module, name, value)
-
-    before = {module: {name: getattr(module, name) for name in values} for module, values in modes.items()}
-    enter(modes)
-    try:
-        yield
-    finally:
-        enter(before)

@@ -8,6 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from scenebias.data.datasets import count_combinations
+
 
 @dataclass(frozen=True, eq=False)
 class SceneBalance:
@@ -24,14 +26,13 @@ class SceneBalance:
     @classmethod
     def of(cls, label_N: np.ndarray, scene_NS: np.ndarray, actions: int) -> Self:
         """From int64 action labels and soft scene labels."""
-        scenes = scene_NS.shape[1]
-        cell_N = np.asarray(label_N, dtype=np.int64) * scenes + scene_NS.argmax(axis=1)
-        count_AS = np.bincount(cell_N, minlength=actions * scenes).reshape(actions, scenes)
+        labels = np.asarray(label_N, dtype=np.int64)
+        count_AS = count_combinations(labels, scene_NS.argmax(axis=1), actions, scene_NS.shape[1])
         occurs_AS = count_AS > 0
         # Of mean 1 in an action: each of its scenes gets the same share of its clips' weight.
         even_A1 = count_AS.sum(axis=1, keepdims=True) / occurs_AS.sum(axis=1, keepdims=True).clip(min=1)
         return cls(
-            chance=float(count_AS.sum(axis=0).max() / len(cell_N)),
-            from_action=float(count_AS.max(axis=1).sum() / len(cell_N)),
+            chance=float(count_AS.sum(axis=0).max() / len(labels)),
+            from_action=float(count_AS.max(axis=1).sum() / len(labels)),
             weight_AS=np.where(occurs_AS, even_A1 / count_AS.clip(min=1), 0.0),
         )

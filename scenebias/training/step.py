@@ -16,7 +16,7 @@ from dali_pipelines import ClipBatch
 from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_humans
 from scenebias.clips.scene_swap import still
 from scenebias.compose.batch import ComposedBatch, compose
-from scenebias.compose.config import ComposeConfig
+from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
 from scenebias.training.debiasing_model import DebiasingModel
@@ -57,9 +57,6 @@ class StepOutcome:
     those after it in the step, are not made."""
 
 
-_AS_THEY_ARE = ComposeConfig()
-
-
 class TrainingStep:
     """Updates ``model`` batch by batch; what it computes depends on the batch and the `StepSetting` alone.
 
@@ -74,7 +71,7 @@ class TrainingStep:
         arithmetic: ArithmeticConfig,
         place: ProcessPlace,
         *,
-        composition: ComposeConfig = _AS_THEY_ARE,
+        composition: ComposeConfig = AS_THEY_ARE,
         outlives_nonfinite: bool,
     ) -> None:
         self._composition = composition

@@ -16,8 +16,8 @@ from dali_pipelines.loader import TrainLoader
 from dali_pipelines.windows import ClipConfig
 from scenebias.benchmark.measuring import Rates
 from scenebias.benchmark.training.stand_ins import WARM_UP_STEPS, ResidentBatches, SomeSteps, StepTimes
-from scenebias.benchmark.training.trainer_run import AS_THEY_ARE, run_trainer
-from scenebias.compose.config import ComposeConfig, Composition
+from scenebias.benchmark.training.trainer_run import run_trainer
+from scenebias.compose.config import AS_THEY_ARE, ComposeConfig, Composition
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay

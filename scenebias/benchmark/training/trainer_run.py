@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from scenebias.benchmark.training.stand_ins import NoCheckpoints, ResidentBatches, SomeSteps, StepTimes
-from scenebias.compose.config import ComposeConfig
+from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
@@ -18,8 +18,6 @@ from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
-
-AS_THEY_ARE = ComposeConfig()
 
 
 def run_trainer(

@@ -23,6 +23,7 @@ from scenebias.study.measuring_jobs import (
     USUAL,
 )
 from scenebias.study.plan import SCRATCH, Run
+from scenebias.study.report.cells import scaled
 from scenebias.study.report.pictures import said_of_swapped_clips
 from scenebias.study.results import DATA, Results
 
@@ -125,8 +126,7 @@ class DemoReport:
 
     def _interval(self, run: Run, measure: str) -> Interval:
         (measured,) = self.results.models[run.world, run.arm].values()
-        interval = clip_interval(measured.correct(measure))
-        return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
+        return scaled(clip_interval(measured.correct(measure)), "share")
 
     def _question(self) -> str:
         world = self.pretrained[0].demo_world

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scenebias.bias.action_balance import FullGrid, count_combinations, largest_full_grid
+from scenebias.bias.action_balance import FullGrid, largest_full_grid
+from scenebias.data.datasets import count_combinations
 
 OCCURS = hnp.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6)))
 

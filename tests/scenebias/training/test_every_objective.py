@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipBatch
-from scenebias.compose.config import ComposeConfig
+from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BACKBONES, BackboneName
@@ -27,7 +27,7 @@ OBJECTIVES = {
     "debias in two passes": ObjectiveConfig(name="debias", mask_step="alternate"),
     "albar": ObjectiveConfig(name="albar"),
 }
-AS_THEY_ARE, COMPOSING = ComposeConfig(), ComposeConfig(compose=("background_swap", "mixup"))
+COMPOSING = ComposeConfig(compose=("background_swap", "mixup"))
 CASES = [(name, network, AS_THEY_ARE) for network in BACKBONES for name in OBJECTIVES]
 CASES += [(name, "small3d", COMPOSING) for name in OBJECTIVES]
 

@@ -12,7 +12,7 @@ import torch
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
 from scenebias.clips.masked_clip import mask_out_humans
 from scenebias.compose.batch import compose
-from scenebias.compose.config import ComposeConfig
+from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
@@ -33,7 +33,6 @@ every_way = pytest.mark.parametrize(
     ids=lambda o: f"{o.name}-{o.norm_of_masked}",
 )
 AS_IT_COMES = ArithmeticConfig()
-AS_THEY_ARE = ComposeConfig()
 DECAYING = OptimizationConfig(weight_decay=0.1)
 CLIPS = 12
 SETTING = StepSetting(
