@@ -7,15 +7,15 @@ import torch
 
 from scenebias.commands import Command
 from scenebias.data.datasets import require_same_classes, require_scenes
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
+from scenebias.debiasing.scene_balance import SceneBalance
 from scenebias.distributed.process_place import is_main_process
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from scenebias.training.run import InitialModel, run_training
-from scenebias.training.scene_balance import SceneBalance
 from shards.dataset import ShardDataset
 
 

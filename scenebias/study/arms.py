@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from scenebias.compose.config import ComposeConfig, Composition
-from scenebias.training.objective import ObjectiveConfig
+from scenebias.debiasing.objective import ObjectiveConfig
 
 BASELINE, BASELINE_LONG, PAPER, BEST = "baseline", "baseline-2x", "both", "swap-mask"
 """BEST was named before any reported run, by trials on another world."""

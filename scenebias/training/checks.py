@@ -5,11 +5,11 @@ import torch
 from dali_pipelines import ClipConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import require_scenes
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from scenebias.training.debiasing_model import DebiasingModel
+from scenebias.debiasing.debiasing_model import DebiasingModel
 
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine", "step", "plateau"]

@@ -12,8 +12,8 @@ import tyro
 
 from dali_pipelines import ClipConfig
 from scenebias.compose.config import ComposeConfig
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig
 

@@ -9,6 +9,7 @@ import torch
 
 from dali_pipelines import TrainLoader
 from scenebias.data.datasets import open_pair
+from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import (
     ProcessPlace,
@@ -26,7 +27,6 @@ from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.run_folder.record import RunRecord
 from scenebias.training.checks import check_run
-from scenebias.training.debiasing_model import DebiasingModel
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
 from scenebias.training.trainer import Trainer

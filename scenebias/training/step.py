@@ -17,10 +17,10 @@ from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_
 from scenebias.clips.scene_swap import still
 from scenebias.compose.batch import ComposedBatch, compose
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import Phase
 from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer
 from shards.randomness import hash_uint64
 

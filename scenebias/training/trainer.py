@@ -17,6 +17,8 @@ import torch
 
 from dali_pipelines import ClipBatch
 from scenebias.compose.config import ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.losses import alpha_ramp
 from scenebias.distributed.interruption import Interrupted, Interruption, noted_signals
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.distributed.rank_agreement import check_rank_agreement
@@ -25,8 +27,6 @@ from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import TrainingState
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.losses import alpha_ramp
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep

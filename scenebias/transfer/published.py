@@ -5,7 +5,7 @@ They are of 3D ResNets of 18 layers, pretrained on Mini-Kinetics-200 with and wi
 
 from dataclasses import dataclass
 
-from scenebias.training.objective import ObjectiveName
+from scenebias.debiasing.objective import ObjectiveName
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.models.weights import load_into, read_metadata
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training

@@ -23,11 +23,11 @@ from dali_pipelines import ClipBatch, ClipConfig, EvalLoader, FaultConfig, Proto
 from dali_pipelines.clip_decoder import ClipDecoder
 from dali_pipelines.requests import Draw
 from dali_pipelines.windows import Windows, draw_training_windows
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 from shards.dataset import ShardDataset

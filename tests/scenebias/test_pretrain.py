@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
 from scenebias.models.weights import load_scene_head, load_weights
 from scenebias.pretrain import PretrainConfig, main
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.run import InitialModel
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset

@@ -20,12 +20,12 @@ from scenebias.benchmark.loading.ours import train_loader
 from scenebias.benchmark.loading.setting import Setting
 from scenebias.benchmark.training.stand_ins import WARM_UP_STEPS, ResidentBatches, SomeSteps, StepTimes
 from scenebias.benchmark.training.trainer_run import run_trainer
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.reports.terminal import number_table
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import ObjectiveConfig
 
 LEAST_STEPS = 2
 ROUNDS = 3

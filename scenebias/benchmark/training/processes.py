@@ -21,13 +21,13 @@ from torch.profiler import ProfilerActivity, profile
 from dali_pipelines.clip_decoder import ClipBatch
 from scenebias.benchmark.training.stand_ins import WARM_UP_STEPS
 from scenebias.benchmark.training.steps import OBJECTIVES, MeasuredPrecision
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveName
 from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveName
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 

@@ -18,11 +18,11 @@ from scenebias.benchmark.measuring import Rates
 from scenebias.benchmark.training.stand_ins import WARM_UP_STEPS, ResidentBatches, SomeSteps, StepTimes
 from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig, Composition
+from scenebias.debiasing.objective import ObjectiveConfig, ObjectiveName
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.objective import ObjectiveConfig, ObjectiveName
 from scenebias.training.optimization import OptimizationConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -8,14 +8,14 @@ import torch
 
 from scenebias.benchmark.training.stand_ins import NoCheckpoints, ResidentBatches, SomeSteps, StepTimes
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
 

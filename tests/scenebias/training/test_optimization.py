@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig, build_optimizer, learning_rates_at
 
 STEPS_PER_EPOCH = 10

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.distributed.interruption import Interruption
 from scenebias.models.action_model import ModelConfig
 from scenebias.models.batch_statistics import estimate_statistics
 from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset

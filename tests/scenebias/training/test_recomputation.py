@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from scenebias.debiasing.masked_batch_norm import frozen_statistics
 from scenebias.models.backbones import BACKBONES, Backbone, BackboneName
 from scenebias.training.bf16_on_cpu import pad_small_inputs
-from scenebias.training.masked_batch_norm import frozen_statistics
 from scenebias.training.recomputation import recompute_activations
 
 

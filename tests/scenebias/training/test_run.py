@@ -12,6 +12,9 @@ import torch
 
 from dali_pipelines import ClipConfig, TrainLoader
 from scenebias.compose.config import ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
+from scenebias.debiasing.losses import alpha_ramp
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.evaluation.accuracy import Evaluation
@@ -23,9 +26,6 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, 
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.losses import alpha_ramp
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
 from scenebias.training.trainer import ScheduleConfig, Trainer

@@ -13,12 +13,12 @@ from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
 from scenebias.clips.masked_clip import mask_out_humans
 from scenebias.compose.batch import compose
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
+from scenebias.debiasing.objective import ObjectiveConfig, Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.objective import ObjectiveConfig, Phase
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.dataset import ShardDataset

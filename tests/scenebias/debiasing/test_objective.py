@@ -1,7 +1,7 @@
 """The objective on a real network: what each part of it does to each part of the network.
 
-Shape suffixes as in `scenebias.training.objective`. The models run in float64 with BatchNorm in evaluation mode, unless
-said.
+Shape suffixes as in `scenebias.debiasing.objective`. The models run in float64 with BatchNorm in evaluation mode,
+unless said.
 """
 
 from copy import deepcopy
@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
+from scenebias.debiasing.losses import alpha_ramp, entropy, soft_cross_entropy
+from scenebias.debiasing.objective import MaskStep, ObjectiveConfig, Phase
+from scenebias.debiasing.scene_balance import SceneBalance
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.losses import alpha_ramp, entropy, soft_cross_entropy
-from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
-from scenebias.training.scene_balance import SceneBalance
-from tests.scenebias.training.objective_batch import ACTIONS, Batch, make_batch
+from tests.scenebias.debiasing.objective_batch import ACTIONS, Batch, make_batch
 
 CONFIGURATIONS = [
     ObjectiveConfig(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scenebias.training.losses import entropy, soft_cross_entropy
+from scenebias.debiasing.losses import entropy, soft_cross_entropy
 
 ADVERSARIAL_WEIGHT, ENTROPY_WEIGHT, PENALTY_WEIGHT = 1.0, 4.25, 10.0
 """As released, for Video Swin-T on HMDB51."""

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BACKBONES, BackboneName
-from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.losses import entropy
-from scenebias.training.masked_batch_norm import (
+from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
+from scenebias.debiasing.losses import entropy
+from scenebias.debiasing.masked_batch_norm import (
     IN_ONE_BATCH,
     IN_PASSES_OF_THEIR_OWN,
     MaskedBatchNorm,
@@ -20,7 +18,9 @@ from scenebias.training.masked_batch_norm import (
     batch_norms,
     frozen_statistics,
 )
-from scenebias.training.objective import MaskStep, ObjectiveConfig, Phase
+from scenebias.debiasing.objective import MaskStep, ObjectiveConfig, Phase
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.backbones import BACKBONES, BackboneName
 from scenebias.training.recomputation import recompute_activations
 
 CLEAN_BTHWC, MASKED_BTHWC = torch.randint(

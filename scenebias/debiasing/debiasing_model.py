@@ -15,7 +15,7 @@ Five terms, over clips x, their human-masked versions x', action targets y and s
   maximise it, behind a second reversal, so that the backbone *minimises* it. In that code's ``adversarial`` variant
   such a head minimises the cross entropy with y, and the backbone maximises it;
 - consistency: the divergence of the predictions for a composed clip and for the clip as it was;
-- stills: of f_A on a frame of x, repeated (`scenebias.training.albar`). Clips and stills are one batch to BatchNorm.
+- stills: of f_A on a frame of x, repeated (`scenebias.debiasing.albar`). Clips and stills are one batch to BatchNorm.
 
 All masked clips of a batch are passed, those without an effective mask with weight zero: the shapes stay fixed, and a
 rank without any stays in step. How they are passed and normalised: `MaskStep`, `MaskedBatchNorm`.
@@ -28,19 +28,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scenebias.distributed.batch_norm import normalise_by_leading_part
-from scenebias.models.action_model import ActionModel
-from scenebias.models.heads import AdversaryHead, reverse_gradient
-from scenebias.training.albar import still_losses
-from scenebias.training.losses import entropy, log_softmax, soft_cross_entropy, symmetric_divergence
-from scenebias.training.masked_batch_norm import (
+from scenebias.debiasing.albar import still_losses
+from scenebias.debiasing.losses import entropy, log_softmax, soft_cross_entropy, symmetric_divergence
+from scenebias.debiasing.masked_batch_norm import (
     SeparateBatchNorms,
     batch_norms,
     frozen_statistics,
     untracked_statistics,
 )
-from scenebias.training.objective import ObjectiveConfig, Phase
-from scenebias.training.scene_balance import SceneBalance
+from scenebias.debiasing.objective import ObjectiveConfig, Phase
+from scenebias.debiasing.scene_balance import SceneBalance
+from scenebias.distributed.batch_norm import normalise_by_leading_part
+from scenebias.models.action_model import ActionModel
+from scenebias.models.heads import AdversaryHead, reverse_gradient
 from shards.format.sample import SCENE_COUNT
 
 

@@ -8,12 +8,12 @@ import torch
 
 from dali_pipelines import ClipBatch
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BACKBONES, BackboneName
 from scenebias.training.arithmetic import ArithmeticConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 from shards.format.sample import SCENE_COUNT

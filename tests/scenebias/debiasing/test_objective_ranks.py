@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
+from scenebias.debiasing.objective import ObjectiveConfig, Phase
 from scenebias.distributed.batch_norm import sync_batch_norm
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.debiasing_model import DebiasingModel, Losses
-from scenebias.training.objective import ObjectiveConfig, Phase
 from tests.forked import run_in_ranks
-from tests.scenebias.training.objective_batch import make_batch
+from tests.scenebias.debiasing.objective_batch import make_batch
 
 CONFIGURATIONS = {
     f"{objective}-{mask_loss}-{mask_step}-{masked_batch_norm}": ObjectiveConfig(

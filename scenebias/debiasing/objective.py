@@ -8,9 +8,9 @@ import tyro
 
 from scenebias.clips.masked_clip import FILLS, MIN_PERSON_SHARE, Fill
 from scenebias.clips.views import COVERS, Cover
-from scenebias.training.albar import ADVERSARIAL_WEIGHT, ENTROPY_WEIGHT, PENALTY_WEIGHT
-from scenebias.training.losses import AlphaSchedule
-from scenebias.training.masked_batch_norm import (
+from scenebias.debiasing.albar import ADVERSARIAL_WEIGHT, ENTROPY_WEIGHT, PENALTY_WEIGHT
+from scenebias.debiasing.losses import AlphaSchedule
+from scenebias.debiasing.masked_batch_norm import (
     IN_ONE_BATCH,
     IN_PASSES_OF_THEIR_OWN,
     MaskedBatchNorm,

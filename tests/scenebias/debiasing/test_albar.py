@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from scenebias.training.albar import StillLosses, still_losses
+from scenebias.debiasing.albar import StillLosses, still_losses
 
 SHAPE = (2, 2, 2, 3)  # C, T, H, W
 HIDDEN, ACTIONS = 4, 3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenebias.training.scene_balance import SceneBalance
+from scenebias.debiasing.scene_balance import SceneBalance
 
 ACTIONS, SCENES = 4, 5
 

@@ -1,7 +1,7 @@
 """The objective, what it reports and all its gradients against formulas written out in numpy, for a linear backbone.
 
-Everything is float64. Shape suffixes as in `scenebias.training.objective`, and P values of a clip, K hidden units. Each
-function that is named after a loss returns the loss of every clip and its derivative with respect to the logits.
+Everything is float64. Shape suffixes as in `scenebias.debiasing.objective`, and P values of a clip, K hidden units.
+Each function that is named after a loss returns the loss of every clip and its derivative with respect to the logits.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.debiasing_model import DebiasingModel
-from scenebias.training.objective import ObjectiveConfig
 from shards.format.sample import SCENE_COUNT
-from tests.scenebias.training.objective_batch import Batch
+from tests.scenebias.debiasing.objective_batch import Batch
 
 Array = NDArray[np.float64]
 CLIPS, ACTIONS, FEATURES = 5, 4, 3

@@ -1,6 +1,6 @@
 """What the objective is given in its tests.
 
-Shape suffixes as in `scenebias.training.objective`.
+Shape suffixes as in `scenebias.debiasing.objective`.
 """
 
 from dataclasses import dataclass
