@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dali_pipelines.cropping import crop_clip, crop_mask
+from dali_pipelines.cropping import frame_means as mean_colours
 from dali_pipelines.decoders import Decoded, Decoder, GraphDecoder, PyAvDecoder
 from dali_pipelines.faults import FaultConfig, Faults
 from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES, front_end
@@ -52,6 +53,8 @@ class ClipBatch:
     """int64, number of the clip in the data set."""
     window_B: Tensor
     """int64, number of the evaluation window in its clip; 0 in training."""
+    frame_mean_BTC: Tensor | None = None
+    """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
 
@@ -67,6 +70,7 @@ class ClipDecoder:
     ``threads`` of DALI decode, on a CPU as many others crop; ``prefetch`` batches are read ahead, and as many decoded.
     ``faults`` says what comes of clips that cannot be read or decoded; where they are skipped, a line tells of each
     unless ``quiet``.
+    ``frame_means``: decode all of every frame, for its mean colour.
     ``crop_in_graph``: crop with DALI (the default on a GPU) or with torch (the default, and faster, on a CPU).
     """
 
@@ -81,6 +85,7 @@ class ClipDecoder:
         prefetch: int,
         faults: FaultConfig | None = None,
         quiet: bool = False,
+        frame_means: bool = False,
         crop_in_graph: bool | None = None,
     ) -> None:
         require_at_least(1, threads=threads, prefetch=prefetch)
@@ -95,6 +100,7 @@ class ClipDecoder:
         self._on_gpu = device.type == "cuda"
         self._crop_in_graph = self._on_gpu if crop_in_graph is None else crop_in_graph
         self._threads = threads
+        self._frame_means = frame_means
         # The batches ahead, the one in the making, the one in use, and the one that is just being let go of.
         self._clip_memory, self._mask_memory = (ReusedMemory(prefetch + 3) for _ in range(2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="crop")
@@ -106,6 +112,7 @@ class ClipDecoder:
             config,
             self.faults,
             cut_columns=front_end(dataset.codec, "gpu" if self._on_gpu else "cpu").cuts_columns,
+            whole_frames=frame_means,
             check_crc=fault_config.check_crc,
         )
         self._decoder: Decoder
@@ -115,6 +122,7 @@ class ClipDecoder:
                 config,
                 device=device,
                 crop=self._crop_in_graph,
+                frame_means=frame_means and self._crop_in_graph,
                 batch_size=batch_size,
                 threads=threads,
                 prefetch=prefetch,
@@ -159,27 +167,32 @@ class ClipDecoder:
         shape = (len(request.windows), self._config.frames, size, size)
         clip_BTHWC = self._clip_memory.empty((*shape, 3))
         mask_BTHW = self._mask_memory.empty(shape) if self._dataset.has_masks else None
+        mean_BTC = torch.empty((*shape[:2], 3), dtype=torch.uint8) if self._frame_means else None
 
         def crop(first: int) -> None:
             for index in range(first, len(request.pieces), self._threads):
                 piece = request.pieces[index]
                 window, places = piece.window, piece.frames
-                crop_clip(
-                    torch.from_numpy(np.asarray(frames[index])), request.roi_B22[window], clip_BTHWC[window, places]
-                )
+                frames_THWC = torch.from_numpy(np.asarray(frames[index]))
+                crop_clip(frames_THWC, request.roi_B22[window], clip_BTHWC[window, places])
+                if mean_BTC is not None:
+                    mean_BTC[window, places] = mean_colours(frames_THWC)
                 if mask_BTHW is not None:
                     packed_masks, roi_22 = request.packed_masks[window][places], request.mask_roi_B22[window]
                     crop_mask(packed_masks, roi_22, mask_BTHW[window, places].numpy())
 
         list(self._pool.map(crop, range(self._threads)))  # list: raises what a thread raised
-        return self._batch(request, clip_BTHWC, None if mask_BTHW is None else mask_BTHW.view(torch.bool))
+        return self._batch(request, clip_BTHWC, None if mask_BTHW is None else mask_BTHW.view(torch.bool), mean_BTC)
 
     def _collect(self, decoded: Generator[tuple[Request, Decoded], None, None]) -> Generator[ClipBatch, None, None]:
         for request, outputs in decoded:
-            clip_BTHWC, *masks = (_join(output).unflatten(0, (-1, self._config.frames)) for output in outputs)
-            yield self._batch(request, clip_BTHWC, masks[0][..., 0].view(torch.bool) if masks else None)
+            clip_BTHWC, *others = (_join(output).unflatten(0, (-1, self._config.frames)) for output in outputs)
+            mean_BTC = others.pop().round().to(torch.uint8) if self._frame_means else None
+            yield self._batch(request, clip_BTHWC, others[0][..., 0].view(torch.bool) if others else None, mean_BTC)
 
-    def _batch(self, request: Request, clip_BTHWC: Tensor, mask_BTHW: Tensor | None) -> ClipBatch:
+    def _batch(
+        self, request: Request, clip_BTHWC: Tensor, mask_BTHW: Tensor | None, frame_mean_BTC: Tensor | None
+    ) -> ClipBatch:
         def to_device(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(values).to(self._device, non_blocking=True)
 
@@ -193,6 +206,7 @@ class ClipDecoder:
             label_B=to_device(self._dataset.labels[sample_B]),
             sample_B=to_device(sample_B),
             window_B=to_device(request.windows.window_B),
+            frame_mean_BTC=frame_mean_BTC,
             skipped_count=request.draw.skipped_count,
         )
 

@@ -35,6 +35,15 @@ def crop_clip(frames_THWC: Tensor, roi_22: NDArray[np.int64], clip_TSSC: Tensor)
     _resize_into(crop_TCHW, list(clip_TSSC.shape[1:3]), False, None, None, out=clip_TSSC.permute(0, 3, 1, 2))
 
 
+def frame_means(frames_THWC: Tensor) -> Tensor:
+    """The mean colour of each uint8 frame, rounded, uint8 (T, 3)."""
+    rows, columns = frames_THWC.shape[1:3]
+    # Whole numbers: the result is the same on every device, whatever the order of the sum; whole rows at a time are the
+    # fastest on a CPU.
+    sum_TC = frames_THWC.flatten(start_dim=2).sum(dim=1, dtype=torch.int32).unflatten(1, (columns, 3)).sum(dim=1)
+    return ((sum_TC + rows * columns // 2) // (rows * columns)).to(torch.uint8)
+
+
 def crop_mask(packed_Thw8: NDArray[np.uint8], roi_22: NDArray[np.float64], mask_TSS: NDArray[np.uint8]) -> None:
     """Cut ``roi_22``, in pixels of the mask, out of every bit-packed mask and resize it, nearest: 0 or 1."""
     rows, columns = _nearest(roi_22, mask_TSS.shape[1]).T

@@ -71,6 +71,7 @@ class GraphDecoder:
         *,
         device: torch.device,
         crop: bool,
+        frame_means: bool = False,
         batch_size: int,
         threads: int,
         prefetch: int,
@@ -88,6 +89,7 @@ class GraphDecoder:
             device=graph_device,
             crop=crop,
             masks=masks,
+            frame_means=frame_means,
             # At worst every frame of a window lies in a part of its own.
             batch_size=batch_size if dataset.codec == FILMSTRIP else batch_size * config.frames,
             threads=threads,

@@ -132,12 +132,16 @@ def build_clip_pipeline(
     device: Device,
     crop: bool,
     masks: bool,
+    frame_means: bool = False,
     batch_size: int,
     threads: int,
     prefetch: int,
     device_id: int | None = None,
 ) -> Pipeline:
     """Define the pipeline: frames (T, H, W, 3) or, with ``crop``, clips (T, S, S, 3) and masks (T, S, S, 1), uint8.
+
+    With ``frame_means`` (and ``crop``) the last output is the mean colour of what is decoded of each frame, float32
+    (T, 3).
 
     ``source`` gives the `graph_inputs` of one batch a call, and ends an epoch with ``StopIteration``.
     ``batch_size`` is the largest that will come. ``masks`` needs ``crop``. DALI allocates its resources at the
@@ -150,6 +154,8 @@ def build_clip_pipeline(
         raise ValueError(f"codec must be one of {', '.join(CPU_CODECS)} on a CPU, got {codec!r}")
     if masks and not crop:
         raise ValueError("masks=True needs crop=True: masks only travel through a graph that crops them")
+    if frame_means and not crop:
+        raise ValueError("frame_means=True needs crop=True: without it the frames themselves come out")
     pipeline: Pipeline = _clip_graph(
         config,
         source,
@@ -157,6 +163,7 @@ def build_clip_pipeline(
         device=device,
         crop=crop,
         masks=masks,
+        frame_means=frame_means,
         batch_size=batch_size,
         num_threads=threads,
         device_id=device_id,
@@ -181,8 +188,8 @@ def graph_inputs(request: Request, codec: Codec, *, device: Device, crop: bool, 
 
 @pipeline_def
 def _clip_graph(
-    config: ClipConfig, source: Source, *, codec: Codec, device: Device, crop: bool, masks: bool
-) -> DataNode | tuple[DataNode, DataNode]:
+    config: ClipConfig, source: Source, *, codec: Codec, device: Device, crop: bool, masks: bool, frame_means: bool
+) -> DataNode | tuple[DataNode, ...]:
     decoding = front_end(codec, device)
     dtypes_and_ndims = decoding.dtypes_and_ndims + _CROP_INPUTS * crop + _MASK_INPUTS * masks
     dtypes, ndims = map(list, zip(*dtypes_and_ndims, strict=True))
@@ -193,12 +200,13 @@ def _clip_graph(
     if not crop:
         return frames_THWC
     roi, *mask_inputs = inputs[decoder_inputs:]
-    clip_TSSC = _crop(frames_THWC, roi, config.size, types.DALIInterpType.INTERP_LINEAR)
-    if not masks:
-        return clip_TSSC
-    packed_mask, mask_roi = mask_inputs
-    mask_TSS1 = _crop(_unpack(packed_mask, device), mask_roi, config.size, types.DALIInterpType.INTERP_NN)
-    return clip_TSSC, mask_TSS1
+    outputs = [_crop(frames_THWC, roi, config.size, types.DALIInterpType.INTERP_LINEAR)]
+    if masks:
+        packed_mask, mask_roi = mask_inputs
+        outputs.append(_crop(_unpack(packed_mask, device), mask_roi, config.size, types.DALIInterpType.INTERP_NN))
+    if frame_means:
+        outputs.append(fn.reductions.mean(frames_THWC, axes=[1, 2]))
+    return tuple(outputs)
 
 
 _CROP_INPUTS: list[tuple[Any, int]] = [(_FLOAT, 2)]

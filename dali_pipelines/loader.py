@@ -49,7 +49,8 @@ class TrainLoader:
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
     decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone, and a
-    line tells of each unless ``quiet``.
+    line tells of each unless ``quiet``. ``frame_means``: batches hold the mean colour of whole frames, which then are
+    decoded in full.
     Raises ValueError where ranks would be left without a clip, or without a group.
     """
 
@@ -69,6 +70,7 @@ class TrainLoader:
         group_size: int = 1,
         faults: FaultConfig | None = None,
         quiet: bool = False,
+        frame_means: bool = False,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
         self.dataset = dataset
@@ -96,6 +98,7 @@ class TrainLoader:
             prefetch=prefetch,
             faults=faults,
             quiet=quiet,
+            frame_means=frame_means,
         )
         # What state_dict tells, and where the next iterator begins.
         self._received = self._start = Position()

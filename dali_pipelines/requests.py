@@ -96,6 +96,7 @@ class RequestReader:
 
     ``faults`` decides whether a clip may be passed over.
     ``cut_columns``: whether the decoder passes over the columns outside the crop; bands outside it never reach it.
+    ``whole_frames``: neither is done, all of every frame is decoded.
     ``check_crc``: as of `ShardDataset.read_clip`.
     """
 
@@ -106,12 +107,14 @@ class RequestReader:
         faults: Faults,
         *,
         cut_columns: bool,
+        whole_frames: bool = False,
         check_crc: bool,
     ) -> None:
         self._dataset = dataset
         self._config = config
         self._faults = faults
-        self._cut_columns = cut_columns
+        self._cut_columns = cut_columns and not whole_frames
+        self._whole_frames = whole_frames
         self._check_crc = check_crc
         self._no_mask = np.zeros((config.frames, 1, 1), np.uint8)
 
@@ -162,9 +165,11 @@ class RequestReader:
         return frame_indices(self._config, windows, self._dataset.frame_counts[windows.sample_B])
 
     def _read_clip(self, windows: Windows, window: int, frames_T: NDArray[np.int64]) -> StoredClip:
-        top = int(windows.top_B[window])
+        sample, top = int(windows.sample_B[window]), int(windows.top_B[window])
         rows = range(top, top + int(windows.side_B[window]))
-        return self._dataset.read_clip(int(windows.sample_B[window]), frames_T, rows, check_crc=self._check_crc)
+        if self._whole_frames:
+            rows = range(int(self._dataset.frame_sizes[sample, 0]))
+        return self._dataset.read_clip(sample, frames_T, rows, check_crc=self._check_crc)
 
     def _request(self, draw: Draw, stored: list[StoredClip]) -> Request:
         windows = draw.windows

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import tyro
 
@@ -21,6 +21,8 @@ MaskLoss = Literal["paper", "released", "adversarial"]
 MaskStep = Literal["one_batch", "alternate", "joint"]
 SceneAdversary = Literal["marginal", "conditional", "weighted"]
 SceneHiddenLayers = Literal[0, 1, 3]
+WHOLE_FRAME_MEAN: Final = "whole_frame_mean"
+TrainingFill = Fill | Literal["whole_frame_mean"]
 Phase = Literal["clean", "masked", "joint", "one_batch"]
 
 
@@ -65,8 +67,10 @@ class ObjectiveConfig:
     statistics, as in the released code), by the running ones (frozen), or a second set of layers (separate)."""
     mask_cover: Cover = "pixels"
     """What of people is covered: their pixels, or the boxes around them (the released code)."""
-    fill: Fill = "frame_mean"
-    """What hides people: frame_mean (the paper), dataset_mean, white, random (a colour a clip and epoch) or noise."""
+    fill: TrainingFill = "frame_mean"
+    """What hides people: the mean colour of the frame, of what the crop shows of it (frame_mean) or of all of it
+    (whole_frame_mean, as in the released code; all of every frame is decoded for it), dataset_mean, white, random (a
+    colour a clip and epoch) or noise."""
     min_person_share: float = MIN_PERSON_SHARE
     """A mask is effective if it shows a person in at least this share of the frames."""
     consistency: float = 0.0
@@ -86,7 +90,7 @@ class ObjectiveConfig:
             ("mask_loss", get_args(MaskLoss)),
             ("mask_step", get_args(MaskStep)),
             ("mask_cover", tuple(COVERS)),
-            ("fill", FILLS),
+            ("fill", (*FILLS, WHOLE_FRAME_MEAN)),
             ("scene_hidden_layers", get_args(SceneHiddenLayers)),
         ):
             if getattr(self, name) not in allowed:
@@ -117,6 +121,11 @@ class ObjectiveConfig:
     def uses_masks(self) -> bool:
         """Whether human masks are needed."""
         return self.name in ("mask", "debias")
+
+    @property
+    def uses_frame_means(self) -> bool:
+        """Whether the mean colours of whole frames are needed."""
+        return self.uses_masks and self.fill == WHOLE_FRAME_MEAN
 
     @property
     def uses_stills(self) -> bool:

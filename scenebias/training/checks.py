@@ -28,6 +28,11 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
+    if model.config.uses_frame_means and config.compose.compose:
+        raise UserError(
+            "--fill whole_frame_mean is a colour of clips as they are, and --compose shows others: train without one of"
+            " the two, for instance with --fill frame_mean"
+        )
     if model.config.consistency and not config.compose.compose:
         raise UserError("--consistency compares clips with what they are composed to: give --compose, or leave it away")
 

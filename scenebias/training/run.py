@@ -115,6 +115,7 @@ def _trainer(
         faults=config.faults,
         shuffle_window_shards=config.shuffle_window_shards,
         group_size=config.compose.group_size,
+        frame_means=initial.model.config.uses_frame_means,
     )
     loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
     precise_bn = None

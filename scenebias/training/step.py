@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch
-from scenebias.clips.masked_clip import boxes_around, effective_masks, mask_out_humans
+from scenebias.clips.masked_clip import boxes_around, choose_pixels, effective_masks, fill_colours
 from scenebias.clips.scene_swap import still
 from scenebias.compose.batch import ComposedBatch, compose
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
-from scenebias.debiasing.objective import Phase
+from scenebias.debiasing.objective import WHOLE_FRAME_MEAN, Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
 from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer
@@ -162,14 +162,15 @@ class TrainingStep:
         config = self.model.config
         assert batch.mask_BTHW is not None, "a data set without masks is refused before training"
         effective_B = effective_masks(batch.mask_BTHW, config.min_person_share) & batch.has_mask_B
-        masked_BTHWC = mask_out_humans(
-            batch.clip_BTHWC,
-            batch.mask_BTHW if config.mask_cover == "pixels" else boxes_around(batch.mask_BTHW),
-            config.fill,
-            sample_B=batch.sample_B,
-            seed=setting.seed,
-            epoch=setting.epoch,
-        )
+        covered_BTHW = batch.mask_BTHW if config.mask_cover == "pixels" else boxes_around(batch.mask_BTHW)
+        if config.fill == WHOLE_FRAME_MEAN:
+            assert batch.frame_mean_BTC is not None, "the loader was told to give them"
+            colour = batch.frame_mean_BTC[:, :, None, None]
+        else:
+            colour = fill_colours(
+                batch.clip_BTHWC, config.fill, sample_B=batch.sample_B, seed=setting.seed, epoch=setting.epoch
+            )
+        masked_BTHWC = choose_pixels(covered_BTHW, colour, batch.clip_BTHWC)
         return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B}
 
     def _backward(self, phase: Phase, inputs: Mapping[str, Tensor], setting: StepSetting, outcome: StepOutcome) -> None:

@@ -101,6 +101,9 @@ def assert_close(batch: ClipBatch, expected: ClipBatch, tolerance: Tolerance) ->
     assert ours.keys() == theirs.keys()
     assert batch.skipped_count == expected.skipped_count
     difference_BTHWC = (ours.pop("clip_BTHWC").cpu().int() - theirs.pop("clip_BTHWC").cpu().int()).abs()
+    if "frame_mean_BTC" in theirs:
+        mean_difference_BTC = ours.pop("frame_mean_BTC").cpu().int() - theirs.pop("frame_mean_BTC").cpu().int()
+        assert mean_difference_BTC.abs().max() <= 1 + tolerance.mean
     for name, value in ours.items():
         assert torch.equal(value.cpu(), theirs[name].cpu()), name
     assert difference_BTHWC.float().mean(dim=(1, 2, 3, 4)).max() <= tolerance.mean
@@ -139,6 +142,7 @@ def decode(dataset: ShardDataset, windows: Windows, device: torch.device, *, cro
         device=device,
         threads=2,
         prefetch=2,
+        frame_means=True,
         crop_in_graph=crop_in_graph,
     )
     (batch,) = decoder.batches([Draw(windows)])

@@ -23,6 +23,7 @@ from scenebias.models.weights import load_weights, read_metadata
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
+from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import trainer
 from scenebias.training.arithmetic import ArithmeticConfig
@@ -451,6 +452,9 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         ),
         "in groups of 2 that are composed": replace(config, schedule=ScheduleConfig(batch_size=1), compose=swapped),
         "--consistency compares clips": replace(config, objective=replace(alone, consistency=1.0)),
+        "whole_frame_mean is a colour of clips as they are": replace(
+            config, objective=ObjectiveConfig(fill="whole_frame_mean"), compose=swapped
+        ),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
         "--compile knows no second derivatives.*--albar-penalty 0": replace(
             config, objective=ObjectiveConfig(name="albar"), arithmetic=ArithmeticConfig(compile=True)
@@ -463,6 +467,12 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         with pytest.raises(UserError, match=words):
             pretrain(unfit)
         assert not config.out.exists(), words
+
+
+def test_the_mean_of_the_whole_frame_reaches_training_and_the_estimate_of_statistics(config: PretrainConfig) -> None:
+    """Both have loaders of their own; a batch without the means would end the run."""
+    pretrain(replace(config, objective=ObjectiveConfig(fill="whole_frame_mean", mask_cover="boxes")))
+    assert RunFolder(config.out).is_complete
 
 
 def test_without_its_penalty_albar_needs_no_second_derivatives_and_never_masks_or_scenes(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
-from scenebias.clips.masked_clip import mask_out_humans
+from scenebias.clips.masked_clip import boxes_around, mask_out_humans
+from scenebias.clips.views import Cover
 from scenebias.compose.batch import compose
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
@@ -132,6 +133,24 @@ def test_the_masked_clips_and_the_ramp_are_those_of_the_setting(
         assert passes.phases[-1] == "masked"
         assert torch.equal(passes.told[-1]["masked_BTHWC"], wanted_BTHWC)
         assert passes.told[-1]["ramp"] == 0.25
+
+
+@pytest.mark.parametrize("mask_cover", ["pixels", "boxes"])
+def test_people_are_covered_with_the_mean_of_the_whole_frame(
+    batch: ClipBatch, mask_cover: Cover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step(replace(DEBIAS, fill="whole_frame_mean", mask_cover=mask_cover))
+    passes = Passes(step, monkeypatch)
+    assert batch.mask_BTHW is not None
+    mean_BTC = torch.arange(batch.mask_BTHW[:, :, 0, 0].numel() * 3, dtype=torch.uint8).view(
+        *batch.mask_BTHW.shape[:2], 3
+    )
+    take(step, replace(batch, frame_mean_BTC=mean_BTC))
+    masked_BTHWC = passes.told[passes.phases.index("masked")]["masked_BTHWC"]
+    covered_BTHW = batch.mask_BTHW if mask_cover == "pixels" else boxes_around(batch.mask_BTHW)
+    assert covered_BTHW.any()
+    wanted_BTHWC = torch.where(covered_BTHW[..., None], mean_BTC[:, :, None, None], batch.clip_BTHWC)
+    assert torch.equal(masked_BTHWC, wanted_BTHWC)
 
 
 COMPOSING = ComposeConfig(compose=("background_swap", "mixup"), compose_probability=(0.5, 0.5))
