@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv, then runs format, lint, type checks and the tests. Arguments go to pytest: tools/test.sh -k filmstrip
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-prepare_environment
+prepare_environment dev
 ruff format --check shards dali_pipelines scenebias tools tests
 ruff check shards dali_pipelines scenebias tools tests
 mypy

@@ -18,11 +18,11 @@ from scenebias.bias.benchmarks import clean_measures, hat_ratios, hat_swap_measu
 from scenebias.bias.groups import LEAST_GROUP_CLIPS
 from scenebias.bias.hat_pairs import find_pairs
 from scenebias.bias.measures import SceneProbe, background_error, contrasted_accuracy, scene_probe, swap_to_scene_rate
-from scenebias.bias.model_bias import CLEAN, HAT_SWAPPED, HUMAN_ONLY, MEASURES, STILL, SWAPPED, ModelBias
+from scenebias.bias.model_bias import CLEAN, CONFLFG, HAT_SWAPPED, HUMAN_ONLY, MEASURES, STILL, SWAPPED, ModelBias
 from scenebias.bias.outline_control import find_outlined_windows, outline_accuracy
 from scenebias.clips.human_placing import place_humans
 from scenebias.clips.scene_swap import Placing, SceneSwaps, draw_backgrounds, still, swap_windows, swapped_batches
-from scenebias.clips.still_pictures import STRIPES, Backdrop, backdrop_of
+from scenebias.clips.still_pictures import STRIPES, Backdrop, backdrop_of, conflicting_foreground
 from scenebias.clips.views import ClipChange, Cover, as_it_is, hidden_views, humans_only
 from scenebias.data.datasets import count_combinations, require_scenes
 from scenebias.distributed.process_place import ProcessPlace
@@ -156,10 +156,16 @@ class BiasTest:
 
     def swapped(self, swaps: SceneSwaps, placing: Placing | None = None) -> Iterator[ClipBatch]:
         """The batches of the swapped clips, as of `swapped_batches`; labels and numbers are the humans' clips'."""
-        humans, backgrounds = (
-            self.loader(self.val, number_K) for number_K in (swaps.human_window_K, swaps.background_window_K)
-        )
-        return swapped_batches(humans, backgrounds, placing=placing)
+        return swapped_batches(*self._loaders(swaps), placing=placing)
+
+    def with_still_persons(self) -> Iterator[ClipBatch]:
+        """The batches of ConflFG: of `swaps` the humans' clips, with the people of those that lend the background."""
+        for human, other in zip(*self._loaders(self.swaps), strict=True):
+            yield replace(human, clip_BTHWC=conflicting_foreground(human, other, self.backdrop, seed=self.seed))
+
+    def _loaders(self, swaps: SceneSwaps) -> tuple[EvalLoader, EvalLoader]:
+        """The humans' clips, and in the same places those of the backgrounds."""
+        return self.loader(self.val, swaps.human_window_K), self.loader(self.val, swaps.background_window_K)
 
     def predict(
         self, model: ActionModel, batches: Iterable[ClipBatch], sample_M: np.ndarray, views: Mapping[str, ClipChange]
@@ -206,7 +212,9 @@ class BiasTest:
         if len(swaps.sample_M):
             views = {SWAPPED: as_it_is, STILL: lambda batch: still(batch.clip_BTHWC)}
             evaluations |= self.predict(model, self.swapped(swaps), swaps.sample_M, views)
-            values |= self._swap_measures(evaluations[SWAPPED], evaluations[STILL])
+            conflicting = self.with_still_persons()
+            evaluations |= self.predict(model, conflicting, swaps.sample_M, {CONFLFG: as_it_is})
+            values |= self._swap_measures(evaluations)
         if len(hat.sample_M):
             placed = self.swapped(hat, place_humans)
             evaluations |= self.predict(model, placed, hat.sample_M, {HAT_SWAPPED: as_it_is})
@@ -226,12 +234,13 @@ class BiasTest:
         reasons = {name: self._reason(name) for name in MEASURES if np.isnan(values[name])}
         return ModelBias({name: values[name] for name in MEASURES}, reasons, evaluations)
 
-    def _swap_measures(self, swapped: Evaluation, frozen: Evaluation) -> dict[str, float]:
-        background_M = self.swaps.background_M
+    def _swap_measures(self, evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
+        background_M, swapped = self.swaps.background_M, evaluations[SWAPPED]
         return {
             "swap_to_scene_rate": swap_to_scene_rate(swapped, self.scene_actions(self.val)[background_M]),
             "background_error": background_error(swapped, self.val.labels[background_M]),
-            "contrasted_accuracy": contrasted_accuracy(swapped, frozen),
+            "contrasted_accuracy": contrasted_accuracy(swapped, evaluations[STILL]),
+            "conflfg_error": background_error(evaluations[CONFLFG], self.val.labels[background_M]),
         }
 
     def _reason(self, name: str) -> str:

@@ -12,7 +12,7 @@ from scenebias.clips.views import COVERS, HIDDEN_FILLS, hidden_name
 from scenebias.evaluation.accuracy import Evaluation
 
 CLEAN, HUMAN_ONLY, SWAPPED, STILL = "clean", "human_only", "swapped", "still"
-SCUBA, SCUFO, HAT_SWAPPED = "scuba", "scufo", "hat_swapped"
+SCUBA, SCUFO, CONFLFG, HAT_SWAPPED = "scuba", "scufo", "conflfg", "hat_swapped"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def _measures() -> dict[str, Measure]:
         "scuba_top1": Measure("SCUBA: before a still picture: accuracy", "up"),
         "scufo_top1": Measure("SCUFO: one frame of SCUBA repeated: accuracy", "down"),
         "scuba_contrasted_accuracy": Measure("SCUBA right and SCUFO wrong", "up"),
+        "conflfg_top1": Measure("ConflFG: SCUBA with a still person of another action: accuracy", "up"),
+        "conflfg_error": Measure("ConflFG: says the still person's action", "down"),
         "hat_bor": Measure("HAT's BOR: background only / as it is", "down", "ratio"),
         "hat_hor": Measure("HAT's HOR: human only / as it is", "up", "ratio"),
         "hat_shacc": Measure("HAT's SHAcc: swap, says the human's action", "up"),
@@ -91,5 +93,5 @@ class ModelBias:
     reasons: dict[str, str]
     """Why it cannot, in a sentence, by the same names."""
     evaluations: dict[str, Evaluation]
-    """The predictions by view: "clean" for all clips, "swapped" and "still" for the clips of `BiasTest.swaps`,
-    "hat_swapped" for those of `BiasTest.hat_swaps`, all others for those with an effective mask."""
+    """The predictions by view: "clean" for all clips, "swapped", "still" and "conflfg" for the clips of
+    `BiasTest.swaps`, "hat_swapped" for those of `BiasTest.hat_swaps`, all others for those with an effective mask."""

@@ -1,4 +1,4 @@
-"""SCUBA and SCUFO: the people of a clip before a still picture, and one frame of that repeated.
+"""SCUBA, SCUFO, ConflFG: people before a still picture, one frame of that repeated, and a still person put in.
 
 As published by Li et al., "Mitigating and Evaluating Static Bias of Action Representations in the Background and the
 Foreground", ICCV 2023 (arXiv 2211.12883), and in their code, lihaoxin05/StillMix, folder benchmark_synthesis.
@@ -29,7 +29,7 @@ Backdrop = Callable[[int], Image.Image]
 """The still picture, of any size, that goes behind the people of the clip of this number."""
 
 # Keep these draws apart from others that share seed and sample.
-_STRIPES_STREAM, _PICTURE_STREAM, _FRAME_STREAM = 0x571A, 0x571B, 0x571C
+_STRIPES_STREAM, _PICTURE_STREAM, _FRAME_STREAM, _PERSON_STREAM = 0x571A, 0x571B, 0x571C, 0x571D
 
 
 def stripes(sample: int, *, seed: int) -> Image.Image:
@@ -103,3 +103,22 @@ def scufo(batch: ClipBatch, backdrop: Backdrop, *, seed: int) -> Tensor:
     frame_B = torch.from_numpy(randint(frames, seed, *keys, _FRAME_STREAM)).to(clip_BTHWC.device)
     still_BHWC = clip_BTHWC[torch.arange(clips, device=clip_BTHWC.device), frame_B]
     return still_BHWC[:, None].expand_as(clip_BTHWC).contiguous()
+
+
+def conflicting_foreground(batch: ClipBatch, other: ClipBatch, backdrop: Backdrop, *, seed: int) -> Tensor:
+    """ConflFG: each clip of `scuba` with a still person of the ``other`` clip, uint8 (B, T, H, W, 3).
+
+    As in the paper (figure 1 c) it is cut out of a single frame and stands in all of them. Which frame, of those that
+    show one, is drawn by (seed, sample, window). The paper does not tell where it stands: here where it stood, between
+    the still picture and the moving people, none of whom it hides.
+    """
+    assert other.mask_BTHW is not None, "people are cut out of clips with masks"
+    shown_BT = other.mask_BTHW.flatten(start_dim=2).any(dim=2)
+    keys = (keys_B.cpu().numpy() for keys_B in (batch.sample_B, batch.window_B))
+    number_B = randint(shown_BT.sum(dim=1).clamp(min=1).cpu().numpy(), seed, *keys, _PERSON_STREAM)
+    nth_BT = shown_BT & (shown_BT.cumsum(dim=1) == torch.from_numpy(number_B + 1).to(shown_BT.device)[:, None])
+    place_B = torch.arange(len(nth_BT), device=nth_BT.device), nth_BT.int().argmax(dim=1)
+    person_B1HWC, mask_B1HW = other.clip_BTHWC[place_B][:, None], other.mask_BTHW[place_B][:, None]
+    behind_BTHWC = choose_pixels(mask_B1HW, person_B1HWC, scuba(batch, backdrop))
+    assert batch.mask_BTHW is not None, "people are put before pictures in clips with masks"
+    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, behind_BTHWC)

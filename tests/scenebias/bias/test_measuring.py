@@ -140,7 +140,7 @@ def test_every_measure_is_there_in_order_with_its_evaluations(by_human: ModelBia
     assert list(by_human.values) == list(MEASURES)
     assert not by_human.reasons
     assert all(type(value) in (int, float) for value in by_human.values.values())
-    views = {"clean", "human_only", "swapped", "still", "scuba", "scufo", "hat_swapped", *HIDDEN}
+    views = {"clean", "human_only", "swapped", "still", "scuba", "scufo", "conflfg", "hat_swapped", *HIDDEN}
     assert set(by_human.evaluations) == views
     for name, evaluation in by_human.evaluations.items():
         assert isinstance(evaluation, Evaluation)
@@ -150,6 +150,7 @@ def test_every_measure_is_there_in_order_with_its_evaluations(by_human: ModelBia
         assert by_human.values[name] == 21
     assert by_human.values["conflicting_clips"] == 6
     assert by_human.values["worst_group_clips"] == 5
+    assert 0 < by_human.values["conflfg_error"] <= 1 - by_human.values["conflfg_top1"]
     assert by_human.values["outline_top1"] <= 0.7  # all humans walk alike
 
 

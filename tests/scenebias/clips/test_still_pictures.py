@@ -3,6 +3,7 @@
 Shape suffixes: B clips, T frames, H rows, W columns, C channels.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from dali_pipelines import ClipBatch
 from scenebias.clips import still_pictures
-from scenebias.clips.still_pictures import STRIPES, backdrop_of, scuba, scufo, stripes
+from scenebias.clips.still_pictures import STRIPES, backdrop_of, conflicting_foreground, scuba, scufo, stripes
 from shards.errors import UserError
 
 
@@ -105,6 +106,32 @@ def test_scufo_repeats_one_frame_of_scuba_that_its_own_keys_draw() -> None:
         }
     )
     assert torch.equal(scufo(alone, backdrop, seed=5), still_BTHWC[3:4])
+
+
+def test_the_still_person_of_conflfg_is_one_frame_of_the_other_behind_who_moves() -> None:
+    """Of the other clips one shows nobody, and another somebody in a single frame."""
+    batch, backdrop = random_batch(20), backdrop_of(STRIPES, seed=5)
+    other = replace(batch, clip_BTHWC=batch.clip_BTHWC.flip(0), mask_BTHW=torch.rand(batch.clip_BTHWC.shape[:4]) < 0.2)
+    assert batch.mask_BTHW is not None
+    assert other.mask_BTHW is not None
+    other.mask_BTHW[0] = False
+    other.mask_BTHW[1, [0, 1, 2, 4, 5]] = False
+    shown_BTHWC, before_BTHWC = conflicting_foreground(batch, other, backdrop, seed=5), scuba(batch, backdrop)
+    drawn = []
+    for clip in range(20):
+        person_THWC, person_THW = other.clip_BTHWC[clip], other.mask_BTHW[clip]
+        found = []
+        for frame in range(6):
+            wanted_THWC = before_BTHWC[clip].clone()
+            wanted_THWC[:, person_THW[frame]] = person_THWC[frame][person_THW[frame]]
+            moving_THW = batch.mask_BTHW[clip]
+            wanted_THWC[moving_THW] = batch.clip_BTHWC[clip][moving_THW]
+            found += [frame] * torch.equal(wanted_THWC, shown_BTHWC[clip])
+        drawn.append(found)
+    assert drawn[0] == list(range(6))  # nobody is put in, whichever frame it is
+    assert drawn[1] == [3]
+    assert {frame for found in drawn[2:] for frame in found} == set(range(6))
+    assert all(len(found) == 1 for found in drawn[1:])
 
 
 def test_pictures_of_a_folder_are_drawn_by_seed_and_sample(tmp_path: Path) -> None:
