@@ -76,9 +76,14 @@ def picture(image_HW3: np.ndarray, caption: str) -> str:
 
 def chart(figure: Figure, caption: str) -> str:
     """A matplotlib figure, as SVG."""
+    return _image(svg(figure), "svg+xml", caption, "chart")
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure, cut to what is drawn."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return _image(buffer.getvalue(), "svg+xml", caption, "chart")
+    return buffer.getvalue()
 
 
 def grid(items: Sequence[str], least_width_rem: float = 18) -> str:

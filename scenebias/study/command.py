@@ -6,7 +6,8 @@ from itertools import chain
 
 import torch
 
-from scenebias.commands import Command
+from scenebias.commands import Command, write_output
+from scenebias.reports.html import svg
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import ARMS, Trial, Tuned, Weights, choose_weights, mean_trial
 from scenebias.study.demo_world import MakeWorld
@@ -19,6 +20,8 @@ from scenebias.study.report.pictures import picture_sections
 from scenebias.study.report.study import Report, Tuning
 from scenebias.study.results import DATA, Results
 
+OVERVIEW_NAME = "overview.svg"
+"""The picture of all arms, in the study's folder."""
 MAY_CHANGE = (
     "out",
     "workers",
@@ -37,8 +40,8 @@ MAY_CHANGE = (
 def main(config: StudyConfig) -> None:
     """Does debiasing help? Pretrain with and without it, on rendered worlds and on JHMDB; measure; write a report.
 
-    Leaves results.json, report.html and everything that they were made from in --out. Given again, the same command
-    goes on with what is missing.
+    Leaves results.json, report.html, overview.svg and everything that they were made from in --out. Given again, the
+    same command goes on with what is missing.
     """
     settings = {"known_arms": {arm.name: plain(arm) for arm in ARMS}, "endpoints": plain(ENDPOINTS)}
     begin_or_continue(config, settings, MAY_CHANGE)
@@ -70,6 +73,7 @@ def main(config: StudyConfig) -> None:
     report = Report(plan, Results.read(data, runs), tuning)
     pictured = [run for run in demo_runs if run.seed == 0 and run.world == report.usual and run.arm in report.pictured]
     pictures = picture_sections(pictured) if len(pictured) > 1 else []
+    write_output(config.out / OVERVIEW_NAME, svg(report.overview()))
     write_results(config.out, report.results, report.page(pictures))
     print("\n".join(report.answer()))
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from scenebias.reports.figures import bars
-from scenebias.reports.html import Section, charts, page, paragraph, table
+from matplotlib.figure import Figure
+
+from scenebias.reports.html import Section, chart, page, paragraph, table
 from scenebias.study.arms import BASELINE, BEST, MOST_LOST, Trial, Tuned, Weights
 from scenebias.study.demo_world import BALANCED
 from scenebias.study.endpoints import ENDPOINTS, Endpoint
 from scenebias.study.measuring_jobs import (
-    ALL_MEASURES,
     AT_CLEAN_BN,
     COSTS,
     HIDDEN,
@@ -28,7 +28,8 @@ from scenebias.study.plan import (
     Plan,
     world_name,
 )
-from scenebias.study.report.cells import points, scaled, spread, titled, unit_of
+from scenebias.study.report.cells import points, spread, titled, unit_of
+from scenebias.study.report.overview import overview
 from scenebias.study.report.real import RealVideos
 from scenebias.study.results import DATA, Results
 
@@ -74,7 +75,7 @@ class Report:
         sections = [
             Section("The question", self._question()),
             Section("The answer", self._endpoint_table()),
-            Section("Side by side", self._bars()),
+            Section("Side by side", chart(self.overview(), "means and 95 % intervals over seeds; small: every seed")),
             Section("Every arm", self._arms_table()),
             Section("Against the baseline of the same compute", self._gains_table()),
             Section("Which statistics?", self._statistics_table()),
@@ -175,15 +176,9 @@ class Report:
             " training, so that the loss on them can be met by these alone."
         ) + table(["", *arms], rows)
 
-    def _bars(self) -> str:
-        shown = {
-            titled(name): {
-                arm: scaled(self.results.interval([self.usual], arm, name), ALL_MEASURES[name].unit)
-                for arm in self.compared
-            }
-            for name in SHORT_MEASURES
-        }
-        return charts(bars(shown))
+    def overview(self) -> Figure:
+        """All arms, in one picture."""
+        return overview(self.results, self.usual, self.compared)
 
     def _rho_table(self) -> str:
         compared = [(BALANCED, ORACLE)] + [(rho, arm) for rho in sorted((*OTHER_RHOS, USUAL_RHO)) for arm in RHO_ARMS]

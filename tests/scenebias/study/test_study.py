@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ from scenebias.study.measuring_jobs import (
     Measured,
 )
 from scenebias.study.plan import (
+    BALANCED_WORLD,
     ORACLE,
     TUNING_SEED,
     USUAL_WORLD,
@@ -42,6 +44,7 @@ from scenebias.study.plan import (
     transfer_jobs,
     world_name,
 )
+from scenebias.study.report.overview import SHOWN
 from scenebias.study.report.real import JHMDB_GAINS, TIED_GAINS, RealVideos
 from scenebias.study.report.study import Report, Tuning
 from scenebias.study.results import DATA, Results
@@ -337,10 +340,29 @@ def test_the_page_shows_every_arm_and_breaks_no_browser(tmp_path: Path, quick: b
     for arm in study.arms:
         assert f">{arm.name}<" in page
     assert "JHMDB" in page
-    assert "nan" not in page
+    assert "nan" not in re.sub('src="data:[^"]*"', "", page)
     path = tmp_path / "report.html"
     path.write_text(page, encoding="utf-8")
     assert not problems_of_page(path)
+
+
+def test_the_overview_shows_the_mean_and_every_seed_of_every_arm_under_both_statistics() -> None:
+    study = plan(seeds=3)
+    results = invented(study, 0.2, 0.1)
+    axes = Report(study, results, UNTUNED).overview().axes
+    rows = [*((arm.name, USUAL_WORLD) for arm in study.arms), (ORACLE, BALANCED_WORLD)]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == [arm for arm, _ in rows]
+    for axis, measure in zip(axes, SHOWN, strict=True):
+        assert ALL_MEASURES[measure].title in axis.get_title()
+        drawn = iter(axis.collections)
+        for row, (arm, world) in enumerate(rows):
+            for suffix in ("", AT_CLEAN_BN):
+                values = list(results.values(world, arm, measure + suffix).values())
+                seeds_N2, (mean_2,) = (np.asarray(next(drawn).get_offsets()) for _ in range(2))
+                assert seeds_N2[:, 0] == pytest.approx([100 * value for value in values])
+                assert mean_2[0] == pytest.approx(100 * np.mean(values))
+                assert round(mean_2[1]) == row
+        assert next(drawn, None) is None
 
 
 def test_a_report_on_real_clips_says_when_the_networks_see_nobody() -> None:
