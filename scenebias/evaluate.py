@@ -18,8 +18,8 @@ from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation
 from scenebias.evaluation.masked_windows import find_masked_windows
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
-from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, identity_of, load_weights
-from scenebias.reports.terminal import number_table
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
+from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -72,7 +72,7 @@ def main(config: EvaluateConfig) -> None:
                 f"{dataset.location} has no human masks, and they are needed to hide the humans: pack it again with"
                 " tools/make_shards.py --masks"
             )
-        ensure_unseen(metadata.trained_on, identity_of(dataset), force=config.force)
+        tell(ensure_unseen(config.weights, metadata, dataset, force=config.force))
         ensure_same_focus(config.weights, metadata.focus, dataset, force=config.force)
     results: dict[str, dict[str, float]] = {}
     with distributed_session() as place:

@@ -17,7 +17,8 @@ from scenebias.commands import Command
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
-from scenebias.models.weights import TrainedOn, WeightsMetadata, save_weights
+from scenebias.models.seen_clips import TrainedOn
+from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.run_folder.record import plain
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT

@@ -62,7 +62,7 @@ def main(config: PretrainConfig) -> None:
             found = load_scene_head(config.init, debiasing_model.scene_head)
             if not found and is_main_process():
                 print(f"--init {config.init} holds no scene head: a new one starts at random")
-        return InitialModel(debiasing_model, config.init, metadata.trained_on, metadata.focus)
+        return InitialModel(debiasing_model, config.init, metadata)
 
     run_training(config, f"pretrain {config.objective.name}", make_model)
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from operator import index
 from pathlib import Path
 from typing import Self, SupportsIndex, cast
@@ -16,9 +16,11 @@ from shards.codecs.masks import packed_width
 from shards.codecs.parts import DamagedPartError, StoredPart
 from shards.codecs.registry import Codec, part_format
 from shards.errors import DamagedClipError, UserError
-from shards.format.index import SCENES_NAME, index_problems, map_indexes
+from shards.format.clip_sources import UNKNOWN_SOURCE, material_of_rows, source_of, source_rows
+from shards.format.index import SCENES_NAME, index_problems, map_indexes, map_sources
 from shards.format.manifest import Manifest
 from shards.format.sample import INFO, LABEL, MASKS, SCENE, ClipInfo, Sample, part_names
+from shards.material import Material
 from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 from shards.storage.downloads import RemoteFiles, local_path
 from shards.storage.remote_indexes import fetch_indexes, forget_indexes
@@ -183,6 +185,28 @@ class ShardDataset:
             return self._read_info(i)
         except (ValueError, OSError) as error:
             raise self.damaged(i, str(error)) from error
+
+    @cached_property
+    def material(self) -> Material:
+        """Which frames of which videos the clips are, in their order.
+
+        Of a local data set of an earlier version it is read from the shards, and a part of a video counts as all of it;
+        of a remote one nothing is known.
+
+        Raises:
+            UserError: the index is damaged, or of another data set.
+        """
+        rows = map_sources(self.directory, self.manifest)
+        if rows is None:
+            is_local = isinstance(self.store, LocalShards)
+            rows = source_rows([self._source_of(i) if is_local else UNKNOWN_SOURCE for i in range(len(self))])
+        return material_of_rows(rows)
+
+    def _source_of(self, i: int) -> tuple[bytes, int, int]:
+        try:
+            return source_of(self.info(i))
+        except UserError:  # damage is told where the clip is read
+            return UNKNOWN_SOURCE
 
     def places(self, i: int) -> dict[str, np.void]:
         """Where the components of clip ``i`` lie in its shard, by name: their ``offset``, ``bytes`` and ``crc32``."""

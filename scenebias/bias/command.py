@@ -18,12 +18,12 @@ from scenebias.bias.measuring import BiasTest
 from scenebias.bias.model_bias import MEASURES
 from scenebias.clips.still_pictures import STRIPES
 from scenebias.commands import Command, null_for_nan, write_output
-from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
+from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes, shared_clips_note
 from scenebias.distributed.process_place import distributed_session, is_main_process
 from scenebias.models.action_model import ActionModel
-from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, identity_of, load_weights
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
-from scenebias.reports.terminal import number_table
+from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -95,7 +95,7 @@ def load_models(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> t
             f"{train.location} has other classes than {path}",
             "give the data that the weights were trained on",
         )
-        ensure_unseen(metadata.trained_on, identity_of(val), force=config.force)
+        tell(ensure_unseen(path, metadata, val, force=config.force))
         ensure_same_focus(path, metadata.focus, val, force=config.force)
         clip = clip_config_of(metadata)
         cuts.append(ClipConfig(frames=clip.frames, stride=clip.stride, size=clip.size))
@@ -170,6 +170,7 @@ def main(config: BiasConfig) -> None:
     With --weights also of models: their accuracy where humans are hidden or stand before another scene's background.
     """
     train, val = open_pair(config.train, config.val, config.remote)
+    tell(shared_clips_note(train, val))
     result = measure_dataset(train, val)
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
     table_of_data = number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))

@@ -9,6 +9,7 @@ import numpy as np
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.shared_clips import SharedClips
 from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 
 
@@ -78,6 +79,22 @@ def open_pair(
             f" {train.manifest.focus}: pack both alike"
         )
     return train, val
+
+
+def shared_clips_note(train: ShardDataset, val: ShardDataset) -> str | None:
+    """A sentence on the clips of ``val`` that share frames with clips of ``train``; None where there are none."""
+    shared = SharedClips.find(val, train.material)
+    if len(shared):
+        return (
+            f"--val {val.location} shares {shared} with --train {train.location}: what is measured on them flatters the"
+            " model"
+        )
+    unknown = [str(dataset.location) for dataset in (train, val) if not dataset.material.is_known]
+    if unknown:
+        return (
+            f"whether --train and --val share clips cannot be told: {' and '.join(unknown)} do not say of which videos"
+        )
+    return None
 
 
 def require_scenes(dataset: ShardDataset) -> np.ndarray:

@@ -5,8 +5,8 @@ for the next stage of pretraining; whoever wants the action model alone is not b
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.seen_clips import SeenClips, TrainedOn, identity_of, judge
 from scenebias.run_folder.record import with_current_names
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -28,18 +29,7 @@ FORMAT_VERSION = 2
 _KEY = "scenebias"
 _HEAD_PREFIX = "head."
 _SCENE_HEAD_PREFIX = "scene_head."
-WHOLE = "all"
-"""The subset that holds all others of its split."""
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """A data set that weights have seen: the fields of its manifest that tell it from others."""
-
-    dataset: str
-    split: str
-    subset: str
-    digest: str
+_SEEN_PREFIX = "seen_clips."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +48,8 @@ class WeightsMetadata:
     """What the run measured of itself."""
     focus: Focus = WHOLE_FRAMES
     """What of each frame the data showed that they were trained on last."""
+    seen_clips: SeenClips | None = field(default=None, compare=False)
+    """The clips of ``trained_on``; None: weights of an earlier version, which know its names alone."""
     format_version: int = FORMAT_VERSION
     """Version of this description."""
 
@@ -72,7 +64,11 @@ def save_weights(
     if scene_head is not None:
         state |= {f"{_SCENE_HEAD_PREFIX}{name}": tensor for name, tensor in scene_head.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    description = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
+    described = asdict(replace(metadata, seen_clips=None))
+    if (seen := metadata.seen_clips) is not None:
+        described["seen_clips"] = seen.data
+        tensors |= {f"{_SEEN_PREFIX}{name}": tensor.contiguous() for name, tensor in seen.tensors().items()}
+    description = json.dumps(described, sort_keys=True, ensure_ascii=False)
     with atomic_write(path) as file:
         file.write(save(tensors, metadata={_KEY: description}))
 
@@ -135,32 +131,23 @@ def _layer_count(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.ndim == 2 for tensor in tensors.values())
 
 
-def seen_reason(trained_on: Sequence[TrainedOn], data: TrainedOn) -> str | None:
-    """Why ``data`` cannot fairly test weights that were ``trained_on`` others, as a clause; None if it can.
+def ensure_unseen(
+    weights: Path, metadata: WeightsMetadata, dataset: ShardDataset, *, force: bool = False
+) -> str | None:
+    """Refuse, with a `UserError`, to evaluate ``weights`` on clips that they were trained on, unless forced.
 
-    It cannot if the weights were trained on the very same shards or subset, or on any subset of another split of the
-    same data set: such splits (UCF101, HMDB51) deal the same videos anew into training and test.
+    Returns what should be told of it, as a sentence: that it was forced, or rests on names alone; None: nothing.
     """
-    for seen in trained_on:
-        if seen.digest == data.digest:
-            return f"the weights were trained on these very shards ({_name(seen)})"
-        if seen.dataset != data.dataset:
-            continue
-        if seen.split != data.split:
-            return f"the weights were trained on {_name(seen)}, which shares videos with {_name(data)}"
-        if seen.subset == data.subset or WHOLE in (seen.subset, data.subset):
-            return f"the weights were trained on {_name(seen)}"
-    return None
-
-
-def ensure_unseen(trained_on: Sequence[TrainedOn], data: TrainedOn, *, force: bool = False) -> None:
-    """Refuse, with a `UserError`, to evaluate weights on videos that they were trained on, unless forced."""
-    reason = seen_reason(trained_on, data)
-    if reason is not None and not force:
-        raise UserError(
-            f"cannot evaluate on {_name(data)}: {reason}; choose weights that have not seen it, tell data sets apart by"
-            " name when packing them (--dataset, --subset), or pass --force to measure it all the same"
-        )
+    verdict = judge(metadata.trained_on, metadata.seen_clips, dataset)
+    if verdict.reason is None:
+        return verdict.doubt and f"{weights}: {verdict.doubt}"
+    doubt = "" if verdict.doubt is None else f" ({verdict.doubt})"
+    if force:
+        return f"{weights} are measured on {dataset.location} all the same (--force): {verdict.reason}{doubt}"
+    raise UserError(
+        f"cannot evaluate on {identity_of(dataset)}: {verdict.reason}{doubt}; {verdict.remedy}, or pass --force to"
+        " measure it all the same"
+    )
 
 
 def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, force: bool = False) -> None:
@@ -172,10 +159,6 @@ def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, for
         )
 
 
-def _name(data: TrainedOn) -> str:
-    return " ".join(part for part in (data.dataset, data.split, data.subset) if part)
-
-
 def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[str, Tensor], dict[str, Tensor]]:
     """The description, the state of the action model and that of the scene head."""
     if not path.is_file():
@@ -183,17 +166,26 @@ def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[
     try:
         with safe_open(path, framework="pt") as file:
             description = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
+            tensors = {
+                name: file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+                if with_tensors or name.startswith(_SEEN_PREFIX)
+            }
     except SafetensorError as error:
         raise UserError(f"{path}: not a complete safetensors file ({error}); copy it again, or give another") from error
     if description is None:
         raise UserError(f"{path}: was not written by scenebias; give the .safetensors file of a training run")
-    of_scenes = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_SCENE_HEAD_PREFIX)}
-    scene_head = {name.removeprefix(_SCENE_HEAD_PREFIX): tensor for name, tensor in of_scenes.items()}
-    return _parse(path, description), tensors, scene_head
+    seen_clips, scene_head = _take(tensors, _SEEN_PREFIX), _take(tensors, _SCENE_HEAD_PREFIX)
+    return _parse(path, description, seen_clips), tensors, scene_head
 
 
-def _parse(path: Path, description: str) -> WeightsMetadata:
+def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove the tensors whose names begin so, and return them without that beginning."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
+
+
+def _parse(path: Path, description: str, seen_clips: Mapping[str, Tensor]) -> WeightsMetadata:
     try:
         fields = json.loads(description)
         version = fields["format_version"]
@@ -203,6 +195,8 @@ def _parse(path: Path, description: str) -> WeightsMetadata:
             if "focus" in fields:
                 fields["focus"] = Focus(**fields["focus"])
             fields["trained_on"] = tuple(TrainedOn(**seen) for seen in fields["trained_on"])
+            if fields.get("seen_clips") is not None:
+                fields["seen_clips"] = SeenClips.of_tensors(fields["seen_clips"], seen_clips)
             metadata = WeightsMetadata(**fields)
             ModelConfig(backbone=metadata.backbone)
             return metadata
@@ -224,12 +218,6 @@ def _load(path: Path, module: nn.Module, tensors: dict[str, Tensor], what: str) 
             "written by this version of the program"
         )
     module.load_state_dict(tensors)
-
-
-def identity_of(dataset: ShardDataset) -> TrainedOn:
-    """What tells ``dataset`` from others in a weight file."""
-    manifest = dataset.manifest
-    return TrainedOn(manifest.dataset, manifest.split, manifest.subset, manifest.digest)
 
 
 def clip_config_of(metadata: WeightsMetadata) -> ClipConfig:

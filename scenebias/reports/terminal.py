@@ -1,9 +1,17 @@
-"""Tables on the terminal."""
+"""Tables and sentences on the terminal."""
 
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
+
+from scenebias.distributed.process_place import is_main_process
+
+
+def tell(sentence: str | None) -> None:
+    """Print what a person should know, if anything, once among all processes."""
+    if sentence is not None and is_main_process():
+        print(sentence)
 
 
 def number_table(

@@ -8,19 +8,16 @@ from pathlib import Path
 import torch
 
 from dali_pipelines import TrainLoader
-from scenebias.data.datasets import open_pair
+from scenebias.data.datasets import open_pair, shared_clips_note
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.interruption import Interruption
-from scenebias.distributed.process_place import (
-    ProcessPlace,
-    distributed_session,
-    is_main_process,
-    process_count,
-)
+from scenebias.distributed.process_place import ProcessPlace, distributed_session, process_count
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
 from scenebias.models.batch_statistics import tracking_batch_norms
-from scenebias.models.weights import TrainedOn, WeightsMetadata, ensure_unseen, identity_of, save_weights
+from scenebias.models.seen_clips import SeenClips, identity_of
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, save_weights
+from scenebias.reports.terminal import tell
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult
 from scenebias.run_folder.log import TrainingLog
@@ -32,7 +29,6 @@ from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNor
 from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from shards.format.focus import Focus
 from shards.system.checksums import sha256_of
 
 
@@ -43,10 +39,8 @@ class InitialModel:
     model: DebiasingModel
     weights: Path | None = None
     """The file that its initial weights are of; None: they are random."""
-    trained_on: tuple[TrainedOn, ...] = ()
-    """What these weights have seen."""
-    focus: Focus | None = None
-    """What of each frame they have seen last; None: they are random."""
+    metadata: WeightsMetadata | None = None
+    """What that file says of itself."""
 
 
 def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
@@ -60,17 +54,22 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
     train, val = open_pair(config.train, config.val, config.remote)
     initial = make_model(train)
     check_run(config, train, initial.model, process_count())
-    ensure_unseen(initial.trained_on, identity_of(val), force=config.force)
+    notes = [shared_clips_note(train, val)]
+    if initial.weights is not None and initial.metadata is not None:
+        notes.append(ensure_unseen(initial.weights, initial.metadata, val, force=config.force))
     record = _record(config, initial, train, val)
     changes = record.changes_since(folder.path, WITHOUT_EFFECT) if folder.has_begun() else []
     if folder.is_complete:
-        if is_main_process():
-            print(f"{folder.path} is complete already: {folder.read_result().line}")
+        tell(f"{folder.path} is complete already: {folder.read_result().line}")
         return
-    for change in changes if is_main_process() else []:
-        print(f"the run goes on, although {change}")
-    if initial.focus not in (None, train.manifest.focus) and is_main_process():
-        print(f"{initial.weights} were trained on {initial.focus}; {train.location} shows {train.manifest.focus}")
+    for change in changes:
+        tell(f"the run goes on, although {change}")
+    for note in notes:
+        tell(note)
+    if initial.metadata is not None and initial.metadata.focus != train.manifest.focus:
+        tell(
+            f"{initial.weights} were trained on {initial.metadata.focus}; {train.location} shows {train.manifest.focus}"
+        )
     with distributed_session(config.distributed) as place:
         folder.make()
         if place.is_main:
@@ -159,11 +158,12 @@ def _finish(
     record: RunRecord, initial: InitialModel, train: ShardDataset, result: RunResult, folder: RunFolder
 ) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
-    model = initial.model
+    model, before = initial.model, initial.metadata
     metadata = WeightsMetadata(
         backbone=model.action_model.config.backbone,
         classes=train.manifest.classes,
-        trained_on=(*initial.trained_on, identity_of(train)),
+        trained_on=(*(before.trained_on if before else ()), identity_of(train)),
+        seen_clips=SeenClips.after(before.seen_clips if before else None, train),
         configuration=record.configuration,
         metrics=result.final,
         focus=train.manifest.focus,

@@ -9,7 +9,7 @@ from typing import Any
 
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.models.backbones import BackboneName
-from scenebias.models.weights import TrainedOn, WeightsMetadata, ensure_unseen, identity_of, read_metadata
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata
 from scenebias.run_folder.record import leaves
 from scenebias.training.options import WITHOUT_EFFECT
 from shards.dataset import ShardDataset
@@ -34,7 +34,8 @@ class Start:
     weights: Path | None = None
     backbone: BackboneName | None = None
     """The video network of a random start, if it is to be that of other weights."""
-    trained_on: tuple[TrainedOn, ...] = ()
+    metadata: WeightsMetadata | None = None
+    """What the weights say of themselves."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Pair:
     """The data set of which this is a split."""
     split: str
     classes: tuple[str, ...]
-    val_identity: TrainedOn
+    val_data: ShardDataset
 
     @property
     def name(self) -> str:
@@ -124,7 +125,7 @@ class _Pretrained:
 
     def as_start(self, row: str, number: int) -> Start:
         name = as_name(self.title, "" if self.seed is None else f"seed{self.seed}", self.digest)
-        return Start(row, number, name, self.path, trained_on=self.metadata.trained_on)
+        return Start(row, number, name, self.path, metadata=self.metadata)
 
 
 def _row_name(one: _Pretrained, namesakes: Sequence[_Pretrained]) -> str:
@@ -167,11 +168,12 @@ def find_pairs(train: Sequence[str], val: Sequence[str], remote: RemoteConfig) -
 
 def _as_pair(train: ShardDataset, val: ShardDataset, train_location: str, val_location: str) -> Pair:
     manifest = val.manifest
-    return Pair(train_location, val_location, manifest.dataset, manifest.split, manifest.classes, identity_of(val))
+    return Pair(train_location, val_location, manifest.dataset, manifest.split, manifest.classes, val)
 
 
 def check_unseen(starts: Sequence[Start], pairs: Sequence[Pair], *, force: bool) -> None:
     """UserError where weights have seen clips of a test set, unless forced."""
     for start in starts:
         for pair in pairs:
-            ensure_unseen(start.trained_on, pair.val_identity, force=force)
+            if start.weights is not None and start.metadata is not None:
+                ensure_unseen(start.weights, start.metadata, pair.val_data, force=force)

@@ -66,6 +66,6 @@ def run_transfer(config: TransferRunConfig) -> None:
         metadata = load_into(config.weights, model, head=False)
         if config.head_only:
             model.freeze_backbone()
-        return InitialModel(DebiasingModel(model, objective), config.weights, metadata.trained_on, metadata.focus)
+        return InitialModel(DebiasingModel(model, objective), config.weights, metadata)
 
     run_training(config, "transfer", make_model)

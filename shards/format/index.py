@@ -1,9 +1,9 @@
 """Indexes of shards: where every component lies, so that a data set is opened by mapping a few files.
 
 Beside a shard `x.tar` lie `x.idx`, DALI's own index (v1.2), and `x.index.npz`, ours. Over the whole data set lie
-`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another. The
-tar files are the truth; `rebuild_index` makes every index from them. `strips` are the parts of the clips, which are
-film strips or video segments.
+`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another; and
+`sources.npy`, which earlier versions did not write. The tar files are the truth; `rebuild_index` makes every index from
+them. `strips` are the parts of the clips, which are film strips or video segments.
 """
 
 import filecmp
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from shards.codecs.registry import part_format
 from shards.errors import UserError
+from shards.format.clip_sources import SOURCE_DTYPE, SOURCES_NAME, sources_in_shard
 from shards.format.manifest import MANIFEST_NAME, Manifest
 from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_parts
 from shards.system.atomic import atomic_write
@@ -169,6 +170,8 @@ def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
     if has_scenes:
         scenes = (_load(shard, "scenes") for shard in shards)
         _write_rows(directory / SCENES_NAME, np.dtype("<f2"), (sum(sample_counts), SCENE_COUNT), scenes)
+    sources = (sources_in_shard(shard, _load(shard, "samples")) for shard in shards)
+    _write_rows(directory / SOURCES_NAME, SOURCE_DTYPE, (sum(sample_counts),), sources)
 
 
 def rebuild_index(directory: Path) -> None:
@@ -201,6 +204,8 @@ def index_problems(directory: Path, shards: Sequence[Path]) -> Iterator[str]:
     with TemporaryDirectory() as temporary:
         merge_indexes(Path(temporary), shards)
         for path in sorted(Path(temporary).iterdir()):
+            if path.name == SOURCES_NAME and not (directory / path.name).exists():
+                continue  # an earlier version packed it
             if not (directory / path.name).is_file() or not filecmp.cmp(path, directory / path.name, shallow=False):
                 yield f"{directory / path.name} {remedy}"
 
@@ -288,6 +293,16 @@ def map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, 
     scene_shape = (count, SCENE_COUNT)
     scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), scene_shape) if manifest.scene_count else None
     return samples, strips, scenes
+
+
+def map_sources(directory: Path, manifest: Manifest) -> NDArray | None:
+    """Map the sources of a data set's clips, `SOURCE_DTYPE` (N,); None where an earlier version packed it.
+
+    Raises:
+        UserError: the file is damaged, or of another data set.
+    """
+    path = directory / SOURCES_NAME
+    return _map(path, SOURCE_DTYPE, (manifest.sample_count,)) if path.exists() else None
 
 
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:

@@ -101,6 +101,11 @@ class Manifest:
         return sum(shard.scenes for shard in self.shards)
 
     @property
+    def has_sources(self) -> bool:
+        """Whether the packer says that `sources.npy` lies beside it; earlier versions wrote none."""
+        return bool(self.provenance.get("sources"))
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what is stored, through the shards' checksums: the same wherever and whenever it was packed."""
         content = {name: value for name, value in asdict(self).items() if name not in _CIRCUMSTANCES}

@@ -72,6 +72,8 @@ class ClipInfo:
     """Share of the frames whose mask has a person in it, in [0, 1]; None without masks."""
     source_sha256: str = ""
     """Checksum of the source video, in hexadecimal."""
+    source_frames: tuple[int, int] | None = None
+    """The clip is these frames of its source, ``start <= n < end``; None: all of them, or not known which."""
     codec: str = FILMSTRIP
     """How the frames are stored."""
     crop: Crop | None = None
@@ -79,23 +81,28 @@ class ClipInfo:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read the `json` component; fields of later versions are passed over, and older ones had no `codec`.
+        """Read the `json` component; fields of later versions are passed over, and older ones had neither `codec` nor
+        `source_frames`.
 
         Raises:
             ValueError: not JSON, or a field is missing.
         """
         value = json.loads(data)
         try:
-            known = {"codec": FILMSTRIP, "crop": None} | value
+            known = {"codec": FILMSTRIP, "crop": None, "source_frames": None} | value
             known["crop"] = known["crop"] and Crop(**known["crop"])
+            if known["source_frames"] is not None:
+                start, end = known["source_frames"]
+                known["source_frames"] = (int(start), int(end))
             return cls(**{field.name: known[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"the json component lacks {error}") from error
 
     def to_json(self) -> bytes:
         value = asdict(self)
-        if self.crop is None:
-            del value["crop"]
+        for name in ("crop", "source_frames"):
+            if value[name] is None:
+                del value[name]
         return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 

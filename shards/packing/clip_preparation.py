@@ -159,6 +159,7 @@ def _prepare(
             width=config.height if crop else info.width_at(config.height),
             height=config.height,
             source_sha256=source_sha256,
+            source_frames=_range_of(entry, frame_count),
             codec=config.codec,
             crop=crop,
         ),
@@ -201,6 +202,12 @@ def with_masks(sample: Sample, mask_NHW: NDArray[np.bool_], mask_scale: float) -
         info=replace(info, mask_width=width, mask_height=height, person_share=person_share),
         masks=pack_masks(resize_masks(mask_NHW, (height, width))),
     )
+
+
+def _range_of(entry: ClipEntry, frame_count: int) -> tuple[int, int] | None:
+    """Which frames of its video a clip of so many frames is; None: all of them."""
+    start = entry.start_frame or 0
+    return None if start == 0 and entry.end_frame is None else (start, start + frame_count)
 
 
 def _encode(

@@ -16,6 +16,7 @@ from shards.codecs.registry import FILMSTRIP
 from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.clip_sources import SOURCES_NAME
 from shards.format.index import merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.packing.clip_preparation import PackConfig
@@ -235,6 +236,7 @@ def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardR
             "options": config.output_options(),
             **request.annotators.settings(),
             "request_sha256": content,
+            "sources": SOURCES_NAME,
             "versions": versions(),
         },
         missing=tuple(

@@ -17,7 +17,8 @@ from scenebias.bias.data_bias import SceneBias, scene_bias
 from scenebias.bias.measuring import MEASURES
 from scenebias.evaluation.softmax_regression import fit_softmax_regression
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.weights import WeightsMetadata, identity_of, save_weights
+from scenebias.models.seen_clips import identity_of
+from scenebias.models.weights import WeightsMetadata, save_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.conftest import focused_copy

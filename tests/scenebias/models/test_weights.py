@@ -1,7 +1,6 @@
 """Weight files keep the model, say what it is and what it has seen, and refuse what does not fit."""
 
 import json
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,16 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.seen_clips import TrainedOn
 from scenebias.models.weights import (
-    TrainedOn,
     WeightsMetadata,
-    ensure_unseen,
     load_into,
     load_scene_head,
     load_weights,
     read_metadata,
     save_weights,
-    seen_reason,
 )
 from shards.errors import UserError
 from shards.format.focus import Focus
@@ -186,35 +183,3 @@ def test_unknown_backbone_and_misfit_tensors_are_refused(weights: Path, model: A
     save_file(tensors, weights, metadata=description)
     with pytest.raises(UserError, match=r"1 tensors do not fit small3d \(first: backbone.trunk.0.0.weight\)"):
         load_into(weights, model, head=False)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (UCF, "trained on these very shards"),
-        (replace(UCF, digest="repacked"), "trained on ucf101 1 train$"),
-        (replace(UCF, split="2", subset="test", digest="u2"), "ucf101 1 train, which shares videos with ucf101 2 test"),
-        (TrainedOn("renamed", "", "", "k"), "these very shards"),
-        (replace(UCF, subset="all", digest="whole"), "trained on ucf101 1 train$"),
-    ],
-)
-def test_seen_videos_cannot_test_the_weights(data: TrainedOn, message: str) -> None:
-    reason = seen_reason(METADATA.trained_on, data)
-    assert reason is not None
-    assert re.search(message, reason)
-    with pytest.raises(UserError, match=r"cannot evaluate on .*--force"):
-        ensure_unseen(METADATA.trained_on, data)
-    ensure_unseen(METADATA.trained_on, data, force=True)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        replace(UCF, subset="test", digest="u1-test"),
-        TrainedOn("hmdb51", "1", "test", "h"),
-        replace(KINETICS, subset="val", digest="v"),
-    ],
-)
-def test_unseen_videos_are_accepted(data: TrainedOn) -> None:
-    assert seen_reason(METADATA.trained_on, data) is None
-    ensure_unseen(METADATA.trained_on, data)
