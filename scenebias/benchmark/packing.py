@@ -253,5 +253,6 @@ def describe_machine(ffmpeg: str) -> dict[str, Any]:
 COMMAND = Command(
     main=main,
     options=BenchPack,
+    writes=("json",),
     example="python tools/bench_pack.py --videos $DATA/jhmdb/videos --limit 160 --json data/bench_pack.json",
 )

@@ -115,5 +115,6 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
 COMMAND = Command(
     main=main,
     options=InspectShards,
+    writes=("html",),
     example="python tools/inspect_shards.py data/jhmdb/train --verify --html data/jhmdb/train.html",
 )
