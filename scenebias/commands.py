@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import inspect
+import io
 import json
 import math
 import sys
@@ -24,6 +25,7 @@ from scenebias.distributed.launch import (
     launch,
     leave_words,
 )
+from scenebias.utf8_mode import enter_utf8_mode
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 from shards.system.locks import locked_file
@@ -54,6 +56,10 @@ class Command:
         Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
         Of several processes it is that of the first that failed.
         """
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal's encoding does not have are no error
+            sys.stdout.reconfigure(errors="backslashreplace")
+        if arguments is None:
+            enter_utf8_mode()
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         config, processes = self.read(arguments, name)
         try:

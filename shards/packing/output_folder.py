@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shards.errors import UserError
+from shards.errors import UserError, fault_while_writing
 from shards.format.manifest import MANIFEST_NAME
 from shards.system.atomic import made_folder, sync_folder
 from shards.system.locks import LOCK_NAME, locked_file
@@ -35,7 +35,9 @@ def new_folder(out: Path) -> Iterator[Path]:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}); free space or choose another") from error
+        if (fault := fault_while_writing(error, out, "--out")) is None:
+            raise
+        raise UserError(f"{fault}; mend that, or choose another folder") from error
 
 
 def refuse_other_content(out: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from shards.codecs.registry import FILMSTRIP
 from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
-from shards.errors import UserError
+from shards.errors import UserError, fault_while_writing
 from shards.format.index import merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.packing.clip_preparation import PackConfig
@@ -117,9 +117,9 @@ def pack(
     try:
         return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
     except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); mend that and give the same command to go on"
-        ) from error
+        if (fault := fault_while_writing(error, out, "--out")) is None:
+            raise
+        raise UserError(f"{fault}; mend that and give the same command to go on") from error
 
 
 def _pack(

@@ -1,5 +1,7 @@
 """Every command: mistakes of the user's in one sentence, exit status 2, no traceback."""
 
+import io
+import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -171,6 +173,13 @@ def test_every_program_says_which_of_its_options_are_files_that_it_writes(name: 
     options = get_args(program.options)[0] if get_origin(program.options) else program.options
     written = {"json", "html", "png", "plot", "predictions"} & {field.name for field in fields(options)}
     assert set(program.writes) == written | ({"out"} if name == "import-weights" else set())
+
+
+def test_a_name_that_the_terminal_s_encoding_does_not_have_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert exit_status(["--name", "jümp"], lambda options: print(options.name)) == 0
+    assert written.getvalue() == b"j\\xfcmp\n"
 
 
 def test_mistakes_of_ours_are_not_hidden() -> None:

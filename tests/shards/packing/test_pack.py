@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -604,6 +605,44 @@ def test_a_pack_of_touched_files_differs_in_what_it_says_of_their_times_alone(tm
         for path in root.rglob("*"):
             os.utime(path, (1e9, 1e9))
     assert {name for name in folders[0] if folders[0][name] != folders[1].get(name)} == {"sources.npy"}
+
+
+def test_where_a_path_starts_from_decides_nothing(tmp_path, videos, monkeypatch):
+    """As in a list of relative and absolute paths that is itself given relatively."""
+    listing, written = listing_of(videos), {}
+    monkeypatch.chdir(videos.parent)
+    for name, relative in (("all", set()), ("some", {"jump/bad", "run/clip2"}), ("none", {*map(str, listing.classes)})):
+        clips = tuple(
+            replace(entry, path=entry.path.relative_to(videos.parent))
+            if entry.name in relative or entry.class_name in relative
+            else entry
+            for entry in listing.clips
+        )
+        assert pack(replace(listing, clips=clips), tmp_path / name, CONFIG) is not None
+        assert pack(replace(listing, clips=clips), tmp_path / name, CONFIG) is None
+        written[name] = content(tmp_path / name)
+    assert written["all"] == written["some"] == written["none"]
+    assert json.loads((tmp_path / "some" / REPORT_NAME).read_bytes())["broken"]["jump/bad"]["file"] == "jump/bad.mp4"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.EACCES, "Permission denied", "/elsewhere/a.npz"),
+            r"^/elsewhere/a\.npz: Permission denied; mend",
+        ),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), r"^Resource temporarily unavailable; mend that"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"^--out .*: cannot be written \(No space left on device\)"),
+    ],
+)
+def test_what_is_no_fault_of_the_place_is_not_blamed_on_it(tmp_path, videos, monkeypatch, error, sentence):
+    def fail(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("shards.packing.packer.run_in_order", fail)
+    with pytest.raises(UserError, match=sentence):
+        pack(listing_of(videos), tmp_path / "out", CONFIG)
 
 
 @pytest.fixture
