@@ -11,6 +11,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
+from scenebias.utf8_mode import enter_utf8_mode
+
 if TYPE_CHECKING:
     from scenebias.commands import Command
 
@@ -116,6 +118,8 @@ def overview() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program that ``arguments`` (``sys.argv`` when None) begin with, and exit with its status; 2 for none."""
+    if arguments is None:
+        enter_utf8_mode()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in PROGRAMS:
         command(name).run(rest, name=f"scenebias {name}")

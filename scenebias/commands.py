@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import inspect
+import io
 import json
 import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin
@@ -15,9 +17,18 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 import tyro
 from rich.console import Console
 
-from scenebias.distributed.launch import USER_ERROR_STATUS, check_process_count, is_rank, launch, leave_words
+from scenebias.distributed.launch import (
+    USER_ERROR_STATUS,
+    check_process_count,
+    is_main_process,
+    is_rank,
+    launch,
+    leave_words,
+)
+from scenebias.utf8_mode import enter_utf8_mode
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
+from shards.system.locks import locked_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,9 @@ class Command:
     names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
     parallel: bool = False
     """Whether several processes can share the work: then ``--processes`` starts them, as ``torchrun`` does."""
+    writes: tuple[str, ...] = ()
+    """The fields of ``options`` that are files to write, where they are not None: no other process writes them while it
+    runs. What fills a folder locks it by itself."""
 
     def run(self, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
         """Read ``arguments`` (``sys.argv`` when None), do it and exit; ``name`` is what ``--help`` calls the program.
@@ -42,6 +56,10 @@ class Command:
         Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
         Of several processes it is that of the first that failed.
         """
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal's encoding does not have are no error
+            sys.stdout.reconfigure(errors="backslashreplace")
+        if arguments is None:
+            enter_utf8_mode()
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         config, processes = self.read(arguments, name)
         try:
@@ -51,7 +69,8 @@ class Command:
                 if ending.message is not None:
                     print_error(ending.message)
                 sys.exit(ending.status)
-            status = self.main(config)
+            with self._outputs_locked(config):
+                status = self.main(config)
         except UserError as error:
             if not leave_words(str(error)):
                 print_error(str(error))
@@ -64,6 +83,19 @@ class Command:
                 raise
             sys.exit(1)
         sys.exit(status or 0)
+
+    @contextmanager
+    def _outputs_locked(self, config: Any) -> Iterator[None]:
+        """Keep other processes from writing the same files; of several ranks it is the first that does."""
+        with ExitStack() as stack:
+            for field in self.writes if is_main_process() else ():
+                if (path := getattr(config, field)) is None:
+                    continue
+                try:
+                    stack.enter_context(locked_file(path, f"--{field} {path}"))
+                except OSError as error:
+                    raise _unwritable(path, error) from error
+            yield
 
     @property
     def command_line(self) -> Any:
@@ -164,4 +196,8 @@ def write_output(path: Path, content: Any) -> None:
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror}): choose another place")

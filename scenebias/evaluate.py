@@ -134,6 +134,7 @@ COMMAND = Command(
     main=main,
     options=EvaluateConfig,
     parallel=True,
+    writes=("json", "predictions"),
     example="python -m scenebias.evaluate --weights runs/jhmdb-debias/weights.safetensors "
     "--data data/jhmdb/test --hide-humans frame_mean",
 )

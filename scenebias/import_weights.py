@@ -167,6 +167,7 @@ def main(config: ImportConfig) -> None:
 COMMAND = Command(
     main=main,
     options=ImportConfig,
+    writes=("out",),
     example="python -m scenebias.import_weights resnet-18-kinetics.pth --classes kinetics_classes.txt "
     "--dataset kinetics400 --out runs/kinetics.safetensors",
 )

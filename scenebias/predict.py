@@ -262,6 +262,7 @@ def main(config: PredictConfig) -> None:
 COMMAND = Command(
     main=main,
     options=PredictConfig,
+    writes=("json",),
     example="python -m scenebias.predict $DATA/jhmdb/videos/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mp4 "
     "--weights runs/jhmdb-debias/weights.safetensors "
     "--mask $DATA/jhmdb/masks/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mat",

@@ -10,7 +10,7 @@ from scenebias.data.datasets import require_same_classes, require_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
-from scenebias.distributed.process_place import is_main_process
+from scenebias.distributed.launch import is_main_process
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
 from scenebias.training.options import RunConfig

@@ -116,20 +116,26 @@ class ShardDataset:
         if directory is not None:
             manifest = Manifest.load(directory)
             _check_codec(location, manifest)
-            store: ShardStore = LocalShards(directory, manifest.shards)
-            return cls(
-                directory, manifest, *map_indexes(directory, manifest), store=store, location=location, cache=cache
-            )
+            return cls.of_manifest(directory, manifest, location, cache)
         files = RemoteFiles(str(location), cache)
         directory, manifest = fetch_indexes(files, cache.directory)
         _check_codec(location, manifest)
-        store = RemoteShards(files, manifest.shards, cache)
+        store: ShardStore = RemoteShards(files, manifest.shards, cache)
         try:
             indexes = map_indexes(directory, manifest)
         except UserError as error:
             forget_indexes(directory)  # they may be mended where they come from
             raise UserError(f"{location}: {error}") from error
         return cls(directory, manifest, *indexes, store=store, location=location, cache=cache)
+
+    @classmethod
+    def of_manifest(
+        cls, directory: Path, manifest: Manifest, location: Path | str | None = None, cache: CacheConfig = DEFAULT_CACHE
+    ) -> Self:
+        """The data set of shards in ``directory`` that ``manifest`` describes, which need not be written there yet."""
+        store = LocalShards(directory, manifest.shards)
+        indexes = map_indexes(directory, manifest)
+        return cls(directory, manifest, *indexes, store=store, location=location or directory, cache=cache)
 
     def __reduce__(self) -> tuple:
         return type(self).open, (self.location, self._cache)

@@ -1,5 +1,12 @@
 """Exceptions for what a user can mend."""
 
+import errno
+import os
+from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Faults of the system that room on the disk mends."""
+
 
 class UserError(Exception):
     """A mistake in a file or an option: one clear sentence that names it and the remedy.
@@ -10,3 +17,31 @@ class UserError(Exception):
 
 class DamagedClipError(UserError):
     """One clip cannot be read or decoded; the others may be sound."""
+
+
+def system_fault(error: BaseException) -> str | None:
+    """What the system said, such as "Permission denied"; None for an error about what a file holds.
+
+    EINVAL is of the latter: a damaged file made somebody ask for a place that it does not have.
+    """
+    return error.strerror if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL) else None
+
+
+def fault_while_writing(error: OSError, out: Path, option: str) -> str | None:
+    """What to say of an error that came up while ``out``, the value of ``option``, was made: where it lies, and what.
+
+    None where the system has said nothing, so that it is a fault of ours. A file that it names is the culprit; where
+    it names none, ``out`` is, if nothing but a write ends so.
+    """
+    fault = system_fault(error)
+    if fault is None:
+        return None
+    if error.filename is None:
+        written = error.errno in (*NO_ROOM, errno.EROFS, errno.EIO)
+        return f"{option} {out}: cannot be written ({fault})" if written else fault
+    named, final = Path(os.fsdecode(error.filename)).absolute(), out.resolve()
+    # Beside the folder, `.NAME.packing` and the like.
+    beside = any(str(named).startswith(str(final.with_name(f"{dot}{final.name}"))) for dot in ("", "."))
+    if beside or final.is_relative_to(named):
+        return f"{option} {out}: cannot be written ({fault})"
+    return f"{os.fsdecode(error.filename)}: {fault}"

@@ -82,6 +82,19 @@ def run_in_ranks(folder: Path, count: int, work: Callable[..., Any], *arguments:
         return [rank.finish() for rank in started]
 
 
+@contextmanager
+def started(output: Path, module: str, *arguments: object) -> Iterator[Rank]:
+    """The command of a module in a process of its own, which is ended with the block; it prints to ``output``."""
+    alone = {"CUDA_VISIBLE_DEVICES": ""}
+    process = FORKED.Process(target=_work_as_rank, args=(output, alone, run_command, (module, arguments)))
+    process.start()
+    try:
+        yield Rank(process, output)
+    finally:
+        process.kill()
+        process.join(LONGEST_RUN_S)
+
+
 def run_command(module: str, arguments: Sequence[object]) -> None:
     """What ``python -m module`` does with these arguments."""
     importlib.import_module(module).COMMAND.run([*map(str, arguments)])

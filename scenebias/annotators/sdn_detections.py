@@ -22,6 +22,8 @@ import tyro
 from scenebias.annotators.pickled_dictionary import read_pickled_dictionary
 from scenebias.commands import Command
 from shards.errors import UserError
+from shards.system.atomic import atomic_write
+from shards.system.locks import locked_folder
 
 SDN_FRAME_HEIGHT = 240
 
@@ -54,22 +56,24 @@ def convert_detections(path: Path, folder: Path) -> int:
         if "dets" in content:
             height, classes = int(content["video_res_info"][1]), content["dets"]
         count = 0
-        for class_name, clips in classes.items():
-            for clip, frames in clips.items():
-                if not frames:
-                    continue
-                target = folder / _plain_name(class_name) / f"{_plain_name(clip)}.json"
-                document = _document(frames, height)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(json.dumps(document), encoding="utf-8")
-                count += 1
+        with locked_folder(folder, str(folder), "writing to"):
+            for class_name, clips in classes.items():
+                for clip, frames in clips.items():
+                    if not frames:
+                        continue
+                    target = folder / _plain_name(class_name) / f"{_plain_name(clip)}.json"
+                    document = _document(frames, height)
+                    target.parent.mkdir(exist_ok=True)
+                    with atomic_write(target) as file:
+                        file.write(json.dumps(document).encode())
+                    count += 1
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path}: not laid out as the detections of SDN are ({error!r}); it must map class, clip and frame number "
             "to 'human_boxes'"
         ) from error
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be written ({error.strerror}): choose another folder") from error
+        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
     return count
 
 

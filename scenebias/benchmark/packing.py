@@ -142,7 +142,7 @@ def _cpu_seconds() -> float:
 
 def _peak_rss_mib() -> float:
     """Of this program alone: getrusage counts the one that started it, too."""
-    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert match is not None
     return int(match[1]) / 1024
 
@@ -175,7 +175,9 @@ def convert_once(
         group_folder.mkdir()
 
     def convert(videos: Sequence[Path], group_folder: Path) -> None:
-        finished = subprocess.run(make_command(videos, group_folder), capture_output=True, text=True, errors="replace")
+        finished = subprocess.run(
+            make_command(videos, group_folder), capture_output=True, encoding="utf-8", errors="replace"
+        )
         if finished.returncode:
             *_, reason = finished.stderr.splitlines() or [f"exit status {finished.returncode}"]
             raise UserError(f"--videos: ffmpeg cannot convert {videos[0]} ({reason}); remove it")
@@ -241,7 +243,7 @@ def results_table(report: dict[str, Any]) -> Table:
 
 def describe_machine(ffmpeg: str) -> dict[str, Any]:
     """What the numbers depend on."""
-    version = subprocess.run([ffmpeg, "-version"], check=True, capture_output=True, text=True).stdout
+    version = subprocess.run([ffmpeg, "-version"], check=True, capture_output=True, encoding="utf-8").stdout
     return {
         "cpus": len(os.sched_getaffinity(0)),
         "processor": platform.processor() or platform.machine(),
@@ -253,5 +255,6 @@ def describe_machine(ffmpeg: str) -> dict[str, Any]:
 COMMAND = Command(
     main=main,
     options=BenchPack,
+    writes=("json",),
     example="python tools/bench_pack.py --videos $DATA/jhmdb/videos --limit 160 --json data/bench_pack.json",
 )

@@ -19,7 +19,8 @@ from scenebias.bias.model_bias import MEASURES
 from scenebias.clips.still_pictures import STRIPES
 from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes, shared_clips_note
-from scenebias.distributed.process_place import distributed_session, is_main_process
+from scenebias.distributed.launch import is_main_process
+from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
@@ -228,6 +229,7 @@ COMMAND = Command(
     main=main,
     options=BiasConfig,
     parallel=True,
+    writes=("json", "html", "png"),
     example="python -m scenebias.bias --train data/jhmdb/train --val data/jhmdb/test "
     "--weights runs/jhmdb-baseline/weights.safetensors runs/jhmdb-debias/weights.safetensors "
     "--html data/jhmdb/bias.html",

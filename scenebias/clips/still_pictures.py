@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dali_pipelines import ClipBatch
 from scenebias.clips.masked_clip import choose_pixels
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 from shards.randomness import randint, uniform
 
 STRIPES = "stripes"
@@ -65,6 +65,8 @@ def picture_of(pictures: Sequence[Path], sample: int, *, seed: int) -> Image.Ima
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        if fault := system_fault(error):
+            raise UserError(f"{path}: cannot be read ({fault}); mend that, or remove it from the folder") from error
         raise UserError(f"{path}: cannot be read as a picture ({error}); remove it from the folder") from error
 
 

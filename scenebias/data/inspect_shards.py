@@ -14,7 +14,7 @@ from scenebias.data.inspection import Summary, render_page, scene_name, summariz
 from shards.checks import require_at_least
 from shards.codecs.registry import FILMSTRIP
 from shards.dataset import ShardDataset
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 from shards.format.focus import WHOLE_FRAMES
 from shards.format.index import rebuild_index
 from shards.format.manifest import Manifest
@@ -57,7 +57,9 @@ def main(config: InspectShards) -> int:
         try:
             rebuild_index(directory)
         except OSError as error:
-            raise UserError(f"{directory}: cannot be written ({error.strerror}); mend that") from error
+            if (fault := system_fault(error)) is None:
+                raise
+            raise UserError(f"{error.filename or directory}: {fault}; mend that") from error
     dataset = config.remote.open(config.location)
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
@@ -115,5 +117,6 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
 COMMAND = Command(
     main=main,
     options=InspectShards,
+    writes=("html",),
     example="python tools/inspect_shards.py data/jhmdb/train --verify --html data/jhmdb/train.html",
 )

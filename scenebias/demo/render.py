@@ -110,7 +110,7 @@ def _already_rendered(config: RenderConfig) -> bool:
     if not path.is_file():
         return False
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"--out {config.out}: world.json is no JSON ({error}); remove the folder") from error
     if found != config.world:

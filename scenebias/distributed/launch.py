@@ -43,6 +43,11 @@ def is_rank() -> bool:
     return "LOCAL_WORLD_SIZE" in os.environ
 
 
+def is_main_process() -> bool:
+    """Whether this is the process of rank 0, or the only one; known before the processes join."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def check_process_count(processes: int | None) -> None:
     """UserError where no so many ``processes`` can be started, or where ``torchrun`` has started others already."""
     if processes is None:

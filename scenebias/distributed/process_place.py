@@ -102,11 +102,6 @@ class ProcessPlace:
             torch.distributed.barrier(self.waiters)
 
 
-def is_main_process() -> bool:
-    """Whether this is the process of rank 0, or the only one; known before the processes join."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def process_count() -> int:
     """How many processes there are; known before they join."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from scenebias.evaluation.accuracy import Evaluation
 from shards.dataset import ShardDataset
-from shards.errors import UserError
+from shards.errors import NO_ROOM, UserError, system_fault
 from shards.system.atomic import atomic_write
 
 PREDICTIONS_NAME = "predictions.npz"
@@ -48,7 +48,8 @@ def save_predictions(
                 class_A=np.array(dataset.manifest.classes, dtype=np.str_),
             )
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place, or make room") from error
+        remedy = "make room" if error.errno in NO_ROOM else "choose another place"
+        raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}") from error
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -61,6 +62,8 @@ def load_predictions(path: Path) -> Predictions:
         if probability_NA.shape != (len(label_N), len(class_A)) or len(clip_name_N) != len(label_N):
             raise ValueError(f"{probability_NA.shape} probabilities of {len(label_N)} clips, {len(class_A)} classes")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        if (fault := system_fault(error)) and not isinstance(error, FileNotFoundError):
+            raise UserError(f"{path} cannot be read ({fault}): mend that") from error
         raise UserError(
             f"{path} is missing or damaged ({error}): evaluate again, or remove the run's folder to train it again"
         ) from error

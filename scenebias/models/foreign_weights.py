@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 
 
 def read_file(path: Path, *, origin: str, remedy: str) -> Any:
@@ -34,6 +34,8 @@ def read_file(path: Path, *, origin: str, remedy: str) -> Any:
                 f"trust it, convert it with torch.save(torch.load('{path.name}', weights_only=False).state_dict(), "
                 f"'converted.pth'), or {remedy}"
             ) from error
+        if fault := system_fault(error):
+            raise UserError(f"{origin}: cannot be read ({fault}); mend that") from error
         raise UserError(f"{origin}: no file of weights, or a damaged one ({first_line(error)}); {remedy}") from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from scenebias.distributed.process_place import is_main_process
+from scenebias.distributed.launch import is_main_process
 
 
 def tell(sentence: str | None) -> None:

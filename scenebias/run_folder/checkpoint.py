@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from shards.checks import require_at_least
-from shards.errors import UserError
+from shards.errors import NO_ROOM, UserError
 from shards.system.atomic import atomic_write
 
 NAME = re.compile(r"epoch-(\d{5})-step-(\d{8})-[0-9a-f]{16}\.pt")
@@ -109,9 +109,9 @@ class CheckpointFolder:
             with atomic_write(path) as file:
                 file.write(data)
         except OSError as error:
+            remedy = f"make room for {len(data) / 1e6:.0f} MB" if error.errno in NO_ROOM else "mend that"
             raise UserError(
-                f"checkpoint {path} cannot be written ({error.strerror}): make room for {len(data) / 1e6:.0f} MB, and"
-                " start the same command again"
+                f"checkpoint {path} cannot be written ({error.strerror}): {remedy}, and start the same command again"
             ) from error
         self._remove_old(state, path)
         return path

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +12,7 @@ from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.record import RECORD_NAME
 from shards.errors import UserError
 from shards.system.atomic import write_json
+from shards.system.locks import LOCK_NAME, locked_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +87,42 @@ class RunFolder:
         """
         if not self.path.exists():
             return False
-        if not self.path.is_dir():
-            raise UserError(f"--out {self.path} is a file: choose a folder")
-        if not (self.path / RECORD_NAME).exists() and any(not path.match(".*.tmp") for path in self.path.iterdir()):
+        self._refuse_file()
+        ours = (LOCK_NAME, ".*.tmp")
+        if not (self.path / RECORD_NAME).exists() and any(
+            not any(map(path.match, ours)) for path in self.path.iterdir()
+        ):
             raise UserError(f"--out {self.path} holds other files: choose a new folder for the run")
         return self.result.exists() or CheckpointFolder(self.checkpoints).holds_any
 
-    def make(self) -> None:
-        """Create it; UserError where it cannot be."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {self.path} cannot be created ({error.strerror}): choose another folder") from error
-        if not os.access(self.path, os.W_OK):
-            raise UserError(f"--out {self.path} cannot be written to: choose another folder")
+    @contextmanager
+    def held(self, doing: str) -> Iterator[None]:
+        """Make the folder and keep other processes out of it; one that nothing was written to is removed again.
+
+        A finished run that cannot be written to is nobody's to hold: it is only read.
+
+        Raises:
+            UserError: another process is ``doing`` something in it, such as "training into", or it cannot be made or
+                written to.
+        """
+        self._refuse_file()
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            if not self.is_complete:
+                raise UserError(f"--out {self.path} cannot be written to: choose another folder")
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked_folder(self.path, f"--out {self.path}", doing))
+            except OSError as error:
+                raise UserError(
+                    f"--out {self.path} cannot be created ({error.strerror}): choose another folder"
+                ) from error
+            yield
+
+    def _refuse_file(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--out {self.path} is a file: choose a folder")
 
     def remove_leftovers(self) -> None:
         """Remove what a process left that was killed while it wrote."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 from shards.system.atomic import write_json
 
 RECORD_NAME = "run.json"
@@ -64,6 +64,8 @@ class RunRecord:
             record = cls(**json.loads(path.read_text(encoding="utf-8")))
             return dataclasses.replace(record, configuration=with_current_names(record.configuration))
         except (OSError, ValueError, TypeError, AttributeError) as error:
+            if (fault := system_fault(error)) and not isinstance(error, FileNotFoundError):
+                raise UserError(f"{path} cannot be read ({fault}): mend that, or choose another --out") from error
             raise UserError(f"{path} is damaged ({error}): choose another --out or remove that folder") from error
 
     def write(self, out: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from scenebias.commands import Command, write_output
 from scenebias.reports.html import svg
+from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import ARMS, Trial, Tuned, Weights, choose_weights, mean_trial
 from scenebias.study.demo_world import MakeWorld
@@ -43,6 +44,11 @@ def main(config: StudyConfig) -> None:
     Leaves results.json, report.html, overview.svg and everything that they were made from in --out. Given again, the
     same command goes on with what is missing.
     """
+    with RunFolder(config.out).held("working in"):
+        _study(config)
+
+
+def _study(config: StudyConfig) -> None:
     settings = {"known_arms": {arm.name: plain(arm) for arm in ARMS}, "endpoints": plain(ENDPOINTS)}
     begin_or_continue(config, settings, MAY_CHANGE)
     cores = len(os.sched_getaffinity(0))

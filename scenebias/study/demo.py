@@ -9,6 +9,7 @@ from rich.console import Console
 
 from scenebias.commands import Command
 from scenebias.demo.world import WorldConfig
+from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import BASELINE_LONG, BEST, PAPER, Weights, arm_named
 from scenebias.study.demo_world import MakeWorld, World
@@ -108,6 +109,11 @@ def main(config: DemoConfig) -> None:
     Prints one table and leaves results.json, report.html and everything that they were made from in --out. Given
     again, the same command goes on with what is missing.
     """
+    with RunFolder(config.out).held("working in"):
+        _demo(config)
+
+
+def _demo(config: DemoConfig) -> None:
     methods = {arm: plain(arm_named(arm).method(Weights())) for arm in ARMS}
     begin_or_continue(config, {"methods": methods}, MAY_CHANGE)
     plan, cores = DemoPlan(config), len(os.sched_getaffinity(0))

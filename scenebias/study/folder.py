@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scenebias.commands import write_output
-from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RECORD_NAME, RunRecord
 from scenebias.study.results import Results
 
@@ -21,14 +20,13 @@ class StudyOptions(Protocol):
 
 
 def begin_or_continue(config: StudyOptions, settings: Mapping[str, Any], may_change: Sequence[str]) -> None:
-    """Make the folder, and write down what was asked for in it.
+    """Write down in the folder what was asked for in it.
 
     ``settings`` are those that no option is for; of the options, ``may_change`` change nothing that has been done.
 
     Raises:
-        UserError: the folder cannot be made, or is of another configuration.
+        UserError: the folder is of another configuration.
     """
-    RunFolder(config.out).make()
     record = RunRecord.of(config, dict(settings), {})
     if (config.out / RECORD_NAME).exists():
         record.changes_since(config.out, tuple(may_change))

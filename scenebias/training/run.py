@@ -1,6 +1,7 @@
 """A training run from its checked inputs to its weights and result, in a folder; it goes on where it was."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from dali_pipelines import TrainLoader
 from scenebias.data.datasets import open_pair, shared_clips_note
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.interruption import Interruption
+from scenebias.distributed.launch import is_main_process
 from scenebias.distributed.process_place import ProcessPlace, distributed_session, process_count
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
@@ -48,8 +50,13 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
 
     Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``predictions.npz``, ``weights.safetensors``
     and ``result.json`` in ``config.out``. A finished run of the same configuration is left as it is; another one's
-    folder is refused.
+    folder is refused, and so is one that another process is at work in.
     """
+    with RunFolder(config.out).held("training into") if is_main_process() else nullcontext():
+        _run(config, title, make_model)
+
+
+def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
     folder = RunFolder(config.out)
     train, val = open_pair(config.train, config.val, config.remote)
     initial = make_model(train)
@@ -71,7 +78,6 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
             f"{initial.weights} were trained on {initial.metadata.focus}; {train.location} shows {train.manifest.focus}"
         )
     with distributed_session(config.distributed) as place:
-        folder.make()
         if place.is_main:
             folder.remove_leftovers()
             record.write(folder.path)

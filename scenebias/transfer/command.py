@@ -1,10 +1,12 @@
 """``python -m scenebias.transfer`` (or ``torchrun … -m``): tune pretrained weights on other data sets."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from scenebias.commands import Command
-from scenebias.distributed.process_place import is_main_process
+from scenebias.distributed.launch import is_main_process
+from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RECORD_NAME
 from scenebias.training.recipes import TRANSFER_RECIPES
 from scenebias.transfer.plan import Pair, Start, check_unseen, find_pairs, find_starts
@@ -47,6 +49,11 @@ def main(config: TransferConfig) -> None:
 
     Leaves results.json and results.html in --out, beside the folders of the runs.
     """
+    with RunFolder(config.out).held("training into") if is_main_process() else nullcontext():
+        _transfer(config)
+
+
+def _transfer(config: TransferConfig) -> None:
     starts = find_starts(config.weights, scratch=config.scratch)
     pairs = find_pairs(config.train, config.val, config.remote)
     check_unseen(starts, pairs, force=config.force)

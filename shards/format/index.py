@@ -27,6 +27,7 @@ from shards.format.clip_sources import SOURCE_DTYPE, SOURCES_NAME, sources_in_sh
 from shards.format.manifest import MANIFEST_NAME, Manifest
 from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_parts
 from shards.system.atomic import atomic_write
+from shards.system.locks import locked_folder
 
 SHARD_PATTERN = "shard-*.tar"
 SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
@@ -178,15 +179,16 @@ def rebuild_index(directory: Path) -> None:
     """Make every index of a data set from its tar files alone, the same to the byte as its writer made them.
 
     Raises:
-        UserError: the directory has no shards, a shard cannot be read, or they are not those of the manifest, where
-            there is one.
+        UserError: the directory has no shards, a shard cannot be read, they are not those of the manifest, where there
+            is one, or another process writes to the directory.
     """
     shards = find_shards(directory)
-    if (directory / MANIFEST_NAME).exists():
-        _check_against_manifest(directory, shards)
-    for shard in shards:
-        _index_of(shard).save(shard)
-    merge_indexes(directory, shards)
+    with locked_folder(directory, str(directory), "writing to"):
+        if (directory / MANIFEST_NAME).exists():
+            _check_against_manifest(directory, shards)
+        for shard in shards:
+            _index_of(shard).save(shard)
+        merge_indexes(directory, shards)
 
 
 def index_problems(directory: Path, shards: Sequence[Path]) -> Iterator[str]:

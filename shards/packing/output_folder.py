@@ -1,14 +1,14 @@
 """A folder that appears under its final name only when it is complete."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shards.errors import UserError
+from shards.errors import UserError, fault_while_writing
 from shards.format.manifest import MANIFEST_NAME
-from shards.system.atomic import sync_folder
+from shards.system.atomic import made_folder, sync_folder
+from shards.system.locks import LOCK_NAME, locked_file
 
 
 @contextmanager
@@ -20,26 +20,24 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         UserError: ``out`` is not empty, or cannot be written.
     """
-    refuse_other_content(out, overwrite=False)
     final = out.resolve()
-    created = [parent for parent in final.parents if not parent.exists()]
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    partial = final.with_name(f".{final.name}.partial")
     try:
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            partial.rename(final)
-            sync_folder(final.parent)
-        except OSError as error:
-            raise UserError(
-                f"--out {out}: cannot be written ({error.strerror}); free space or choose another"
-            ) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in created:
-            if parent.exists():
-                parent.rmdir()
-        raise
+        with made_folder(final.parent), locked_file(final, f"--out {out}"):
+            refuse_other_content(out, overwrite=False)
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            try:
+                partial.mkdir()
+                yield partial
+                partial.rename(final)
+                sync_folder(final.parent)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        if (fault := fault_while_writing(error, out, "--out")) is None:
+            raise
+        raise UserError(f"{fault}; mend that, or choose another folder") from error
 
 
 def refuse_other_content(out: Path, overwrite: bool) -> None:
@@ -54,7 +52,7 @@ def refuse_other_content(out: Path, overwrite: bool) -> None:
         raise UserError(f"--out {out}: a disk is mounted there, and cannot be replaced; choose a folder in it")
     if not out.is_dir():
         raise UserError(f"--out {out}: is a file; choose a folder")
-    if not any(out.iterdir()):
+    if all(path.name == LOCK_NAME for path in out.iterdir()):
         return
     if not (out / MANIFEST_NAME).is_file():
         raise UserError(f"--out {out}: holds other files and no finished data set; choose an empty folder")

@@ -15,7 +15,7 @@ from typing import Protocol
 from shards.codecs.registry import FILMSTRIP
 from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
-from shards.errors import UserError
+from shards.errors import UserError, fault_while_writing
 from shards.format.clip_sources import SOURCES_NAME
 from shards.format.index import merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
@@ -24,6 +24,7 @@ from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
 from shards.packing.report import PackReport, some, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
+from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
 from shards.sources.listing import Listing
 
@@ -117,18 +118,18 @@ def pack(
     try:
         return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
     except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); mend that and give the same command to go on"
-        ) from error
+        if (fault := fault_while_writing(error, out, "--out")) is None:
+            raise
+        raise UserError(f"{fault}; mend that and give the same command to go on") from error
 
 
 def _pack(
     request: PackRequest, work: WorkFolder, share: Share, strict: bool, overwrite: bool, progress: PackProgress | None
 ) -> PackReport | None:
     is_main = share.rank == 0
-    content = request.content_checksum() if is_main else ("", 0)
+    sources = request.look_at_sources() if is_main else None
     # Rank 0 decides for all: they could disagree, and wait for each other for ever.
-    if share.from_main(is_main and _is_done(work.out, *content, strict)):
+    if share.from_main(sources is not None and _is_done(work.out, request, sources, strict)):
         if is_main:
             work.remove_leftovers()
         return None
@@ -145,9 +146,9 @@ def _pack(
             shards = PlannedShard.plan(request, work, locks, share.rank, share.world_size)
             Packer(request, workers, strict, progress).complete(shards)
         share.wait_for_all()
-        if not is_main:
+        if sources is None:
             return None
-        report = _finish(request, work, content, strict)
+        report = _finish(request, work, sources, strict)
         work.move_into_place(overwrite=overwrite)
     return report
 
@@ -178,23 +179,25 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
         raise UserError(f"--strict: classes without any clip: {some(bare)}; add videos, or leave the classes out")
 
 
-def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:
-    """Whether ``out`` is the whole data set of this request, made after the latest change of its input."""
-    path = out / MANIFEST_NAME
-    if not path.is_file() or path.stat().st_mtime_ns <= changed_ns:
+def _is_done(out: Path, request: PackRequest, sources: SourceFiles, strict: bool) -> bool:
+    """Whether ``out`` is the whole data set of this request, made from files of this content."""
+    if not (out / MANIFEST_NAME).is_file():
         return False
     try:
-        manifest = Manifest.load(out)
-        is_done = manifest.provenance.get("request_sha256") == content and bool(ShardDataset.open(out))
+        dataset = ShardDataset.open(out)
     except UserError:
         return False  # damaged: the caller may replace it
-    if is_done and strict and manifest.broken:
-        broken = {clip.name: clip.reason for clip in manifest.broken}
+    if dataset.manifest.provenance.get("request_sha256") != sources.checksum:
+        return False
+    if not sources.are_those_of(dataset, request.rows(), request.videos):
+        return False
+    if strict and dataset.manifest.broken:
+        broken = {clip.name: clip.reason for clip in dataset.manifest.broken}
         raise strict_error(broken)
-    return is_done
+    return True
 
 
-def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], strict: bool) -> PackReport:
+def _finish(request: PackRequest, work: WorkFolder, sources: SourceFiles, strict: bool) -> PackReport:
     """Merge what all processes have made into a complete data set."""
     journals = [ShardJournal.finished_one(work.shard_files(number)) for number in range(shard_count(request))]
     commits = [commit for journal in journals for commit in journal.commits]
@@ -212,11 +215,14 @@ def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], st
         raise UserError(f"none of the {len(broken)} clips could be packed: {some_broken(broken)}")
     records = [journal.record for journal in journals if journal.record]
     assert sum(record.samples for record in records) == report.packed_count, "a clip is neither packed nor set aside"
-    if request.content_checksum() != content:
+    if request.look_at_sources() != sources:
         raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     report.save(work.dataset / REPORT_NAME)
-    _manifest(request, report, records, content[0]).save(work.dataset)
+    manifest = _manifest(request, report, records, sources.checksum)
+    packed = stored_videos(ShardDataset.of_manifest(work.dataset, manifest), request.videos)
+    sources.save(work.dataset, request.rows(), packed)
+    manifest.save(work.dataset)
     return report
 
 

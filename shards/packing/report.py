@@ -68,7 +68,8 @@ class PackReport:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON; files are named from the folder that all clips have in common."""
-        root = os.path.commonpath([entry.path.parent for entry in self.listing.clips])
+        path_of = {entry.name: entry.path.absolute() for entry in self.listing.clips}
+        root = os.path.commonpath([path.parent for path in path_of.values()])
         value: dict[str, Any] = {
             "dataset": self.listing.dataset,
             "split": self.listing.split,
@@ -78,8 +79,8 @@ class PackReport:
             "empty_classes": self.empty_classes,
             "missing": {entry.name: entry.reason for entry in self.listing.missing},
             "broken": {
-                entry.name: {"file": utf8_name(str(entry.path.relative_to(root))), "reason": self.broken[entry.name]}
-                for entry in self.broken_clips
+                name: {"file": utf8_name(str(path_of[name].relative_to(root))), "reason": self.broken[name]}
+                for name in (entry.name for entry in self.broken_clips)
             },
             "without_masks": sorted(self.without_masks),
             "without_scenes": sorted(self.without_scenes),

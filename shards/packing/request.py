@@ -1,11 +1,8 @@
-"""What a pack is made from, as checksums: so that a second run knows what is done already.
-
-Videos and masks are not read for this: their names, sizes and times of change stand for their content.
-"""
+"""What a pack is made from, as checksums: so that a second run knows what is done already."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +12,10 @@ import av
 import numpy as np
 import PIL
 
-from shards.errors import UserError
 from shards.format.manifest import FORMAT_VERSION
 from shards.packing.annotations import MaskNetwork, MaskSource, SceneNetwork, SceneSource
 from shards.packing.clip_preparation import FrameDemand, PackConfig
+from shards.packing.source_files import SourceFiles, state_of
 from shards.sources.listing import ClipEntry, Listing
 
 
@@ -77,41 +74,40 @@ class PackRequest:
         return digest.hexdigest()
 
     @property
+    def videos(self) -> dict[str, Path]:
+        """The videos by the names of the clips."""
+        return {entry.name: entry.path for entry in self.listing.clips}
+
+    @property
     def work_checksum(self) -> str:
         """SHA-256 of the plan and of the programs that carry it out: what is half done, only the same may finish."""
         return hashlib.sha256(json.dumps([self.plan_checksum, FORMAT_VERSION, versions()]).encode()).hexdigest()
 
-    def content_checksum(self) -> tuple[str, int]:
-        """SHA-256 of the plan and the sizes of all files, and when the latest of them was changed (ns).
-
-        The same wherever the same files lie.
-        """
-        digest = hashlib.sha256(self.plan_checksum.encode())
-        latest_ns = 0
-        for entry in self.listing.clips:
-            for files in self._files(entry):
-                states = [_state(path) for path in files]
-                _add(digest, [size for size, _ in states])
-                latest_ns = max(latest_ns, *(changed_ns for _, changed_ns in states), 0)
-        scene_states = self._scene_states()
-        _add(digest, [size for size, _ in scene_states])
-        return digest.hexdigest(), max(latest_ns, *(changed_ns for _, changed_ns in scene_states), 0)
+    def look_at_sources(self) -> SourceFiles:
+        """All files that it is made from, as they are now."""
+        return SourceFiles.look_at(self.rows(), self.plan_checksum)
 
     def shard_checksum(self, entries: Iterable[ClipEntry]) -> str:
         """SHA-256 of the plan and the sizes and times of all files that make one shard."""
         digest = hashlib.sha256(self.plan_checksum.encode())
-        _add(digest, self._scene_states())
+        _add(digest, [*map(state_of, self._scene_files())])
         for entry in entries:
-            _add(digest, [entry.name, *([_state(path) for path in files] for files in self._files(entry))])
+            _add(digest, [entry.name, *([*map(state_of, files)] for files in self._files(entry))])
         return digest.hexdigest()
+
+    def rows(self) -> Iterator[Sequence[Path]]:
+        """The rows of `inputs.npy`: the files of each."""
+        for entry in self.listing.clips:
+            yield from self._files(entry)
+        yield self._scene_files()
 
     def _files(self, entry: ClipEntry) -> tuple[Sequence[Path], Sequence[Path]]:
         source = self.annotators.mask_source
         return [entry.path], source.files(entry) if source else ()
 
-    def _scene_states(self) -> list[tuple[int, int]]:
+    def _scene_files(self) -> Sequence[Path]:
         source = self.annotators.scene_source
-        return [_state(path) for path in source.files()] if source else []
+        return source.files() if source else ()
 
 
 def versions() -> dict[str, str]:
@@ -121,12 +117,3 @@ def versions() -> dict[str, str]:
 
 def _add(digest: "hashlib._Hash", value: Any) -> None:
     digest.update(json.dumps(value).encode() + b"\n")
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Size in bytes of a file, and when it was last changed, moved or copied (ns)."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); do not change the videos while packing") from error
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)

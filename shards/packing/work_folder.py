@@ -3,18 +3,17 @@
 It outlives the process, so that a pack that was stopped goes on where it was, and several processes may fill it:
 
     .NAME.packing/request.json   what is being packed
-                  lock           held by the process of rank 0
+                  .lock          held by the process of rank 0
                   shard_locks    one byte for each shard, held by the process that makes it
                   journals/      the journal of every shard, and its unfinished file
                   dataset/       complete shards; becomes NAME
                   replaced/      the data set that NAME was, for the moment between two renames
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +23,7 @@ from shards.format.growing_shard import shard_name
 from shards.packing.journal import ShardFiles
 from shards.packing.output_folder import refuse_other_content
 from shards.system.atomic import sync_folder, write_json
+from shards.system.locks import LOCK_NAME, locked_folder, try_lock
 
 
 @dataclass(frozen=True)
@@ -79,26 +79,19 @@ class WorkFolder:
                 process is at work.
         """
         refuse_other_content(self.out, overwrite)
-        new_parents = [parent for parent in self.path.parents if not parent.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"--out {self.out}: another process is packing into it; wait for its end") from error
+        final = self.out.resolve()
+        replaced = locked_folder(final, f"--out {self.out}", "writing to") if final.exists() else nullcontext()
+        with self._locked(), replaced:
             try:
                 refuse_other_content(self.out, overwrite)  # again, since the process before may have made it
                 self._take_up(request, overwrite)
                 yield
             except BaseException:
                 if alone and not any(self._journals.glob("*.journal")):
-                    lock.close()  # on NFS, a folder with an open file cannot be removed
-                    shutil.rmtree(self.path, ignore_errors=True)
-                    for parent in new_parents:
-                        with suppress(OSError):  # something else is in it by now
-                            parent.rmdir()
+                    self._clear()
                 raise
-        self.remove_leftovers()
+            if not self.dataset.exists():
+                self._clear()
 
     def move_into_place(self, *, overwrite: bool) -> None:
         """Make the complete data set ``out``; the one that it replaces is lost only then.
@@ -119,11 +112,33 @@ class WorkFolder:
         sync_folder(final.parent)
 
     def remove_leftovers(self) -> None:
-        """Remove the folder if its data set has been moved into place."""
+        """Remove the folder if its data set has been moved into place; another process at work in it does so itself."""
         if self.path.is_dir() and not self.dataset.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(UserError, OSError), self._locked():
+                if not self.dataset.exists():
+                    self._clear()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder, which is gone afterwards if nothing is in it."""
+        try:
+            with locked_folder(self.path, f"--out {self.out}", "packing into"):
+                yield
+        finally:
+            with suppress(OSError):  # work that a later call takes up
+                self.path.rmdir()
+
+    def _clear(self) -> None:
+        """Remove all that is in the folder but the lock."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK_NAME:
+                path.unlink()
 
     def _take_up(self, request: str, overwrite: bool) -> None:
+        with self.shard_locks() as locks:
+            locks.take_all()
         final = self.out.resolve()
         if self._replaced.exists() and not final.exists():  # killed between two renames
             self._replaced.rename(final)
@@ -168,10 +183,16 @@ class ShardLocks:
 
     def take(self, number: int) -> None:
         """Lock a shard; a UserError where another process has it."""
-        try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(
-                f"{self.file.name}: another process makes {shard_name(number)}, perhaps one left of an earlier call; "
-                "end it and give the same command again"
-            ) from error
+        if not try_lock(self.file, number):
+            raise self._refusal(shard_name(number))
+
+    def take_all(self) -> None:
+        """Lock every shard; a UserError where another process has one."""
+        if not try_lock(self.file, length=0):
+            raise self._refusal("shards")
+
+    def _refusal(self, what: str) -> UserError:
+        return UserError(
+            f"{self.file.name}: another process makes {what}, perhaps one left of an earlier call; end it and give the"
+            " same command again"
+        )

@@ -16,7 +16,8 @@ class CacheConfig:
     """
 
     directory: Path = Path("~/.cache/scenebias")
-    """Folder of the cache, on a disk of this machine; made where it is absent."""
+    """Folder of the cache, on a disk of this machine; made where it is absent. Where no home folder (~) can be written,
+    it lies among the temporary files."""
     budget_bytes: int = 64 * 10**9
     """The shards kept there are never more; at least the largest shard. Indexes come on top."""
     downloads: int = 4

@@ -20,6 +20,7 @@ from shards.format.manifest import MANIFEST_NAME, Manifest
 from shards.storage.downloads import RemoteFiles
 from shards.system.atomic import sync_folder
 from shards.system.checksums import sha256_of
+from shards.system.home import usable_folder
 
 
 def fetch_indexes(files: RemoteFiles, cache: Path) -> tuple[Path, Manifest]:
@@ -28,7 +29,7 @@ def fetch_indexes(files: RemoteFiles, cache: Path) -> tuple[Path, Manifest]:
     Raises:
         UserError: a file cannot be fetched, or the cache cannot be written.
     """
-    folder = cache.expanduser() / "indexes" / hashlib.sha256(files.url.encode()).hexdigest()
+    folder = usable_folder(cache) / "indexes" / hashlib.sha256(files.url.encode()).hexdigest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab") as lock:

@@ -17,6 +17,7 @@ from shards.storage.downloads import CancelledDownloadError, RemoteFiles, never
 from shards.storage.read_ahead import read_ahead
 from shards.storage.store import OPEN_FILES, Batch, OpenShard
 from shards.system.checksums import sha256_of
+from shards.system.home import usable_folder
 
 
 class RemoteShards:
@@ -36,7 +37,7 @@ class RemoteShards:
                 f"the cache may hold {config.budget_bytes} bytes (budget_bytes, --cache-gb), and the largest shard of "
                 f"{files.url} has {largest}; allow at least {largest}"
             )
-        self._cache = ShardCache(config.directory.expanduser() / "shards", config.budget_bytes)
+        self._cache = ShardCache(usable_folder(config.directory) / "shards", config.budget_bytes)
         self._fetchers: dict[int, ShardFetcher] = {}
 
     def open(self, number: int) -> OpenShard:

@@ -1,9 +1,10 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files that appear under their final name only when they are complete, and folders that stay only if they are used."""
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +19,23 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and those above it; of those that this made, the ones that are empty in the end are removed."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # there is something in it by now
+                path.rmdir()
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` for writing; on success it is synced and renamed to ``path``, on failure removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # At random: numbers of processes repeat on other machines, and in containers.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -2,15 +2,22 @@
 
 import os
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, util
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from typing import Generic, TypeVar
 
+from shards.errors import UserError
+
+LONGEST_SOCKET_FOLDER_BYTES = 107 - len("/pymp-01234567/listener-01234567")
+"""The path of a socket has at most 107 bytes, and multiprocessing calls its own so, in the folder for temporaries."""
+SHORT_FOLDERS = ("/tmp", "/dev/shm", "/var/tmp")
 Result = TypeVar("Result")
 Task = Callable[[], Result]
 
@@ -63,9 +70,31 @@ class _Pool(Generic[Result]):
         return future
 
 
+def fork_server() -> ForkServerContext:
+    """What starts processes that are forked from a clean server: no thread or lock of ours is copied.
+
+    Its sockets lie in the folder for temporary files or, where their names would be too long, in another one.
+
+    Raises:
+        UserError: there is no folder with a name that is short enough.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_SOCKET_FOLDER_BYTES:
+        short = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), None)
+        if short is None:
+            raise UserError(
+                f"TMPDIR {tempfile.gettempdir()}: too long for the sockets of worker processes; give one of at most"
+                f" {LONGEST_SOCKET_FOLDER_BYTES} bytes"
+            )
+        before, tempfile.tempdir = tempfile.tempdir, short
+        try:
+            util.get_temp_dir()  # made once for the process, and kept
+        finally:
+            tempfile.tempdir = before
+    return get_context("forkserver")
+
+
 def _start(workers: int) -> ProcessPoolExecutor:
-    # Forked from a clean server: no thread or lock of ours is copied.
-    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_follow_parent)
+    return ProcessPoolExecutor(workers, mp_context=fork_server(), initializer=_follow_parent)
 
 
 def _follow_parent() -> None:

@@ -1,6 +1,7 @@
 """The command ``scenebias``: it starts at once, knows its programs, and completes their names and options."""
 
 import inspect
+import os
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -125,3 +126,17 @@ def test_bash_completes_programs_options_and_values(completion_script: Path, typ
     """
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert sorted(done.stdout.split()) == offered
+
+
+def test_names_of_files_are_utf_8_in_every_locale(tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "öut"
+    (videos / "jümp").mkdir(parents=True)
+    (videos / "jümp" / "clïp.mp4").write_bytes(b"no video")
+    told = []
+    for locale in ({"LC_ALL": "C.utf8"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        command = [sys.executable, "-m", "scenebias.cli", "pack", "folder", "--root", videos, "--out", out]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **locale}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        told.append((done.returncode, done.stdout, done.stderr))
+    assert told[0] == told[1]
+    assert "jümp/clïp (" in told[0][2].decode()

@@ -1,12 +1,15 @@
 """Every command: mistakes of the user's in one sentence, exit status 2, no traceback."""
 
-from dataclasses import dataclass, field, replace
+import io
+import sys
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import pytest
 import tyro
 
+from scenebias.cli import PROGRAMS, command
 from scenebias.commands import Command
 from shards.errors import UserError
 
@@ -127,6 +130,56 @@ def test_the_example_is_shown_for_help_alone(
         with pytest.raises(SystemExit):
             Command(main=print, options=Options, example="command --name a").run(given)
         assert capsys.readouterr().out.endswith("example:\n  command --name a\n") == shown
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    json: Path | None = None
+    out: Path | None = None
+    weights: Path | None = None
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_of_a_command_locks_the_files_that_it_writes_as_long_as_it_runs(
+    tmp_path: Path, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    seen: list[set[str]] = []
+    writing = Command(
+        main=lambda _: seen.append({path.name for path in tmp_path.iterdir()}),
+        options=WritingOptions,
+        writes=("json", "out"),
+    )
+    with pytest.raises(SystemExit) as stop:
+        writing.run(["--json", str(tmp_path / "a.json"), "--weights", str(tmp_path / "b.safetensors")])
+    assert stop.value.code == 0
+    assert seen == [{".a.json.lock"} if rank == 0 else set()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writing = Command(main=lambda _: pytest.fail("it worked"), options=WritingOptions, writes=("json",))
+    with pytest.raises(SystemExit) as stop:
+        writing.run(["--json", str(tmp_path / "nowhere" / "a.json")])
+    assert stop.value.code == 2
+    assert "nowhere/a.json cannot be written (No such file or directory)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_says_which_of_its_options_are_files_that_it_writes(name: str) -> None:
+    program = command(name)
+    options = get_args(program.options)[0] if get_origin(program.options) else program.options
+    written = {"json", "html", "png", "plot", "predictions"} & {field.name for field in fields(options)}
+    assert set(program.writes) == written | ({"out"} if name == "import-weights" else set())
+
+
+def test_a_name_that_the_terminal_s_encoding_does_not_have_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert exit_status(["--name", "jümp"], lambda options: print(options.name)) == 0
+    assert written.getvalue() == b"j\\xfcmp\n"
 
 
 def test_mistakes_of_ours_are_not_hidden() -> None:

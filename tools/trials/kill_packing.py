@@ -18,6 +18,7 @@ import numpy as np
 from scenebias.commands import Command
 from shards.checks import require_at_least
 from shards.packing.journal import read_lines
+from shards.system.locks import LOCK_NAME
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LONGEST_RUN_S = 120
@@ -95,7 +96,7 @@ def kill_until_done(folder: Path, name: str, processes: int, packing_s: float, g
 
 def wait_for_begin(process: subprocess.Popen, folder: Path, name: str) -> None:
     """Return when the process has begun to pack, or has ended."""
-    lock = folder / f".{name}.packing" / "lock"
+    lock = folder / f".{name}.packing" / LOCK_NAME
     before_ns = lock.stat().st_mtime_ns if lock.exists() else 0
     while process.poll() is None and (not lock.exists() or lock.stat().st_mtime_ns == before_ns):
         time.sleep(0.01)  # it is opened anew by every start

@@ -241,7 +241,7 @@ def timed(action: Callable[[], object]) -> float:
 
 def memory_bytes() -> dict[str, int]:
     """What of this process is in memory."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
     return {name: sizes[name] for name in ("Rss", "Pss", "Private_Clean", "Private_Dirty")}
 

@@ -56,7 +56,7 @@ def main(config: PythonShare) -> None:
     options = ["--shards", str(config.shards), "--workers", str(config.workers)]
     loading_s = WARM_UP_S + 4 * config.seconds + 5
     command = [sys.executable, __file__, *options, "--load-for", str(loading_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as child:
         assert child.stdout is not None
         child.stdout.readline()  # it loads, from now on
         time.sleep(WARM_UP_S)
@@ -96,11 +96,11 @@ def sample(pid: int, seconds: int) -> Counter[str]:
     with tempfile.NamedTemporaryFile(suffix=".txt") as out:
         command = ["py-spy", "record", "--gil", "--native", "--format", "raw", "--rate", str(SAMPLES_PER_S)]
         command += ["--duration", str(seconds), "--pid", str(pid), "--output", out.name]
-        finished = subprocess.run(command, capture_output=True, text=True)
+        finished = subprocess.run(command, capture_output=True, encoding="utf-8")
         if finished.returncode:
             raise UserError(f"py-spy cannot sample: {finished.stderr.strip()}")
         stacks: Counter[str] = Counter()
-        for line in Path(out.name).read_text().splitlines():
+        for line in Path(out.name).read_text(encoding="utf-8").splitlines():
             stack, _, count = line.rpartition(" ")
             stacks[stack] += int(count)
     return stacks

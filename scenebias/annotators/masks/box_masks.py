@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.annotators.masks.mask_folder import MaskFolder
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 
 BOX_SCORE = 0.3
 """The score from which SDN counts a detection as a person."""
@@ -48,6 +48,8 @@ class BoxMasks(MaskFolder):
         try:
             boxes = _Boxes.parse(json.loads(path.read_bytes()))
         except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            if fault := system_fault(error):
+                raise UserError(f"{path}: cannot be read ({fault}); mend that") from error
             problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
                 f"{path}: cannot be read as boxes ({problem}); write an object with 'frame_count', 'height', 'boxes', "

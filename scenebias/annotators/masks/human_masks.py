@@ -24,7 +24,7 @@ from scenebias.annotators.masks.mask_folder import MaskFolder
 from scenebias.annotators.masks.packed_masks import PackedMasks
 from scenebias.annotators.npy_header import read_npy_header
 from shards.codecs.masks import packed_width, unpack_masks
-from shards.errors import UserError
+from shards.errors import UserError, system_fault
 from shards.packing.annotations import MaskSource
 from shards.sources.listing import ClipEntry
 
@@ -165,6 +165,8 @@ def _numpy_file(path: Path) -> Iterator[IO[bytes]]:
                 yield member
     # ZipFile: RuntimeError for an encrypted file, NotImplementedError for an unknown compression.
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if fault := system_fault(error):
+            raise UserError(f"{path}: cannot be read ({fault}); mend that") from error
         raise UserError(f"{path}: no NumPy file with an array 'masks' ({error}); write it again") from error
 
 
@@ -180,6 +182,8 @@ def _picture(path: Path) -> Iterator[Image.Image]:
                 )
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if fault := system_fault(error):
+            raise UserError(f"{path}: cannot be read ({fault}); mend that") from error
         raise UserError(f"{path}: no PNG picture ({error}); write it again") from error
 
 

@@ -10,6 +10,9 @@ from torch import nn
 
 from scenebias.models.foreign_weights import first_line, load_all, read_file, state_dict_in
 from shards.errors import UserError
+from shards.system.home import usable_folder
+
+_DEFAULT_HUB = Path("~/.cache/torch/hub")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +47,26 @@ class PublishedWeights:
         return _sha256(model)
 
     def _fetch(self) -> Any:
+        hub = _hub()
         try:
-            return torch.hub.load_state_dict_from_url(self.url, map_location="cpu", check_hash=True, weights_only=True)
+            return torch.hub.load_state_dict_from_url(
+                self.url, model_dir=str(hub / "checkpoints"), map_location="cpu", check_hash=True, weights_only=True
+            )
         except Exception as error:  # of the net or the disk, or a dozen types for a damaged copy in the cache
             raise UserError(
-                f"the weights of {self.network} cannot be fetched from {self.url} to {torch.hub.get_dir()} "
+                f"the weights of {self.network} cannot be fetched from {self.url} to {hub} "
                 f"({first_line(error)}); fetch that file by hand and give it as {self.option} FILE"
             ) from error
+
+
+def _hub() -> Path:
+    """The cache of ``torch.hub``, or one that can be written where it lies below a home folder that cannot."""
+    hub = Path(torch.hub.get_dir())
+    try:
+        is_default = hub == _DEFAULT_HUB.expanduser()
+    except RuntimeError:  # nobody knows where home is
+        is_default = hub == _DEFAULT_HUB
+    return usable_folder(_DEFAULT_HUB) if is_default else hub
 
 
 def _sha256(model: nn.Module) -> str:

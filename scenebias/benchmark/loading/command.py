@@ -188,5 +188,6 @@ def measure_loaders(config: BenchData, setting: Setting) -> tuple[dict[str, Rate
 COMMAND = Command(
     main=main,
     options=BenchData,
+    writes=("json", "plot"),
     example="python tools/bench_data.py --shards data/jhmdb/train --videos $DATA/jhmdb/videos --plot data/bench.png",
 )

@@ -181,5 +181,6 @@ def ratios_table(ratios: Mapping[str, float | None]) -> Table:
 COMMAND = Command(
     main=main,
     options=BenchTrain,
+    writes=("json",),
     example="python tools/bench_train.py --shards data/jhmdb/train --json data/bench_train.json",
 )

@@ -1,5 +1,6 @@
 """The folder of a run: how far the run has come, and what it came to."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from scenebias.run_folder.folder import RunFolder, RunResult
 from shards.errors import UserError
+from shards.system.locks import LOCK_NAME
 
 EPOCH = {"top1": 0.5, "top5": 0.9, "clips": 4.0, "skipped_clips": 0, "skipped_steps": 0}
 
@@ -40,8 +42,8 @@ def test_a_run_is_complete_with_its_weights_and_its_result(tmp_path: Path) -> No
     folder = RunFolder(tmp_path / "run")
     assert not folder.is_complete
     assert not folder.has_begun()
-    folder.make()
-    folder.write_result(RunResult.of_epochs([EPOCH | {"epoch": 0}]))
+    with folder.held("training into"):
+        folder.write_result(RunResult.of_epochs([EPOCH | {"epoch": 0}]))
     assert not folder.is_complete
     folder.weights.touch()
     assert folder.is_complete
@@ -53,9 +55,25 @@ def test_a_folder_of_other_things_is_refused_and_leftovers_go(tmp_path: Path) ->
         RunFolder(tmp_path).has_begun()
     with pytest.raises(UserError, match="is a file"):
         RunFolder(tmp_path / "notes.txt").has_begun()
+    with pytest.raises(UserError, match="is a file"), RunFolder(tmp_path / "notes.txt").held("training into"):
+        pass
     run = RunFolder(tmp_path / "run")
-    run.make()
-    (run.path / ".weights.safetensors.1.tmp").touch()
-    assert not run.has_begun()
-    run.remove_leftovers()
-    assert list(run.path.iterdir()) == []
+    with run.held("training into"):
+        (run.path / ".weights.safetensors.1.tmp").touch()
+        assert not run.has_begun()
+        run.remove_leftovers()
+        assert [path.name for path in run.path.iterdir()] == [LOCK_NAME]
+    assert not run.path.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_unless_its_run_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    folder = RunFolder(tmp_path)
+    with pytest.raises(UserError, match="cannot be written to: choose another folder"), folder.held("training into"):
+        pass
+    folder.result.touch()
+    folder.weights.touch()
+    with folder.held("training into"):
+        assert not (tmp_path / LOCK_NAME).exists()

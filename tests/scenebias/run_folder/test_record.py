@@ -74,3 +74,9 @@ def test_other_versions_of_packages_are_told_and_other_options_of_the_program_ar
 def test_plain_values_survive_json() -> None:
     value = plain({"a": Config(Path("x")), "b": (1, Path("y"))})
     assert json.loads(json.dumps(value)) == value
+
+
+def test_a_record_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(UserError, match=r"run\.json cannot be read \(Is a directory\): mend that"):
+        RunRecord.read(tmp_path)

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,12 +22,14 @@ from shards.codecs.masks import unpack_masks
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT
+from shards.packing import source_files
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
 from shards.packing.video import open_video
 from shards.sources import ClipEntry, FolderSource, JhmdbSource, Listing
 from shards.sources.listing import MissingClip
+from shards.system.checksums import sha256_of
 
 CONFIG = PackConfig(height=32, samples_per_shard=3, workers=1)
 CONFIG_16 = PackConfig(height=32, samples_per_shard=100, workers=1)
@@ -504,6 +508,141 @@ def test_masks_made_anew_are_noticed_even_where_their_size_is_the_same(tmp_path,
     np.savez(masks / "jump" / "clip1.npz", masks=np.zeros((5, 48, 64), bool))
     with pytest.raises(UserError, match="holds another data set"):
         pack(listing, tmp_path / "out", CONFIG, annotators=mask_files(masks, listing))
+
+
+@pytest.fixture
+def own_input(tmp_path, videos, masks) -> tuple[Path, Callable[[Path], tuple[Listing, Annotators]]]:
+    """Videos, masks and scene labels of the test, and what to pack of such a folder."""
+    root = tmp_path / "input"
+    shutil.copytree(videos, root / "videos")
+    shutil.copytree(masks, root / "masks")
+    write_scenes(root / "scenes.npz", [entry.name for entry in listing_of(videos).clips])
+
+    def input_in(folder: Path) -> tuple[Listing, Annotators]:
+        listing = listing_of(folder / "videos")
+        source = open_mask_source(folder / "masks", listing.clips)
+        return listing, Annotators(mask_source=source, scene_source=SceneFile(folder / "scenes.npz"))
+
+    return root, input_in
+
+
+def is_known_again(folder: Path, out: Path, input_in: Callable[[Path], tuple[Listing, Annotators]]) -> bool:
+    """Whether a pack of the folder finds that ``out`` holds its data set."""
+    listing, annotators = input_in(folder)
+    before = content(out)
+    again = pack(listing, out, CONFIG, annotators=annotators, overwrite=True) is None
+    assert not again or content(out) == before
+    return again
+
+
+def test_a_finished_pack_is_known_again_by_the_content_of_its_files_whatever_clocks_say(tmp_path, own_input):
+    root, input_in = own_input
+    out, files = tmp_path / "out", sorted(path for path in root.rglob("*") if path.is_file())
+    for path in files:
+        os.utime(path, (2e9, 2e9))  # in the future, by the clock of another machine
+    listing, annotators = input_in(root)
+    pack(listing, out, CONFIG, annotators=annotators)
+    assert is_known_again(root, out, input_in)
+    for path in files:
+        path.chmod(0o400)
+        os.utime(path, (1e9, 1e9))
+    assert is_known_again(root, out, input_in)
+    copied = Path(shutil.copytree(root, tmp_path / "copied", copy_function=shutil.copyfile))
+    assert is_known_again(copied, Path(shutil.copytree(out, tmp_path / "elsewhere")), input_in)
+
+
+def change(path: Path) -> None:
+    """Give a file another content of the same size."""
+    size = path.stat().st_size
+    if path.suffix == ".npz":
+        arrays = dict(np.load(path))
+        if "masks" in arrays:
+            arrays["masks"] = ~arrays["masks"]
+        else:
+            arrays["probs"] = np.eye(SCENE_COUNT)[: len(arrays["probs"])]
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize("name", ["videos/run/clip2.mp4", "videos/jump/bad.mp4", "masks/jump/clip1.npz", "scenes.npz"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_file_of_another_content_makes_another_data_set(tmp_path, own_input, name, recorded):
+    """An earlier version has recorded nothing but the videos of the clips that it packed."""
+    root, input_in = own_input
+    listing, annotators = input_in(root)
+    pack(listing, tmp_path / "out", CONFIG, annotators=annotators)
+    if not recorded:
+        (tmp_path / "out" / "inputs.npy").unlink()
+        assert is_known_again(root, tmp_path / "out", input_in)
+    change(root / name)
+    assert is_known_again(root, tmp_path / "out", input_in) == (not recorded and "clip2" not in name)
+
+
+def test_only_files_with_other_times_are_read_to_know_a_pack_again(tmp_path, own_input, monkeypatch):
+    root, input_in = own_input
+    listing, annotators = input_in(root)
+    pack(listing, tmp_path / "out", CONFIG, annotators=annotators)
+    read = []
+    monkeypatch.setattr(source_files, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    assert is_known_again(root, tmp_path / "out", input_in)
+    assert read == []
+    touched = [root / "videos" / "run" / "clip2.mp4", root / "scenes.npz"]
+    for path in touched:
+        os.utime(path, (1e9, 1e9))
+    assert is_known_again(root, tmp_path / "out", input_in)
+    assert read == touched
+
+
+def test_a_pack_of_touched_files_differs_in_what_it_says_of_their_times_alone(tmp_path, own_input):
+    root, input_in = own_input
+    folders = []
+    for name in ("before", "after"):
+        listing, annotators = input_in(root)
+        pack(listing, tmp_path / name, CONFIG, annotators=annotators)
+        folders.append(content(tmp_path / name))
+        for path in root.rglob("*"):
+            os.utime(path, (1e9, 1e9))
+    assert {name for name in folders[0] if folders[0][name] != folders[1].get(name)} == {"inputs.npy"}
+
+
+def test_where_a_path_starts_from_decides_nothing(tmp_path, videos, monkeypatch):
+    """As in a list of relative and absolute paths that is itself given relatively."""
+    listing, written = listing_of(videos), {}
+    monkeypatch.chdir(videos.parent)
+    for name, relative in (("all", set()), ("some", {"jump/bad", "run/clip2"}), ("none", {*map(str, listing.classes)})):
+        clips = tuple(
+            replace(entry, path=entry.path.relative_to(videos.parent))
+            if entry.name in relative or entry.class_name in relative
+            else entry
+            for entry in listing.clips
+        )
+        assert pack(replace(listing, clips=clips), tmp_path / name, CONFIG) is not None
+        assert pack(replace(listing, clips=clips), tmp_path / name, CONFIG) is None
+        written[name] = content(tmp_path / name)
+    assert written["all"] == written["some"] == written["none"]
+    assert json.loads((tmp_path / "some" / REPORT_NAME).read_bytes())["broken"]["jump/bad"]["file"] == "jump/bad.mp4"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.EACCES, "Permission denied", "/elsewhere/a.npz"),
+            r"^/elsewhere/a\.npz: Permission denied; mend",
+        ),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), r"^Resource temporarily unavailable; mend that"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"^--out .*: cannot be written \(No space left on device\)"),
+    ],
+)
+def test_what_is_no_fault_of_the_place_is_not_blamed_on_it(tmp_path, videos, monkeypatch, error, sentence):
+    def fail(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("shards.packing.packer.run_in_order", fail)
+    with pytest.raises(UserError, match=sentence):
+        pack(listing_of(videos), tmp_path / "out", CONFIG)
 
 
 @pytest.fixture

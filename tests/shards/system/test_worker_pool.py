@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.system.worker_pool import run_in_order
+from shards.errors import UserError
+from shards.system import worker_pool
+from shards.system.worker_pool import LONGEST_SOCKET_FOLDER_BYTES, run_in_order
 from tests.project import ROOT
 
 
@@ -40,6 +43,30 @@ def test_no_more_tasks_are_begun_ahead_than_asked():
 
     for taken, _ in enumerate(run_in_order(tasks(), workers=2, in_flight=5)):
         assert len(begun) <= taken + 5
+
+
+@pytest.mark.parametrize("length", [20, LONGEST_SOCKET_FOLDER_BYTES, LONGEST_SOCKET_FOLDER_BYTES + 1, 200])
+def test_workers_start_whatever_the_length_of_the_folder_for_temporary_files(tmp_path, length):
+    folder = tmp_path / ("x" * max(1, length - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    code = (
+        "import tempfile; from functools import partial; from shards.system.worker_pool import run_in_order\n"
+        "for future in run_in_order([partial(abs, -7)], workers=1, in_flight=1): print(future.result())\n"
+        "print(tempfile.gettempdir())"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"7\n{folder}\n", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_where_no_folder_has_a_short_name_it_is_tmpdir_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 200)))
+    monkeypatch.setattr(worker_pool, "SHORT_FOLDERS", (str(tmp_path / "nowhere"),))
+    with pytest.raises(UserError, match=r"^TMPDIR .*x: too long for the sockets of worker processes; give one of at"):
+        results([partial(abs, 1)], workers=1, in_flight=1)
 
 
 @pytest.mark.parametrize("killers", [{0}, {5}, {3, 4}, {9}])

@@ -1,11 +1,11 @@
 """PyTorch's DataLoader, as it is best used: worker processes that stay, each with one thread, some batches ahead."""
 
-from multiprocessing import get_context
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from scenebias.benchmark.loading.setting import Setting
+from shards.system.worker_pool import fork_server
 
 PRELOADED = ("torch", "torchvision.transforms.v2", "webdataset")
 
@@ -16,7 +16,7 @@ def load_in_workers(data: Dataset[Any], setting: Setting, batch_size: int | None
     The processes come from a fork server, since this one has threads of DALI and must not be forked. They start with
     the first pass, which is not measured.
     """
-    context = get_context("forkserver")
+    context = fork_server()
     context.set_forkserver_preload(list(PRELOADED))
     return DataLoader(
         data,

@@ -1,6 +1,8 @@
 import hashlib
+import os
 import pickle
 import re
+import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -171,3 +173,24 @@ def test_a_damaged_copy_in_the_cache_is_no_traceback(published, hub):
     cached.write_bytes(b"")
     with pytest.raises(UserError, match=rf"from {published.url} to {hub} \(.+\); fetch that file by hand"):
         published.load_into(build(), None)
+
+
+def test_without_a_home_folder_downloads_lie_among_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not in a folder called ~ wherever the command was given."""
+    folders: list[str] = []
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda _, model_dir, **__: folders.append(model_dir))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: os.path.expanduser("~/.cache/torch/hub"))  # noqa: PTH111 - as torch does
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    weights = PublishedWeights(network="net", url="http://nowhere/net.pth", option="--weights")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    weights._fetch()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    weights._fetch()
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    weights._fetch()
+    own = tmp_path / f"scenebias-{os.getuid()}" / ".cache" / "torch" / "hub" / "checkpoints"
+    assert folders == [str(tmp_path / "home" / ".cache" / "torch" / "hub" / "checkpoints"), str(own), str(own)]
