@@ -96,15 +96,21 @@ def test_a_variable_rate_does_not_shift_the_frames(tmp_path, write_video, suffix
 
 
 def test_key_frames_that_are_none_are_not_believed(tmp_path, write_video):
-    """A container without a list of key frames says that every frame is one (ISO/IEC 14496-12, stss)."""
-    path = tmp_path / "liar.mov"
-    write_video(path, moving_noise(), codec="svq1", pixel_format="yuv410p", options={"g": "12", "qscale": "2"})
-    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    """In FLV the first half byte of a frame says whether it is a key frame."""
+    path = write_video(
+        tmp_path / "liar.flv", moving_noise(), codec="flv", pixel_format="yuv420p", options={"g": "12", "qscale": "2"}
+    )
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for position in positions:
+        data[position + 11] = 0x10 | data[position + 11] & 0x0F  # after the header of the tag
+    path.write_bytes(data)
     with av.open(str(path)) as container:
         assert sum(packet.is_keyframe for packet in container.demux(video=0) if packet.size) == FRAMES
-    survey = Survey("", tuple(find_entry_points(path, STARTS)))
     assert len(entry_points._candidates(path, STARTS)) == len(STARTS) - 1  # all but that of the first frame
-    assert {entry.frame % 12 for entry in survey.entries} <= {0}
+    survey = Survey("", tuple(find_entry_points(path, STARTS)))
+    assert len(survey.entries) < 6
     assert_segments_are_those_of_the_whole(path, survey)
 
 
