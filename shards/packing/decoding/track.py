@@ -5,6 +5,7 @@ as default, comes first; of several alike the one of the highest bit rate. Pictu
 flagged: covers, thumbnails, and the still beside the moving track of a motion photo.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -64,7 +65,8 @@ def _moving_tracks(path: Path, indexes: set[int]) -> set[int]:
     """Those of the tracks that have more than one frame; the file is read until each of them has shown it."""
     seen: set[int] = set()
     moving: set[int] = set()
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
+    # Where the file is damaged further on, what is before that decides.
+    with suppress(av.FFmpegError), av.open(f"file:{path}", metadata_errors="replace") as container:
         for packet in container.demux(video=tuple(range(len(container.streams.video)))):
             if not packet.size or packet.stream.index not in indexes:
                 continue
