@@ -27,8 +27,9 @@ from shards.codecs.masks import resize_masks
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.sample import Crop
+from shards.packing.decoding.refusal import BrokenClipError
 from shards.packing.person_crop import person_crop
-from shards.packing.video import BrokenClipError, open_video
+from shards.packing.video import open_video
 from shards.sources.listing import ClipEntry
 
 SHOWN = 5

@@ -3,6 +3,7 @@
 Array suffixes: N frames, H height, W width, C colours.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,8 +18,11 @@ from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus, FocusName
 from shards.format.sample import ClipInfo, Crop, Sample
 from shards.packing.annotations import MaskSource
+from shards.packing.decoding.display import VideoInfo
+from shards.packing.decoding.refusal import BrokenClipError
+from shards.packing.entry_points import SharedVideo
 from shards.packing.person_crop import person_crop
-from shards.packing.video import BrokenClipError, Video, VideoInfo, open_video
+from shards.packing.video import EntryPoint, Frame, open_video
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.system.checksums import sha256_of
 
@@ -121,31 +125,41 @@ def prepare_clip(
     config: PackConfig,
     mask_source: MaskSource | None = None,
     demand: FrameDemand = FrameDemand(),
+    shared: SharedVideo | None = None,
 ) -> PreparedClip:
     """Decode and encode one clip, with the masks of ``mask_source`` and without a scene label.
 
     It is decoded once, or twice where ``config.focus`` is on people: they must be found before the first frame is cut.
+    Where its video is ``shared`` with other clips, it is decoded from the entry point before it.
 
     Raises:
         BrokenClipError: the video cannot be read or decoded, or its masks do not fit it.
     """
     try:
-        return _prepare(entry, label, config, mask_source, demand)
+        return _prepare(entry, label, config, mask_source, demand, shared)
     except OSError as error:
         raise BrokenClipError(f"cannot be read ({error.strerror or error})") from error
 
 
 def _prepare(
-    entry: ClipEntry, label: int, config: PackConfig, mask_source: MaskSource | None, demand: FrameDemand
+    entry: ClipEntry,
+    label: int,
+    config: PackConfig,
+    mask_source: MaskSource | None,
+    demand: FrameDemand,
+    shared: SharedVideo | None,
 ) -> PreparedClip:
     if entry.path.name != utf8_name(entry.path.name):
         raise BrokenClipError("its name is not UTF-8: rename it")
+    survey = shared.survey() if shared else None
+    entry_point = survey.entry_for(entry.start_frame) if survey else None
     mask_NHW = crop = None
     if config.focus == "person":
-        mask_NHW, crop = _find_person(entry, config, mask_source)
+        mask_NHW, crop = _find_person(entry, entry_point, config, mask_source)
     with open_video(entry.path) as video:
-        source_sha256 = sha256_of(entry.path)
-        parts, frame_count, network_frames = _encode(video, entry, config, demand, crop)
+        source_sha256 = survey.sha256 if survey else sha256_of(entry.path)
+        frames = video.frames(entry.start_frame, entry.end_frame, entry_point)
+        parts, frame_count, network_frames = _encode(frames, video.info, config, demand, crop)
         info = video.info
     if crop is None:
         mask_NHW = _load_masks(mask_source, entry, frame_count, info)
@@ -169,11 +183,11 @@ def _prepare(
 
 
 def _find_person(
-    entry: ClipEntry, config: PackConfig, mask_source: MaskSource | None
+    entry: ClipEntry, entry_point: EntryPoint | None, config: PackConfig, mask_source: MaskSource | None
 ) -> tuple[NDArray[np.bool_] | None, Crop]:
     """What to cut from every frame, and the masks of that. For this the frames are counted, by decoding them."""
     with open_video(entry.path) as video:
-        frame_count = sum(1 for _ in video.frames(entry.start_frame, entry.end_frame))
+        frame_count = sum(1 for _ in video.frames(entry.start_frame, entry.end_frame, entry_point))
         info = video.info
     mask_NHW = _load_masks(mask_source, entry, frame_count, info)
     crop = person_crop(mask_NHW, info.height, info.width, info.aspect, config.focus_margin)
@@ -211,11 +225,11 @@ def _range_of(entry: ClipEntry, frame_count: int) -> tuple[int, int] | None:
 
 
 def _encode(
-    video: Video, entry: ClipEntry, config: PackConfig, demand: FrameDemand, crop: Crop | None
+    frames: Iterable[Frame], info: VideoInfo, config: PackConfig, demand: FrameDemand, crop: Crop | None
 ) -> tuple[list[bytes], int, dict[int, NDArray[np.uint8]]]:
     """Decode every frame once: the encoded parts, the number of frames, and what the networks want."""
     encoder = config.encoder()
-    network_height = _network_height(video.info.height, video.info.width_at(video.info.height), config.network_side)
+    network_height = _network_height(info.height, info.width_at(info.height), config.network_side)
     parts: list[bytes] = []
     chunk: list[NDArray[np.uint8]] = []
     network_frames: dict[int, NDArray[np.uint8]] = {}
@@ -223,12 +237,12 @@ def _encode(
 
     def flush() -> None:
         try:
-            parts.append(encoder.encode(np.stack(chunk), video.info.fps))
+            parts.append(encoder.encode(np.stack(chunk), info.fps))
         except ValueError as error:
             raise BrokenClipError(f"cannot be stored ({error})") from error
         chunk.clear()  # one part at a time, so that a long video does not fill the memory
 
-    for frame in video.frames(entry.start_frame, entry.end_frame):
+    for frame in frames:
         chunk.append(frame.rgb(config.height, crop))
         if demand.wants(frame_count):
             network_frames[frame_count] = frame.rgb(network_height)

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -19,11 +20,12 @@ from shards.errors import UserError
 from shards.format.growing_shard import GrowingShard
 from shards.format.sample import Sample
 from shards.packing.clip_preparation import PreparedClip, prepare_clip
+from shards.packing.decoding.refusal import BrokenClipError
+from shards.packing.entry_points import shared_videos
 from shards.packing.journal import Commit, ShardJournal
 from shards.packing.network_annotation import add_masks, add_scenes
 from shards.packing.report import some_broken, strict_error
 from shards.packing.request import PackRequest
-from shards.packing.video import BrokenClipError
 from shards.packing.work_folder import ShardLocks, WorkFolder
 from shards.randomness import Permutation
 from shards.sources.listing import ClipEntry, utf8_name
@@ -86,13 +88,17 @@ class Packer:
 
     Args:
         request: What is packed.
+        surveys: The folder where surveys of videos with several clips are kept.
         workers: Processes that decode.
         strict: Whether a broken clip, or one without annotation where an annotator is given, is an error.
         progress: Told of every group that is done; None: nobody.
     """
 
-    def __init__(self, request: PackRequest, workers: int, strict: bool, progress: PackProgress | None) -> None:
+    def __init__(
+        self, request: PackRequest, surveys: Path, workers: int, strict: bool, progress: PackProgress | None
+    ) -> None:
         self._request = request
+        self._surveys = surveys
         self._workers = workers
         self._strict = strict
         self._progress = progress
@@ -124,6 +130,7 @@ class Packer:
     def _tasks(self, shards: Iterable[PlannedShard]) -> Iterator[Callable[[], PreparedClip]]:
         labels = {name: label for label, name in enumerate(self._request.listing.classes)}
         annotators = self._request.annotators
+        shared = shared_videos(self._request.listing.clips, self._surveys)
         for shard in shards:
             for entry in shard.entries[shard.journal.clips :]:
                 yield partial(
@@ -133,6 +140,7 @@ class Packer:
                     self._request.config,
                     annotators.mask_source,
                     annotators.demand,
+                    shared.get(entry.path),
                 )
 
     def _complete(self, shard: PlannedShard, futures: Iterator[Future[PreparedClip]]) -> None:

@@ -6,6 +6,7 @@ It outlives the process, so that a pack that was stopped goes on where it was, a
                   .lock          held by the process of rank 0
                   shard_locks    one byte for each shard, held by the process that makes it
                   journals/      the journal of every shard, and its unfinished file
+                  surveys/       where the videos of several clips may be entered
                   dataset/       complete shards; becomes NAME
                   replaced/      the data set that NAME was, for the moment between two renames
 """
@@ -43,6 +44,11 @@ class WorkFolder:
     def dataset(self) -> Path:
         """What becomes ``out``."""
         return self.path / "dataset"
+
+    @property
+    def surveys(self) -> Path:
+        """Where surveys of videos are kept."""
+        return self.path / "surveys"
 
     def shard_files(self, number: int) -> ShardFiles:
         """Where the parts of one shard lie."""
@@ -149,13 +155,19 @@ class WorkFolder:
                     "to finish it, choose another folder, or add --overwrite to drop it"
                 )
             self._request_file.unlink(missing_ok=True)
-            for folder in (self.dataset, self._journals, self._replaced):
+            for folder in (self.dataset, self._journals, self.surveys, self._replaced):
                 if folder.exists():
                     shutil.rmtree(folder)
             self._journals.mkdir()
+            self.surveys.mkdir()
             self.dataset.mkdir()
             write_json(self._request_file, request)
-        for leftover in (*self.path.glob(".*.tmp"), *self.dataset.glob(".*.tmp"), *self._journals.glob(".*.tmp")):
+        for leftover in (
+            *self.path.glob(".*.tmp"),
+            *self.dataset.glob(".*.tmp"),
+            *self._journals.glob(".*.tmp"),
+            *self.surveys.glob(".*.tmp"),
+        ):
             leftover.unlink()
 
     def _is_unfinished(self) -> bool:

@@ -751,3 +751,51 @@ def test_masks_drawn_at_another_rate_than_the_video_s_fit_once_the_rate_is_known
         pack(listing, tmp_path / "out", CONFIG_16, annotators=Annotators(mask_source=JhmdbMasks(root / "masks")))
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
     assert_real_clips_are_kept(listing, root, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def segments(tmp_path_factory, write_video) -> Listing:
+    """Forty overlapping segments of one video with B-frames, and of a second one."""
+    root = tmp_path_factory.mktemp("segments")
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    frames_NHWC = np.stack([np.roll(noise, (n // 16, 4 * n), axis=(0, 1)) for n in range(100)])
+    options = {"crf": "18", "preset": "ultrafast", "g": "12", "bf": "3"}
+    clips = []
+    for video in ("x.mp4", "y.mkv"):
+        path = write_video(root / video, frames_NHWC, pixel_format="yuv420p", options=options)
+        clips += [ClipEntry(f"a/{path.stem}{start}", path, "a", start, start + 9) for start in range(0, 91, 5)]
+    return Listing("d", "1", "all", ("a",), tuple(clips))
+
+
+def test_segments_of_a_video_are_the_frames_that_a_decode_from_its_start_gives(tmp_path, segments):
+    pack(segments, tmp_path / "out", replace(CONFIG, samples_per_shard=7))
+    dataset = ShardDataset.open(tmp_path / "out")
+    entries = {entry.name: entry for entry in segments.clips}
+    for i in range(len(dataset)):
+        entry = entries.pop(dataset.info(i).name)
+        with open_video(entry.path) as video:
+            original = np.stack([frame.rgb(32) for frame in video.frames()])[entry.start_frame : entry.end_frame]
+        (strip,) = encode_strips(original, CONFIG.quality)
+        assert np.array_equal(dataset[i].frames, decode_strip(strip, 32))
+        assert dataset.info(i).source_sha256 == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    assert not entries
+    assert_nothing_left_but(tmp_path, {"out"})
+
+
+def assert_nothing_left_but(folder: Path, names: set[str]) -> None:
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_the_bytes_of_segments_depend_on_no_process_nor_interruption(tmp_path, segments):
+    config = replace(CONFIG, samples_per_shard=20)
+    pack(segments, tmp_path / "plain", config)
+    pack(segments, tmp_path / "workers", replace(config, workers=2))
+    pack_as_processes(2, segments, tmp_path / "processes", config)
+    for stop_after in (1, 1):
+        with pytest.raises(StopHereError):
+            pack(segments, tmp_path / "resumed", config, progress=Progress(stop_after))
+    assert list((tmp_path / ".resumed.packing" / "surveys").glob("*.json"))
+    pack(segments, tmp_path / "resumed", config)
+    assert_nothing_left_but(tmp_path, {"plain", "workers", "processes", "resumed"})
+    for name in ("workers", "processes", "resumed"):
+        assert content(tmp_path / name) == content(tmp_path / "plain"), name

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from scenebias.benchmark.loading.windows import ClipWindow
 from shards.errors import UserError
-from shards.packing.video import BrokenClipError, open_video
+from shards.packing.decoding.refusal import BrokenClipError
+from shards.packing.video import open_video
 from shards.sources.video_files import read_video_tree
 
 

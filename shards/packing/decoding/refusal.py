@@ -1,0 +1,19 @@
+"""What is said of a video from which the wanted frames cannot be had."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+
+
+class BrokenClipError(Exception):
+    """A video from which the wanted frames cannot all be decoded; the text says why."""
+
+
+@contextmanager
+def refusal() -> Iterator[None]:
+    """Whatever FFmpeg cannot do inside comes out as BrokenClipError."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise BrokenClipError(f"cannot be decoded ({error.strerror})") from error
