@@ -1,5 +1,6 @@
 """The command tools/inspect_shards.py: say what is in a packed data set, check every byte of it, or make a page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from scenebias.annotators import read_scene_categories
 from scenebias.commands import Command, write_output
 from scenebias.data.datasets import RemoteConfig
+from scenebias.data.duplicates import Duplicates, HashedDataset
 from scenebias.data.inspection import Summary, render_page, scene_name, summarize
 from shards.checks import require_at_least
 from shards.codecs.registry import FILMSTRIP
@@ -38,12 +40,20 @@ class InspectShards:
     """Clips of every class on the page."""
     scene_names: Path | None = None
     """Names of the 365 scene categories: categories_places365.txt of Places365."""
+    duplicates: tuple[str, ...] = ()
+    """Other packed data sets: tell which clips are of the same videos here and there, and which look alike, even
+    re-encoded, scaled, mirrored or trimmed; on the page they stand side by side. This data set itself is compared with
+    itself."""
+    duplicates_json: Path | None = None
+    """Write all pairs that look alike to this file."""
     rebuild_index: bool = False
     """First make every index again from the tar files alone."""
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
         require_at_least(1, samples_per_class=self.samples_per_class)
+        if self.duplicates_json is not None and not self.duplicates:
+            raise ValueError("duplicates_json needs duplicates: name the data sets to compare with")
 
 
 def main(config: InspectShards) -> int:
@@ -60,14 +70,32 @@ def main(config: InspectShards) -> int:
             if (fault := system_fault(error)) is None:
                 raise
             raise UserError(f"{error.filename or directory}: {fault}; mend that") from error
-    dataset = config.remote.open(config.location)
+    dataset, *others = map(config.remote.open, (config.location, *config.duplicates))
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)
+    found = print_duplicates(console, dataset, others)
+    if config.duplicates_json:
+        content = {str(one.theirs.dataset.location): one.values() for one in found}
+        write_output(config.duplicates_json, content)
+        console.print(f"wrote {config.duplicates_json}")
     if config.html:
-        write_output(config.html, render_page(dataset, config.samples_per_class, scene_names))
+        more = [one.section() for one in found]
+        write_output(config.html, render_page(dataset, config.samples_per_class, scene_names, more))
         console.print(f"wrote {config.html}")
     return 0
+
+
+def print_duplicates(console: Console, dataset: ShardDataset, others: Sequence[ShardDataset]) -> list[Duplicates]:
+    """Compare a data set with others, and print what they have in common."""
+    if not others:
+        return []
+    ours, found = HashedDataset.of(dataset), []
+    for other in others:
+        is_same = other.manifest.digest == dataset.manifest.digest
+        found.append(Duplicates.find(ours, ours if is_same else HashedDataset.of(other)))
+        found[-1].report(console)
+    return found
 
 
 def print_problems(console: Console, dataset: ShardDataset) -> int:

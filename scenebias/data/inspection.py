@@ -76,8 +76,13 @@ def summarize(dataset: ShardDataset) -> Summary:
     )
 
 
-def render_page(dataset: ShardDataset, samples_per_class: int, scene_names: Sequence[str] | None = None) -> str:
-    """Return a page, whole in itself, with frames of the first clips of every class, people tinted."""
+def render_page(
+    dataset: ShardDataset,
+    samples_per_class: int,
+    scene_names: Sequence[str] | None = None,
+    more: Sequence[Section] = (),
+) -> str:
+    """Return a page, whole in itself: an overview, ``more``, and frames of the first clips of every class, tinted."""
     manifest = dataset.manifest
     overview = Section(
         "Overview",
@@ -86,7 +91,7 @@ def render_page(dataset: ShardDataset, samples_per_class: int, scene_names: Sequ
             f" {manifest.digest[:16]}. Human masks are tinted."
         ),
     )
-    sections = [overview]
+    sections = [overview, *more]
     for label, class_name in enumerate(manifest.classes):
         members = np.flatnonzero(dataset.labels == label)
         figures = (_figure(dataset, int(i), scene_names) for i in members[:samples_per_class])

@@ -28,8 +28,8 @@ class Weights:
 
 
 GRIDS: Mapping[Tuned, tuple[float, ...]] = {
-    "mask": (0.25, 0.5, 1.0, 2.0),
-    "scene": (0.003, 0.01, 0.03, 0.1),
+    "mask": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    "scene": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "conditional": (0.03, 0.1, 0.3, 1.0),
 }
 """The values that tuning tries."""

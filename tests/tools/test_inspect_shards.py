@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -14,12 +15,14 @@ from PIL import Image
 
 from scenebias.data.inspect_shards import COMMAND
 from scenebias.data.inspection import render_page, summarize
+from shards.codecs.filmstrip import decode_strip
 from shards.dataset import ShardDataset
 from shards.format.manifest import Manifest
 from shards.format.sample import SCENE_COUNT
 from tests.commands import Result, run_here
+from tests.conftest import focused_copy
 from tests.project import ROOT
-from tools.trials.ready_samples import write_samples
+from tools.trials.ready_samples import sample_from_frames, write_samples
 
 
 def inspect_shards(*arguments) -> Result:
@@ -132,6 +135,60 @@ def test_the_command_prints_the_summary_and_writes_the_page(tiny_dataset, tmp_pa
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.fixture
+def copies(tmp_path, synthetic_sample) -> Path:
+    """Clip 4 of `tiny_dataset` as it is, clip 6 mirrored and poorly stored from another file, and two other clips."""
+
+    def altered(sample, name, source, **stored):
+        frames = np.concatenate([decode_strip(part, sample.info.height) for part in sample.parts])
+        mirrored = stored.pop("mirrored", False)
+        return sample_from_frames(
+            np.ascontiguousarray(frames[:, :, ::-1]) if mirrored else frames,
+            name=f"clap/{name}",
+            source_sha256=source,
+            **stored,
+        )
+
+    width = {4: 64, 6: 71}
+    mirrored = altered(synthetic_sample(6, 26, width=width[6]), "mirrored", "f" * 64, quality=20, mirrored=True)
+    same = altered(synthetic_sample(4, 24, width=width[4]), "same", f"{4:064x}")
+    directory = tmp_path / "copies"
+    write_samples(directory, [synthetic_sample(90), mirrored, same, synthetic_sample(91)], ("clap", "jump", "wave"))
+    return directory
+
+
+def test_duplicates_are_told_with_their_names_and_stand_side_by_side_on_the_page(tiny_dataset, copies, tmp_path):
+    page, pairs = tmp_path / "page.html", tmp_path / "pairs.json"
+    arguments = ("--duplicates", copies, "--html", page, "--duplicates-json", pairs, "--samples-per-class", 1)
+    result = inspect_shards(tiny_dataset, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert f"1 of its 12 clips (jump/clip04) are of frames of video files that {copies} has too" in result.stdout
+    assert f"2 pairs of clips look alike here and in {copies}, of 2 of our clips" in result.stdout
+    assert "same video file" in result.stdout
+    assert "mirrored" in result.stdout
+    found = {pair["ours"]: pair for pair in json.loads(pairs.read_text())[str(copies)]}
+    assert found.keys() == {"jump/clip04", "clap/clip06"}
+    expected = {"jump/clip04": ("clap/same", False, True), "clap/clip06": ("clap/mirrored", True, False)}
+    for name, pair in found.items():
+        assert (pair["theirs"], pair["mirrored"], pair["same_video"]) == expected[name]
+        assert 0 <= pair["distance"] <= 10
+    text = page.read_text()
+    shown = Page(text)
+    assert shown.open == []
+    assert len(shown.images) == 2 * 2 + 3
+    assert f"Also in {copies}" in text
+    for name in ("jump/clip04", "clap/same", "clap/clip06", "clap/mirrored", "Distance"):
+        assert name in text
+
+
+def test_a_data_set_is_compared_with_itself_and_with_data_of_another_part_of_the_frames(tiny_dataset, copies, tmp_path):
+    focused = focused_copy(copies, tmp_path / "focused")
+    result = inspect_shards(tiny_dataset, "--duplicates", tiny_dataset, focused)
+    assert result.returncode == 0, result.stderr
+    assert f"0 pairs of clips look alike here and in {tiny_dataset}" in result.stdout
+    assert f"{focused} shows squares around people" in result.stdout
+
+
 def test_verify_names_every_damaged_clip(copied):
     for shard in sorted(copied.glob("*.tar"))[:2]:
         data = bytearray(shard.read_bytes())
@@ -180,6 +237,8 @@ def test_a_lost_index_is_made_again(copied):
     ("arguments", "sentence"),
     [
         (["nowhere"], "nowhere is not a packed data set"),
+        (["{data}", "--duplicates", "nowhere"], "nowhere is not a packed data set"),
+        (["{data}", "--duplicates-json", "pairs.json"], "duplicates_json needs duplicates"),
         (["{data}", "--scene-names", "nowhere.txt"], "--scene-names nowhere.txt: cannot be read"),
         (["{data}", "--html", "no/such/folder/page.html"], "no/such/folder/page.html cannot be written"),
     ],
