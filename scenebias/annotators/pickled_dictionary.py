@@ -98,13 +98,16 @@ def _no_bytes() -> bytes:
     return b""
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, not used
+SCALAR_STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _PickledType,
-    ("numpy.core.multiarray", "_reconstruct"): _new_array,
-    ("numpy._core.multiarray", "_reconstruct"): _new_array,
     ("numpy.core.multiarray", "scalar"): _new_scalar,
     ("numpy._core.multiarray", "scalar"): _new_scalar,
+}
+"""What stands for the names, by module, with which NumPy pickles one number; it becomes one of Python's."""
+_STAND_INS: dict[tuple[str, str], Any] = SCALAR_STAND_INS | {
+    ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, not used
+    ("numpy.core.multiarray", "_reconstruct"): _new_array,
+    ("numpy._core.multiarray", "_reconstruct"): _new_array,
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,

@@ -1,5 +1,7 @@
 """Weight files that other programs wrote: nothing but tensors and plain values is unpickled, and all of it must fit.
 
+Checkpoints often hold a best accuracy or the like as a number of NumPy's, which is read as one of Python's.
+
 ``origin`` says where the weights come from and ``remedy`` what to give instead, for the messages of errors.
 """
 
@@ -12,7 +14,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from scenebias.annotators.pickled_dictionary import SCALAR_STAND_INS
 from shards.errors import UserError, system_fault
+
+# They stand in for NumPy's own functions, which are not called.
+_NUMPY_NUMBERS: list[Any] = [(stand_in, ".".join(name)) for name, stand_in in SCALAR_STAND_INS.items()]
 
 
 def read_file(path: Path, *, origin: str, remedy: str) -> Any:
@@ -26,7 +32,8 @@ def read_file(path: Path, *, origin: str, remedy: str) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch meets a damaged file with errors of a dozen types
         if foreign := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(

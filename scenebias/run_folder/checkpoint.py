@@ -131,12 +131,28 @@ class CheckpointFolder:
             except OSError as error:
                 warnings.warn(f"checkpoint {path} cannot be read ({error}): trying the one before", stacklevel=2)
                 continue
-            if path.name.endswith(f"-{_checksum(data)}.pt"):
+            if _is_named_by(path, data):
                 return _parse(path, data)
             warnings.warn(f"checkpoint {path} is damaged: trying the one before", stacklevel=2)
         if paths:
             raise UserError(f"no checkpoint in {self.folder} can be read: choose another --out or remove that folder")
         return None
+
+    def go_back_before(self, position: tuple[int, int]) -> None:
+        """Remove the checkpoints of ``position`` (epoch, step) and of all after it.
+
+        Raises:
+            UserError: none before it can be read; then all are still there.
+        """
+        paths = self._paths()
+        later = [path for path in paths if _position(path) >= position]
+        if not any(map(_is_whole, (path for path in paths if path not in later))):
+            raise UserError(
+                f"{self.folder} holds no undamaged checkpoint of before the end of epoch {position[0] - 1}, from which"
+                " a longer run could go on: choose another --out"
+            )
+        for path in later:
+            path.unlink()
 
     def _paths(self) -> list[Path]:
         """The checkpoints, oldest first; UserError where one has a name that this version does not give."""
@@ -154,6 +170,15 @@ class CheckpointFolder:
         kept = {newest, *before[1 - self.keep :], *best}
         for path in [*(position_of.keys() - kept), *self.folder.glob(".*.tmp")]:
             path.unlink()
+
+
+def _is_named_by(path: Path, data: bytes) -> bool:
+    """Whether a checkpoint holds the bytes that its name is of."""
+    return path.name.endswith(f"-{_checksum(data)}.pt")
+
+
+def _is_whole(path: Path) -> bool:
+    return _is_named_by(path, path.read_bytes())
 
 
 def _position(path: Path) -> tuple[int, int]:

@@ -129,6 +129,20 @@ class RunFolder:
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink()
 
+    def reopen(self, epochs: int) -> None:
+        """Let a run of so many ``epochs`` go on with more: before the evaluation of the last of them.
+
+        Raises:
+            UserError: there is no checkpoint from which it could, or the folder cannot be written to.
+        """
+        try:
+            CheckpointFolder(self.checkpoints).go_back_before((epochs, 0))
+            self.result.unlink(missing_ok=True)  # second: without the first it would be another run's result
+        except OSError as error:
+            raise UserError(
+                f"--out {self.path} cannot be written to ({error.strerror}): choose another folder"
+            ) from error
+
     def write_result(self, result: RunResult) -> None:
         """Say that the run is complete."""
         write_json(self.result, asdict(result))

@@ -28,6 +28,7 @@ from scenebias.run_folder.record import RunRecord
 from scenebias.training.checks import check_run
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
+from scenebias.training.prolonging import prolonged_epochs
 from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -49,8 +50,9 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
     """Train what ``make_model`` makes for the training data, in all processes that ``torchrun`` started.
 
     Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``predictions.npz``, ``weights.safetensors``
-    and ``result.json`` in ``config.out``. A finished run of the same configuration is left as it is; another one's
-    folder is refused, and so is one that another process is at work in.
+    and ``result.json`` in ``config.out``. A finished run of the same configuration is left as it is, and one of
+    fewer epochs goes on where its schedule permits it; another one's folder is refused, and so is one that another
+    process is at work in.
     """
     with RunFolder(config.out).held("training into") if is_main_process() else nullcontext():
         _run(config, title, make_model)
@@ -65,8 +67,11 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
     if initial.weights is not None and initial.metadata is not None:
         notes.append(ensure_unseen(initial.weights, initial.metadata, val, force=config.force))
     record = _record(config, initial, train, val)
-    changes = record.changes_since(folder.path, WITHOUT_EFFECT) if folder.has_begun() else []
-    if folder.is_complete:
+    has_begun = folder.has_begun()
+    shorter = prolonged_epochs(folder, config, initial.model.config) if has_begun else None
+    may_change = WITHOUT_EFFECT if shorter is None else (*WITHOUT_EFFECT, "epochs")
+    changes = record.changes_since(folder.path, may_change) if has_begun else []
+    if folder.is_complete and shorter is None:
         tell(f"{folder.path} is complete already: {folder.read_result().line}")
         return
     for change in changes:
@@ -80,7 +85,10 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
     with distributed_session(config.distributed) as place:
         if place.is_main:
             folder.remove_leftovers()
+            if shorter is not None:
+                folder.reopen(shorter)
             record.write(folder.path)
+        place.wait_for_all()  # before any looks for a checkpoint
         try:
             history = _trainer(config, initial, train, val, place).run(partial(TrainingLog, folder.path), title)
         except torch.OutOfMemoryError as error:

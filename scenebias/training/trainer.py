@@ -51,7 +51,8 @@ class ScheduleConfig:
     """How long and in what steps to train."""
 
     epochs: int = 10
-    """Passes over the training clips."""
+    """Passes over the training clips. A run may be given more later, unless its learning rate or the weight of a loss
+    follows their number."""
     batch_size: int = 32
     """Clips per step, over all processes together."""
     seed: int = 0

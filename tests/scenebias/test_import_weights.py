@@ -19,6 +19,7 @@ from scenebias.bias.clean_statistics import with_clean_statistics
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
 from scenebias.models.action_model import ActionModel
+from scenebias.models.foreign_weights import read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.weights import TrainedOn, clip_config_of, load_scene_head, load_weights
 from shards.dataset import ShardDataset
@@ -246,6 +247,39 @@ def test_another_network_is_refused() -> None:
     ):
         with pytest.raises(UserError, match=rf"^their\.pth: .*{message}"):
             import_model(changed, ACTIONS, PIXELS["activitynet"], "their.pth")
+
+
+NUMBERS = (
+    *(np.dtype(code).type(7) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")),
+    np.float64(0.8125),
+    np.dtype(">f8").type(-2.5),
+)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_numbers_of_numpy_beside_the_weights_are_read_as_numbers(tmp_path: Path, as_zip: bool) -> None:
+    """As in checkpoints that tell the best accuracy so far; also in those that were written with NumPy 1."""
+    path, tensors = tmp_path / "their.pth", {"conv1.weight": torch.ones(2)}
+    saved = {"epoch": 3, "best_acc1": NUMBERS, "state_dict": tensors}
+    torch.save(saved, path, _use_new_zipfile_serialization=as_zip)
+    content = read_file(path, origin="their.pth", remedy="give another")
+    assert content["best_acc1"] == tuple(number.item() for number in NUMBERS)
+    assert [type(number) for number in content["best_acc1"]] == [type(number.item()) for number in NUMBERS]
+    assert torch.equal(state_dict_in(content, origin="", remedy="")["conv1.weight"], tensors["conv1.weight"])
+    if not as_zip:
+        older = path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        path.write_bytes(older)
+        assert b"numpy.core.multiarray" in older
+        assert read_file(path, origin="their.pth", remedy="")["best_acc1"] == content["best_acc1"]
+
+
+@pytest.mark.parametrize(
+    "value", [np.zeros(3), np.str_("text"), np.datetime64("2020-01-01"), np.array([{}])[0:1], Path("x")], ids=repr
+)
+def test_nothing_else_of_numpy_s_is_unpickled(tmp_path: Path, value: object) -> None:
+    torch.save({"state_dict": {}, "best": value}, tmp_path / "their.pth")
+    with pytest.raises(UserError, match=r"^their\.pth: (holds an object of|no file of weights)"):
+        read_file(tmp_path / "their.pth", origin="their.pth", remedy="give another")
 
 
 def test_files_that_are_none_are_refused_in_one_sentence(tmp_path: Path, classes: Path) -> None:

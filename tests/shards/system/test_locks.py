@@ -20,9 +20,9 @@ PROCESSES = multiprocessing.get_context("forkserver")
 LONGEST_S = 60
 
 
-def hold(folder: Path, connection: Connection, fork: bool) -> None:
-    """Lock the folder until told to go on; with ``fork``, a child lives on with all that this process has open."""
-    with locked_folder(folder, "it", "writing to"):
+def hold(path: Path, connection: Connection, fork: bool, folder: bool) -> None:
+    """Lock the path until told to go on; with ``fork``, a child lives on with all that this process has open."""
+    with locked_folder(path, "it", "writing to") if folder else locked_file(path, "it"):
         child = 0
         if fork and (child := os.fork()) == 0:
             signal.pause()
@@ -31,10 +31,10 @@ def hold(folder: Path, connection: Connection, fork: bool) -> None:
 
 
 @contextmanager
-def holder(folder: Path, *, fork: bool = False) -> Iterator[tuple[BaseProcess, Connection, int]]:
-    """A process that holds the folder, how to tell it to go on, and the process that it has forked."""
+def holder(path: Path, *, fork: bool = False, folder: bool = True) -> Iterator[tuple[BaseProcess, Connection, int]]:
+    """A process that holds the folder or file, how to tell it to go on, and the process that it has forked."""
     ours, theirs = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=hold, args=(folder, theirs, fork))
+    process = PROCESSES.Process(target=hold, args=(path, theirs, fork, folder))
     process.start()
     assert ours.poll(LONGEST_S)
     child = ours.recv()
