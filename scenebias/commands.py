@@ -15,7 +15,15 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 import tyro
 from rich.console import Console
 
-from scenebias.distributed.launch import USER_ERROR_STATUS, check_process_count, is_rank, launch, leave_words
+from scenebias.distributed.launch import (
+    USER_ERROR_STATUS,
+    check_process_count,
+    is_rank,
+    launch,
+    leave_words,
+    said_once,
+)
+from scenebias.option_names import refuse_nan, refuse_repeated, refused_in_options
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 
@@ -43,8 +51,8 @@ class Command:
         Of several processes it is that of the first that failed.
         """
         arguments = sys.argv[1:] if arguments is None else list(arguments)
-        config, processes = self.read(arguments, name)
         try:
+            config, processes = self.read(arguments, name)
             check_process_count(processes)
             if processes is not None and processes > 1 and not is_rank():
                 ending = launch(processes)
@@ -77,21 +85,24 @@ class Command:
     def read(self, arguments: Sequence[str], name: str | None = None) -> tuple[Any, int | None]:
         """The options that ``arguments`` give, and in how many processes to run where that is said.
 
-        Ends the program where options are refused, or ask for help.
+        Ends the program where options are refused, or ask for help; UserError where a value is.
         """
+        refuse_repeated(arguments)
         try:
-            said = tyro.cli(
-                self.command_line,
-                prog=name,
-                default=self.default(arguments),
-                args=arguments,
-                description=inspect.getdoc(self.main),
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            with refused_in_options(self.command_line), said_once():
+                said = tyro.cli(
+                    self.command_line,
+                    prog=name,
+                    default=self.default(arguments),
+                    args=arguments,
+                    description=inspect.getdoc(self.main),
+                    config=(tyro.conf.OmitArgPrefixes,),
+                )
         except SystemExit:
             if self.example is not None and {"-h", "--help"} & set(arguments):
                 print(f"example:\n  {self.example}")
             raise
+        refuse_nan(said)
         if not self.parallel:
             return said, None
         options = _bare(self.options)
