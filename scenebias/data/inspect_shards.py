@@ -61,6 +61,7 @@ def main(config: InspectShards) -> int:
     dataset = config.remote.open(config.location)
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
+    dataset.check_index()
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)
     if config.html:
         write_output(config.html, render_page(dataset, config.samples_per_class, scene_names))

@@ -290,7 +290,7 @@ def test_weights_without_a_network_are_refused(folder):
         weights = ["--" + kind + "-weights", folder / "scenes.npz"]
         result = make_shards("folder", *options(folder), *weights)
         assert result.returncode == 2
-        assert f"{kind}_weights goes with a network" in result.stderr
+        assert f"--{kind}-weights goes with a network" in result.stderr
 
 
 def random_weights(path: Path, network: torch.nn.Module, seed: int) -> Path:
