@@ -87,7 +87,7 @@ class Command:
 
         Ends the program where options are refused, or ask for help; UserError where a value is.
         """
-        refuse_repeated(arguments)
+        refuse_repeated(arguments, self.command_line)
         try:
             with refused_in_options(self.command_line), said_once():
                 said = tyro.cli(

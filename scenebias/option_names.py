@@ -45,13 +45,16 @@ def refuse_nan(config: Any) -> None:
             raise UserError(f"{option_name(field.name)} must be a number, got {value}")
 
 
-def refuse_repeated(arguments: Sequence[str]) -> None:
-    """UserError where an option is given twice: the values of the first would be dropped without a word."""
+def refuse_repeated(arguments: Sequence[str], options: Any) -> None:
+    """UserError where an option that takes several values is given twice: those of the first would be lost.
+
+    Of other options the last counts, as those who add one to a line that they have from elsewhere expect.
+    """
     names = Counter(word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
-    for name, count in names.items():
-        if count > 1 and name != "--":
+    for name in _several_valued(options):
+        if names[name] > 1:
             raise UserError(
-                f"{name} is given {count} times, and only the last would count: give it once, with all its values"
+                f"{name} is given {names[name]} times, and only the last would count: give all values after one {name}"
             )
 
 
@@ -93,6 +96,14 @@ def _dataclasses(annotation: Any) -> Iterator[type]:
             yield from _dataclasses(hint)
     for argument in typing.get_args(annotation):
         yield from _dataclasses(argument)
+
+
+def _several_valued(options: Any) -> Iterator[str]:
+    """The options that take several values."""
+    for kind in set(_dataclasses(options)):
+        for field, hint in typing.get_type_hints(kind).items():
+            if any(typing.get_origin(part) in (tuple, list) for part in (hint, *typing.get_args(hint))):
+                yield option_name(field)
 
 
 def _option_names(kind: type) -> Iterator[str]:

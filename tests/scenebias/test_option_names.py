@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +40,8 @@ def told(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) ->
         ("render", ["--out", "y", "--fps", "1e12"], "--fps must be above 0 and at most 1000, got 1000000000000.0"),
         ("render", ["--out", "y", "--fps", "0"], "--fps must be"),
         ("evaluate", ["--weights", "w", "--data", "a", "--data", "b"], "--data is given 2 times"),
-        ("evaluate", ["--weights", "w", "--data=a", "--data", "b"], "give it once, with all its values"),
-        ("evaluate", ["--weights", "w", "--data", "a", "--batch-size", "2", "--batch_size=3"], "--batch-size is given"),
+        ("evaluate", ["--weights", "w", "--data=a", "--data", "b"], "give all values after one --data"),
+        ("bias", ["--train", "t", "--val", "v", "--weights", "a", "--weights", "b"], "--weights is given 2 times"),
     ],
 )
 def test_mistakes_are_told_in_one_line_that_names_the_option(name, arguments, sentence, capsys):
@@ -47,6 +49,13 @@ def test_mistakes_are_told_in_one_line_that_names_the_option(name, arguments, se
     assert sentence in message
     assert message.startswith("error: ")
     assert message.count("\n") == 1
+
+
+def test_of_an_option_of_one_value_the_last_counts():
+    seen = []
+    with pytest.raises(SystemExit):
+        replace(command("predict"), main=seen.append).run(["v", "--weights", "a", "--weights", "b"])
+    assert seen[0].weights == Path("b")
 
 
 def test_python_is_told_the_name_of_the_field():

@@ -218,3 +218,20 @@ def test_seen_videos_cannot_test_the_weights(data: TrainedOn, message: str) -> N
 def test_unseen_videos_are_accepted(data: TrainedOn) -> None:
     assert seen_reason(METADATA.trained_on, data) is None
     ensure_unseen(METADATA.trained_on, data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["weight", "running_var"])
+def test_weights_of_a_training_that_diverged_are_refused(
+    weights: Path, model: ActionModel, value: float, name: str
+) -> None:
+    state = model.state_dict()
+    place = next(key for key in state if key.endswith(name))
+    state[place][-1] = value
+    save_weights(weights, model, METADATA)
+    for load in (load_weights, lambda path: load_into(path, ActionModel(ModelConfig("small3d"), 2), head=False)):
+        with pytest.raises(
+            UserError, match=r"no finite number \(first: .*\): its training diverged; .*--learning-rate"
+        ):
+            load(weights)
+    assert read_metadata(weights) == METADATA
