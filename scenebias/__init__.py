@@ -4,7 +4,9 @@ The programs are those of the command ``scenebias``. For other programs there ar
 what a training run has made, `create_model` a network that knows nothing yet. See README.md.
 """
 
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
     from scenebias.models.loading import LoadedModel
 
 __all__ = ["create_model", "list_models", "load"]
+
+
+def _end_with_a_word(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C is no fault that a traceback would explain."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.argv[:1] == ["-m"]:  # so it is while ``python -m scenebias...`` imports what the program needs, for seconds
+    sys.excepthook = _end_with_a_word
 
 # PyTorch is imported where it is used: not every command of the package needs it.
 

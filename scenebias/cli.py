@@ -98,6 +98,16 @@ def command(name: str) -> "Command":
     return cast("Command", import_module(PROGRAMS[name].module).COMMAND)
 
 
+def start(name: str, arguments: Sequence[str] | None = None, called: str | None = None) -> NoReturn:
+    """Import the program of that name and run it. Ctrl-C meanwhile ends it with a word, as it does later on."""
+    try:
+        program = command(name)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    program.run(arguments, name=called)
+
+
 def overview() -> str:
     """What ``--help`` shows."""
     width = max(map(len, PROGRAMS))
@@ -122,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         enter_utf8_mode()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in PROGRAMS:
-        command(name).run(rest, name=f"scenebias {name}")
+        start(name, rest, f"scenebias {name}")
     if name == "--version":
         print(f"scenebias {version('scenebias')}")
         sys.exit(0)

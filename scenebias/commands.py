@@ -24,7 +24,9 @@ from scenebias.distributed.launch import (
     is_rank,
     launch,
     leave_words,
+    said_once,
 )
+from scenebias.option_names import refuse_nan, refuse_repeated, refused_in_options
 from scenebias.utf8_mode import enter_utf8_mode
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
@@ -61,8 +63,8 @@ class Command:
         if arguments is None:
             enter_utf8_mode()
         arguments = sys.argv[1:] if arguments is None else list(arguments)
-        config, processes = self.read(arguments, name)
         try:
+            config, processes = self.read(arguments, name)
             check_process_count(processes)
             if processes is not None and processes > 1 and not is_rank():
                 ending = launch(processes)
@@ -109,21 +111,24 @@ class Command:
     def read(self, arguments: Sequence[str], name: str | None = None) -> tuple[Any, int | None]:
         """The options that ``arguments`` give, and in how many processes to run where that is said.
 
-        Ends the program where options are refused, or ask for help.
+        Ends the program where options are refused, or ask for help; UserError where a value is.
         """
+        refuse_repeated(arguments, self.command_line)
         try:
-            said = tyro.cli(
-                self.command_line,
-                prog=name,
-                default=self.default(arguments),
-                args=arguments,
-                description=inspect.getdoc(self.main),
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            with refused_in_options(self.command_line), said_once():
+                said = tyro.cli(
+                    self.command_line,
+                    prog=name,
+                    default=self.default(arguments),
+                    args=arguments,
+                    description=inspect.getdoc(self.main),
+                    config=(tyro.conf.OmitArgPrefixes,),
+                )
         except SystemExit:
             if self.example is not None and {"-h", "--help"} & set(arguments):
                 print(f"example:\n  {self.example}")
             raise
+        refuse_nan(said)
         if not self.parallel:
             return said, None
         options = _bare(self.options)

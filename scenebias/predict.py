@@ -22,7 +22,7 @@ from scenebias.commands import Command, write_output
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
 from scenebias.models.weights import read_metadata
 from scenebias.reports.terminal import number_table
-from shards.checks import require_at_least
+from shards.checks import require_at_least, require_frame_rate
 from shards.codecs.masks import resize_masks
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
@@ -61,8 +61,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, height=self.height, batch_size=self.batch_size)
-        if self.mask_fps is not None and not self.mask_fps > 0:
-            raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
+        require_frame_rate(mask_fps=self.mask_fps)
 
 
 @dataclass(frozen=True, eq=False)

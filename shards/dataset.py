@@ -17,7 +17,7 @@ from shards.codecs.parts import DamagedPartError, StoredPart
 from shards.codecs.registry import Codec, part_format
 from shards.errors import DamagedClipError, UserError
 from shards.format.clip_sources import UNKNOWN_SOURCE, material_of_rows, source_of, source_rows
-from shards.format.index import SCENES_NAME, index_problems, map_indexes, map_sources
+from shards.format.index import SCENES_NAME, check_rows, index_problems, map_indexes, map_sources
 from shards.format.manifest import Manifest
 from shards.format.sample import INFO, LABEL, MASKS, SCENE, ClipInfo, Sample, part_names
 from shards.material import Material
@@ -289,6 +289,10 @@ class ShardDataset:
         """
         shard_of_sample = self._samples["shard"]
         return self.store.reading_ahead(batches, lambda batch: shard_of_sample[samples_of(batch)].ravel().tolist())
+
+    def check_index(self) -> None:
+        """Look at every row of the index, but at no clip; a UserError where one cannot be right."""
+        check_rows(self.directory, self._samples, self._strips, self.manifest)
 
     def verify(self) -> Iterator[str]:
         """Read every byte of every shard and every sample and yield a sentence for each problem found.

@@ -1,6 +1,6 @@
 """Measure how fast training data comes: this project's loader beside other ways to feed the same clips."""
 
-from scenebias.benchmark.loading.command import COMMAND
+from scenebias.cli import start
 
 if __name__ == "__main__":
-    COMMAND.run()
+    start("bench")

@@ -1,6 +1,6 @@
 """Measure how fast film strips are packed, beside ffmpeg on the same videos."""
 
-from scenebias.benchmark.packing import COMMAND
+from scenebias.cli import start
 
 if __name__ == "__main__":
-    COMMAND.run()
+    start("bench-pack")

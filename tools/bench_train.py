@@ -1,6 +1,6 @@
 """Measure a training step: debiasing beside the baseline, the trainer beside bare torch, memory, and two processes."""
 
-from scenebias.benchmark.training.command import COMMAND
+from scenebias.cli import start
 
 if __name__ == "__main__":
-    COMMAND.run()
+    start("bench-train")

@@ -1,6 +1,6 @@
 """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
 
-from scenebias.data.inspect_shards import COMMAND
+from scenebias.cli import start
 
 if __name__ == "__main__":
-    COMMAND.run()
+    start("inspect")

@@ -73,6 +73,7 @@ def main(config: InspectShards) -> int:
     dataset, *others = map(config.remote.open, (config.location, *config.duplicates))
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
+    dataset.check_index()
     print_summary(console, dataset.manifest, summarize(dataset), scene_names)
     found = print_duplicates(console, dataset, others)
     if config.duplicates_json:

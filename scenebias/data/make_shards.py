@@ -23,6 +23,7 @@ from scenebias.annotators.networks.options import (
 )
 from scenebias.commands import Command
 from scenebias.reports.progress import ProgressDisplay
+from shards.checks import require_frame_rate
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import ALONE, REPORT_NAME, Share, pack
@@ -90,8 +91,7 @@ class MakeShards:
     touched."""
 
     def __post_init__(self) -> None:
-        if self.mask_fps is not None and not self.mask_fps > 0:
-            raise ValueError(f"mask_fps must be above 0, got {self.mask_fps}")
+        require_frame_rate(mask_fps=self.mask_fps)
         if not 0 <= self.box_score <= 1:
             raise ValueError(f"box_score must be 0 to 1, got {self.box_score}")
         if self.mask_network.mask_weights and not self.mask_network_name:

@@ -22,7 +22,7 @@ from PIL import Image
 from scenebias.demo.actions import ACTIONS, TARGET_ACTIONS, perform
 from scenebias.demo.people import Viewpoint, draw_figure, draw_shadow, random_body
 from scenebias.demo.scenes import SCENES, grey_backdrop, paint_scene, soft_label
-from shards.checks import require_at_least
+from shards.checks import require_at_least, require_frame_rate
 
 TYPICAL_SCENES = {
     "bow": "stage/indoor",
@@ -94,8 +94,7 @@ class WorldConfig(WorldSize):
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         require_at_least(1, frames=self.frames)
-        if self.fps <= 0:
-            raise ValueError(f"fps must be positive, got {self.fps}")
+        require_frame_rate(fps=self.fps)
         if self.height < 32 or self.height % 16:
             raise ValueError(f"height must be a multiple of 16 from 32, got {self.height}")
         if self.width < 32 or self.width % 2:

@@ -4,6 +4,7 @@ Every process is the same command line again, told its rank by its environment. 
 it leaves its last words to the command that has started it, which says them once for all.
 """
 
+import io
 import json
 import logging
 import os
@@ -11,7 +12,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -60,12 +62,27 @@ def check_process_count(processes: int | None) -> None:
 
 
 def leave_words(message: str) -> bool:
-    """Leave ``message`` to the command that has started this process; False where none has, and it is to be said."""
+    """Leave ``message`` to who has started this process; False where it is to be said here.
+
+    A command says the words of its first rank. ``torchrun`` puts them into its own report, in which they are easily
+    overlooked: of the processes that it has started, rank 0 says them itself.
+    """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if os.environ.get("ROLE_NAME") != ROLE or path is None:
+    if not path or not (os.environ.get("ROLE_NAME") == ROLE or _is_silent()):
         return False
     Path(path).write_text(json.dumps({"message": message, "timestamp": time.time()}), encoding="utf-8")
     return True
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """While all processes that ``torchrun`` has started do the same: only rank 0 writes what is wrong with it."""
+    with redirect_stderr(io.StringIO()) if _is_silent() else nullcontext():
+        yield
+
+
+def _is_silent() -> bool:
+    return is_rank() and os.environ.get("RANK", "0") != "0"
 
 
 def launch(processes: int) -> Ending:

@@ -217,6 +217,12 @@ def _load(path: Path, module: nn.Module, tensors: dict[str, Tensor], what: str) 
             f"{path}: {len(wrong)} tensors do not fit {what} (first: {wrong[0]}); give weights "
             "written by this version of the program"
         )
+    infinite = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if infinite:
+        raise UserError(
+            f"{path}: {len(infinite)} tensors of {what} hold what is no finite number (first: {infinite[0]}): its"
+            " training diverged; give other weights, or train again with a lower --learning-rate"
+        )
     module.load_state_dict(tensors)
 
 

@@ -307,11 +307,38 @@ def map_sources(directory: Path, manifest: Manifest) -> NDArray | None:
     return _map(path, SOURCE_DTYPE, (manifest.sample_count,)) if path.exists() else None
 
 
+def check_rows(directory: Path, samples: NDArray, strips: NDArray, manifest: Manifest) -> None:
+    """Compare all rows of `map_indexes` with the manifest; no clip is read.
+
+    Raises:
+        UserError: a clip's row names a shard, a class, a part or bytes that there are none of.
+    """
+    shard_bytes = np.array([shard.bytes for shard in manifest.shards])
+    numbers = samples["shard"].astype(np.int64)
+    first, count = samples["first_strip"].astype(np.float64), samples["strip_count"].astype(np.float64)
+    is_wrong = (numbers != np.repeat(np.arange(len(shard_bytes)), [shard.samples for shard in manifest.shards])) | (
+        (samples["label"] < 0) | (samples["label"] >= len(manifest.classes))
+    )
+    is_wrong |= (samples["frame_count"] < 1) | (samples["frame_size"] < 1).any(axis=1) | (count < 1)
+    is_wrong |= first + count > len(strips)
+    ends = [
+        samples[name]["offset"].astype(np.float64) + samples[name]["bytes"]
+        for name in ("masks", "scene", "cls", "json")
+    ]
+    is_wrong |= np.max(ends, axis=0) > shard_bytes[np.minimum(numbers, len(shard_bytes) - 1)]
+    if is_wrong.any():
+        raise _unreadable(directory / SAMPLES_NAME, f"what it says of clip {int(is_wrong.argmax())} cannot be")
+
+
+def _unreadable(path: Path, reason: object) -> UserError:
+    return UserError(f"{path} cannot be read ({reason}); run tools/inspect_shards.py --rebuild-index")
+
+
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")
         if mapped.dtype != dtype or mapped.shape != shape:
             raise ValueError("it is no index of these shards")
     except (OSError, ValueError, SyntaxError, TokenError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run tools/inspect_shards.py --rebuild-index") from error
+        raise _unreadable(path, error) from error
     return mapped.view(np.ndarray)  # as lazy as np.memmap, and faster to index

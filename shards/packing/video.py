@@ -1,4 +1,4 @@
-"""Decode a video once, from its first frame to its last, into RGB frames of any height.
+"""Decode a video from its first frame, or from an entry point, into RGB frames of any height.
 
 Frames look as FFmpeg and most players show them:
 

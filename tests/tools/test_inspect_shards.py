@@ -248,3 +248,50 @@ def test_mistakes_are_one_sentence(tiny_dataset, arguments, sentence):
     assert result.returncode == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["samples.npy", "strips.npy"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_index_is_one_sentence_in_the_plain_summary(tmp_path, tiny_dataset, name, seed):
+    """Whatever became of it: cut short, emptied, other bytes anywhere."""
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    path = tmp_path / "data" / name
+    data = path.read_bytes()
+    random = np.random.default_rng(seed)
+    versions = [b"", data[: len(data) // 2], random.bytes(len(data))]
+    for position in random.integers(0, len(data) - 8, 40).tolist():
+        versions.append(data[:position] + random.bytes(8) + data[position + 8 :])
+    outcomes = set()
+    for version in versions:
+        path.write_bytes(version)
+        result = inspect_shards(tmp_path / "data")
+        outcomes.add(result.returncode)
+        assert result.returncode in (0, 2)  # 0: a checksum, which only --verify compares
+        if result.returncode:
+            assert result.stderr.startswith("error: ")
+            assert result.stderr.count("\n") == 1
+            assert "tools/inspect_shards.py --" in result.stderr
+    assert 2 in outcomes
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shard", 2**32 - 1),
+        ("label", -1),
+        ("label", 3),
+        ("frame_count", 0),
+        ("frame_count", -5),
+        ("strip_count", 2**31),
+    ],
+)
+def test_a_row_of_the_index_that_cannot_be_is_named(tmp_path, tiny_dataset, field, value):
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    rows = np.lib.format.open_memmap(tmp_path / "data" / "samples.npy", mode="r+")
+    rows[field][2] = value
+    rows.flush()
+    result = inspect_shards(tmp_path / "data")
+    assert result.returncode == 2
+    assert "samples.npy cannot be read (what it says of clip 2 cannot be); run tools/inspect" in result.stderr
+    assert inspect_shards(tmp_path / "data", "--rebuild-index").returncode == 0
+    assert inspect_shards(tmp_path / "data").returncode == 0

@@ -162,7 +162,7 @@ def test_help_is_complete(source):
 def test_options_out_of_range_are_refused(folder):
     result = make_shards("folder", *options(folder, height=100))
     assert result.returncode == 2
-    assert "height must be a multiple of 16 up to 65500, got 100" in result.stderr
+    assert "--height must be a multiple of 16 up to 65500, got 100" in result.stderr
 
 
 def test_paths_in_brackets_are_printed_as_they_are(folder):
@@ -200,7 +200,7 @@ def test_squares_around_people_are_packed_and_who_has_none_is_told(folder):
     )
     result = make_shards("folder", *options(folder, out=folder / "other"), "--focus-margin", "0.5")
     assert result.returncode == 2
-    assert "focus_margin must be at least 1, got 0.5" in result.stderr
+    assert "--focus-margin must be at least 1, got 0.5" in result.stderr
     result = run_here(INSPECT, folder / "out", "--verify", "--html", folder / "page.html")
     assert result.returncode == 0, result.stderr
     told = "squares around people (--focus person --focus-margin 1.6); 1 without people show the centre"
@@ -290,7 +290,7 @@ def test_weights_without_a_network_are_refused(folder):
         weights = ["--" + kind + "-weights", folder / "scenes.npz"]
         result = make_shards("folder", *options(folder), *weights)
         assert result.returncode == 2
-        assert f"{kind}_weights goes with a network" in result.stderr
+        assert f"--{kind}-weights goes with a network" in result.stderr
 
 
 def random_weights(path: Path, network: torch.nn.Module, seed: int) -> Path:

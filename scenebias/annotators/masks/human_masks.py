@@ -22,6 +22,7 @@ from scenebias.annotators.clip_names import lookup_names, refuse_ambiguous_names
 from scenebias.annotators.masks.box_masks import BOX_SCORE, BoxMasks
 from scenebias.annotators.masks.mask_folder import MaskFolder
 from scenebias.annotators.masks.packed_masks import PackedMasks
+from scenebias.annotators.networks.options import MASK_NETWORKS
 from scenebias.annotators.npy_header import read_npy_header
 from shards.codecs.masks import packed_width, unpack_masks
 from shards.errors import UserError, system_fault
@@ -132,7 +133,10 @@ def open_mask_source(
             "--masks FOLDER"
         )
     if not folder.is_dir():
-        raise UserError(f"--masks {folder}: no such folder; give the folder of masks, or 'none' to pack without")
+        raise UserError(
+            f"--masks {folder}: no such folder, and no network; give the folder of masks, a network"
+            f" ({', '.join(MASK_NETWORKS)}), or 'none' to pack without"
+        )
     sources: tuple[MaskFolder | PackedMasks, ...] = (
         JhmdbMasks(folder, mask_fps or JHMDB_FPS),
         NumpyMasks(folder, mask_fps),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scenebias.annotators.clip_names import refuse_ambiguous_names
+from scenebias.annotators.networks.options import SCENE_NETWORKS
 from scenebias.annotators.scenes.categories import read_scene_categories
 from scenebias.annotators.scenes.dictionaries import SceneDictionaries
 from scenebias.annotators.scenes.hard_labels import HardSceneLabels
@@ -22,6 +23,11 @@ def open_scene_source(path: Path, entries: Sequence[ClipEntry], categories_path:
     Raises:
         UserError: the labels or the categories cannot be read, contradict each other, or fit none of ``entries``.
     """
+    if not path.exists():
+        raise UserError(
+            f"--scenes {path}: no such file or folder, and no network; give the scene labels, a network"
+            f" ({', '.join(SCENE_NETWORKS)}), or 'none' to pack without"
+        )
     categories = read_scene_categories(categories_path) if categories_path else None
     source: SceneSource
     if path.is_dir() or path.suffix == ".npy":

@@ -13,12 +13,11 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from shards.checks import MAX_FPS
 from shards.packing.decoding.refusal import BrokenClipError
 
 MAX_PIXELS = 8192 * 4320
 """The largest frame, 8K: beyond it a few frames would fill the memory."""
-MAX_FPS = 1000.0
-"""The highest frame rate that is believed: beyond it, it is a time base, such as 90,000."""
 UNKNOWN_FPS = 25.0
 """What FFmpeg takes, too, where there is no frame rate."""
 

@@ -15,7 +15,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from scenebias.commands import Command
-from scenebias.distributed.launch import Ending, check_process_count, ending_of, leave_words
+from scenebias.distributed.launch import Ending, check_process_count, ending_of, leave_words, said_once
 from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.run_folder.checkpoint import CheckpointFolder
@@ -208,6 +208,37 @@ def test_under_torchrun_nothing_is_left_unsaid(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("ROLE_NAME", "default")
     assert not leave_words("hear me")
     assert not list(tmp_path.iterdir())
+
+
+def test_under_torchrun_rank_0_speaks_and_the_others_leave_their_words_to_its_report(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.setenv("ROLE_NAME", "default")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert not leave_words("hear me")
+    with said_once():
+        print("a mistake", file=sys.stderr)
+    assert capsys.readouterr().err == "a mistake\n"
+    monkeypatch.setenv("RANK", "1")
+    with said_once():
+        print("a mistake", file=sys.stderr)
+    assert capsys.readouterr().err == ""
+    assert leave_words("hear me")
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "hear me"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", "")
+    assert not leave_words("hear me")
+
+
+def test_a_mistake_under_torchrun_is_told_once() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    command += ["scenebias.pretrain", "--train", "a", "--val", "b", "--out", "o", "--epochs", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_RUN_S, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("error: --epochs must be at least 1, got -1\n") <= 1
+    assert "--epochs must be at least 1, got -1" in done.stderr  # by rank 0, or in the report for a faster one
+    assert 'scenebias/commands.py", line' not in done.stderr
 
 
 class Ranks:

@@ -183,3 +183,20 @@ def test_unknown_backbone_and_misfit_tensors_are_refused(weights: Path, model: A
     save_file(tensors, weights, metadata=description)
     with pytest.raises(UserError, match=r"1 tensors do not fit small3d \(first: backbone.trunk.0.0.weight\)"):
         load_into(weights, model, head=False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["weight", "running_var"])
+def test_weights_of_a_training_that_diverged_are_refused(
+    weights: Path, model: ActionModel, value: float, name: str
+) -> None:
+    state = model.state_dict()
+    place = next(key for key in state if key.endswith(name))
+    state[place][-1] = value
+    save_weights(weights, model, METADATA)
+    for load in (load_weights, lambda path: load_into(path, ActionModel(ModelConfig("small3d"), 2), head=False)):
+        with pytest.raises(
+            UserError, match=r"no finite number \(first: .*\): its training diverged; .*--learning-rate"
+        ):
+            load(weights)
+    assert read_metadata(weights) == METADATA

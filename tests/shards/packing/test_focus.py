@@ -21,11 +21,11 @@ from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.manifest import Manifest
 from shards.format.sample import Crop
-from shards.packing.clip_preparation import PackConfig
+from shards.packing.clip_preparation import PackConfig, prepare_clip
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
 from shards.packing.video import open_video
-from shards.sources import FolderSource, Listing
+from shards.sources import ClipEntry, FolderSource, Listing
 from tests.shards.packing.test_pack import (
     BatchMean,
     Progress,
@@ -269,3 +269,19 @@ def test_real_clips_show_their_people_in_the_middle(tmp_path, real_data):
         # All of them but for the specks, and hardly any at the rim unless they reach that of the video.
         rows, columns = (clip.masks.any(axis=(0, axis)).nonzero()[0] for axis in (2, 1))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 >= 0.6 * 48
+
+
+@pytest.mark.parametrize("focus", ["frame", "person"])
+def test_the_masks_of_a_clip_are_read_once(tmp_path, write_video, quadrants, focus):
+    path = write_video(tmp_path / "clip.mp4", quadrants(5))
+    calls = []
+
+    class Counted:
+        def load(self, entry, frame_count, height, width, fps):
+            calls.append((entry.name, frame_count))
+            return np.ones((frame_count, height, width), bool)
+
+    config = PackConfig(height=32, focus=focus)
+    sample = prepare_clip(ClipEntry("a/b", path, "a"), 0, config, Counted()).sample
+    assert sample.info.person_share == 1
+    assert calls == [("a/b", 5)]

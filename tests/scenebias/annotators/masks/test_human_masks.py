@@ -290,3 +290,11 @@ def test_masks_of_kinetics_may_be_called_by_the_video_alone(tmp_path):
 def test_settings_tell_readers_and_rates_apart(tmp_path):
     sources: list[MaskFolder] = [JhmdbMasks(tmp_path), JhmdbMasks(tmp_path, 25.0), PngMasks(tmp_path)]
     assert len({str(source.settings()) for source in sources}) == 3
+
+
+def test_a_misspelt_network_is_told_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"--masks deeplabv3_resnet5: no such folder, and no network; .*resnet50_fpn, .*"
+    ):
+        open_mask_source(Path("deeplabv3_resnet5"), (ENTRY,))

@@ -373,3 +373,11 @@ def test_a_label_called_like_the_video_of_two_clips_is_refused(tmp_path):
     assert entries[1] in open_scene_source(tmp_path / "s.npz", entries[1:])
     with pytest.raises(UserError, match=r"--scenes .*: x/abcdefghijk may be of .*_000011 or of .*_000060; call it"):
         open_scene_source(tmp_path / "s.npz", entries)
+
+
+def test_a_misspelt_network_is_told_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"--scenes resnet_places: no such file .*resnet18_places365, resnet50_places365"
+    ):
+        open_scene_source(Path("resnet_places"), (ClipEntry("a/b", Path("b.mp4"), "a"),))
