@@ -3,7 +3,7 @@
 from scenebias.annotators.masks.box_masks import BOX_SCORE, BoxMasks
 from scenebias.annotators.masks.human_masks import JhmdbMasks, NumpyMasks, PngMasks, open_mask_source
 from scenebias.annotators.masks.mask_folder import MaskFolder
-from scenebias.annotators.scenes.categories import read_scene_categories
+from scenebias.annotators.scenes.categories import read_scene_categories, scene_categories
 from scenebias.annotators.scenes.dictionaries import SceneDictionaries
 from scenebias.annotators.scenes.hard_labels import HardSceneLabels
 from scenebias.annotators.scenes.labels import open_scene_source
@@ -22,4 +22,5 @@ __all__ = [
     "open_mask_source",
     "open_scene_source",
     "read_scene_categories",
+    "scene_categories",
 ]

@@ -8,11 +8,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from scenebias.annotators import read_scene_categories
+from scenebias.annotators import read_scene_categories, scene_categories
 from scenebias.commands import Command, write_output
 from scenebias.data.datasets import RemoteConfig
 from scenebias.data.duplicates import Duplicates, HashedDataset
-from scenebias.data.inspection import Summary, render_page, scene_name, summarize
+from scenebias.data.inspection import Summary, render_page, summarize
 from shards.checks import require_at_least
 from shards.codecs.registry import FILMSTRIP
 from shards.dataset import ShardDataset
@@ -39,7 +39,7 @@ class InspectShards:
     samples_per_class: int = 2
     """Clips of every class on the page."""
     scene_names: Path | None = None
-    """Names of the 365 scene categories: categories_places365.txt of Places365."""
+    """Names of the scene categories, for labels in another order than Places365's: 365 lines '<name> <number>'."""
     duplicates: tuple[str, ...] = ()
     """Other packed data sets: tell which clips are of the same videos here and there, and which look alike, even
     re-encoded, scaled, mirrored or trimmed; on the page they stand side by side. This data set itself is compared with
@@ -59,7 +59,8 @@ class InspectShards:
 def main(config: InspectShards) -> int:
     """Say what is in a packed data set, check every byte of it, or make a page to look at it."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    scene_names = read_scene_categories(config.scene_names, "--scene-names") if config.scene_names else None
+    named = config.scene_names
+    scene_names = read_scene_categories(named, "--scene-names") if named else scene_categories()
     if config.rebuild_index:
         directory = local_path(config.location)
         if directory is None:
@@ -109,7 +110,7 @@ def print_problems(console: Console, dataset: ShardDataset) -> int:
     return problem_count
 
 
-def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_names: tuple[str, ...] | None) -> None:
+def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_names: tuple[str, ...]) -> None:
     """Print the numbers of a data set; a class without any clip is red."""
     table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
     table.add_column("clips", justify="right")
@@ -118,7 +119,7 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
     for name, count, share, scenes in zip(
         manifest.classes, manifest.class_counts, summary.class_person_shares, summary.class_scenes, strict=True
     ):
-        top = ", ".join(f"{scene_name(category, scene_names)} {probability:.0%}" for category, probability in scenes)
+        top = ", ".join(f"{scene_names[category]} {probability:.0%}" for category, probability in scenes)
         people = "" if share is None else f"{share:.0%}"
         table.add_row(name, str(count), people, top, style=None if count else "red")
     console.print(table)
@@ -137,7 +138,7 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
         centred = f"; {summary.centred_count} without people show the centre" if summary.centred_count else ""
         facts.add_row("shown", f"{manifest.focus}{centred}")
     facts.add_row("masks", f"{summary.masked_count} clips{people}")
-    top = ", ".join(f"{scene_name(category, scene_names)}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
+    top = ", ".join(f"{scene_names[category]}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
     facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")
     facts.add_row("digest", manifest.digest)
     console.print(facts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenebias.annotators import scene_categories
 from scenebias.reports.html import Section, page, paragraph, picture, some_frames
 from shards.codecs.masks import resize_masks, unpack_masks
 from shards.dataset import ShardDataset
@@ -82,7 +83,11 @@ def render_page(
     scene_names: Sequence[str] | None = None,
     more: Sequence[Section] = (),
 ) -> str:
-    """Return a page, whole in itself: an overview, ``more``, and frames of the first clips of every class, tinted."""
+    """Return a page, whole in itself: an overview, ``more``, and frames of the first clips of every class, tinted.
+
+    ``scene_names`` are those of the scene categories; by default Places365's.
+    """
+    scene_names = scene_names or scene_categories()
     manifest = dataset.manifest
     overview = Section(
         "Overview",
@@ -100,12 +105,7 @@ def render_page(
     return page(f"{manifest.dataset}, split {manifest.split}, {manifest.subset}", sections)
 
 
-def scene_name(category: int, names: Sequence[str] | None) -> str:
-    """The name of a scene category, or its number where no names are given."""
-    return names[category] if names else f"scene {category}"
-
-
-def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) -> str:
+def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str]) -> str:
     info = dataset.info(i)
     facts = [info.name, f"{info.frame_count} frames", f"{info.width}x{info.height}", f"{info.fps:.4g} fps"]
     if info.crop is not None:
@@ -116,7 +116,7 @@ def _figure(dataset: ShardDataset, i: int, scene_names: Sequence[str] | None) ->
         facts.append(f"person in {info.person_share:.0%} of frames")
     if dataset.scenes is not None and dataset.scenes[i].any():
         facts += [
-            f"{scene_name(category, scene_names)} {probability:.0%}"
+            f"{scene_names[category]} {probability:.0%}"
             for category, probability in _mean_scenes(dataset, np.array([i]))
         ]
     return picture(_contact_strip(dataset, i), " · ".join(facts))

@@ -85,7 +85,7 @@ class MakeShards:
     pack: PackConfig = field(default_factory=PackConfig)
     strict: bool = False
     """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or a class has no
-    clip, instead of reporting it. Videos that no list names are only told."""
+    clip, or a video below --root is not read, instead of reporting it."""
     overwrite: bool = False
     """Replace the data set that is in --out, or drop an unfinished one. Folders that hold anything else are never
     touched."""
@@ -208,7 +208,9 @@ def print_report(console: Console, report: PackReport) -> None:
             for entry in report.broken_clips
         ],
     )
-    _print_some(console, [f"not in any list: {path}" for path in listing.unlisted])
+    _print_some(console, [f"not read: {path}" for path in listing.unlisted])
+    for kind, items in listing.remarks.items():
+        console.print(f"{kind}: {some(items)}", style="yellow")
     for names, what in ((report.without_masks, "masks"), (report.without_scenes, "scene label")):
         if names:
             console.print(f"{len(names)} clip{' has' if len(names) == 1 else 's have'} no {what}", style="yellow")

@@ -102,7 +102,8 @@ def pack(
         config: How to store it.
         annotators: Where masks and scene labels come from.
         share: Which part of it this process packs; all of them must be called alike.
-        strict: Make any missing or broken clip, and any without annotation where an annotator is given, an error.
+        strict: Make any missing or broken clip, any video that is not read, and any clip without annotation where an
+            annotator is given, an error.
         overwrite: Replace the data set that is in ``out``, or an unfinished one of another request.
         progress: Told of the clips that are done, of those of this process.
 
@@ -169,6 +170,11 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
         return
     if listing.missing:
         raise UserError(f"--strict: missing: {some([str(entry.path) for entry in listing.missing])}; add the videos")
+    if listing.unlisted:
+        raise UserError(
+            f"--strict: not read: {some(listing.unlisted)}; bring them into the form that the source reads, or move "
+            "them elsewhere"
+        )
     masks, scenes = annotators.mask_source, annotators.scene_source
     if masks and (bare := [entry.name for entry in listing.clips if not masks.files(entry)]):
         raise UserError(f"--strict: without masks: {some(bare)}; add the masks, or give --masks none")

@@ -86,6 +86,7 @@ class PackReport:
             "without_scenes": sorted(self.without_scenes),
             "without_person": sorted(self.without_person),
             "unlisted": list(self.listing.unlisted),
+            "remarks": {kind: list(items) for kind, items in self.listing.remarks.items()},
         }
         write_json(path, value)
 
@@ -100,7 +101,7 @@ def some_broken(broken: Mapping[str, str]) -> str:
     return some([f"{name} ({reason})" for name, reason in broken.items()])
 
 
-def some(names: Sequence[str], limit: int = 3) -> str:
+def some(names: Sequence[str], limit: int = 10) -> str:
     """The first few of ``names``, and how many there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from shards.errors import UserError
+from shards.errors import refuse
 from shards.sources.listing import ClipEntry, MissingClip
+from shards.sources.remarks import OTHER_ROWS, Remarks, files_of_two_classes, other_rows, remarks
+from shards.sources.texts import clean
 from shards.sources.video_files import read_video_tree
 
 
@@ -35,7 +37,7 @@ class ListedClip:
     @property
     def name(self) -> str:
         """The file's name without extension."""
-        return PurePosixPath(self.path).stem
+        return clean(PurePosixPath(self.path).stem)
 
 
 class LocatedClips(NamedTuple):
@@ -46,6 +48,8 @@ class LocatedClips(NamedTuple):
     missing: tuple[MissingClip, ...]
     """As of `Listing`."""
     unlisted: tuple[str, ...]
+    """As of `Listing`."""
+    remarks: Remarks
     """As of `Listing`."""
 
 
@@ -58,21 +62,14 @@ def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> Locat
         subset: Those to look for.
 
     Raises:
-        UserError: ``root`` is no folder, or a clip is listed twice or there twice.
+        UserError: ``root`` is no folder, or clips are listed twice or there twice.
     """
-    lists: dict[str, ListedClip] = {}
-    for listed_clip in listed:
-        other = lists.setdefault(listed_clip.name.casefold(), listed_clip)
-        if other is not listed_clip:
-            raise UserError(
-                f"{listed_clip.where}: clip {listed_clip.name!r} is listed already, in {other.where}; "
-                "remove one of the two lines"
-            )
+    lists = _by_name(listed)
     tree = read_video_tree(root, "the folder that holds the videos")
     files: defaultdict[str, list[str]] = defaultdict(list)
     for video in tree.videos:
         files[_key(video)].append(video)
-    clips, missing = [], []
+    clips, missing, problems = [], [], []
     for key, listed_clip in lists.items():
         if listed_clip.subset != subset:
             continue
@@ -84,9 +81,31 @@ def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> Locat
                 start, end = listed_clip.start_frame, listed_clip.end_frame
                 clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end))
             case [first, second, *_]:
-                raise UserError(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
-    return LocatedClips(tuple(clips), tuple(missing), tree.unlisted(lambda video: _key(video) in lists))
+                problems.append(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
+    refuse(problems)
+    others = (listed_clip.subset for listed_clip in lists.values() if listed_clip.subset != subset)
+    return LocatedClips(
+        tuple(clips),
+        tuple(missing),
+        tree.unlisted(lambda video: _key(video) in lists),
+        remarks({OTHER_ROWS: other_rows(others)})
+        | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+    )
+
+
+def _by_name(listed: Iterable[ListedClip]) -> dict[str, ListedClip]:
+    lists: dict[str, ListedClip] = {}
+    problems = []
+    for listed_clip in listed:
+        other = lists.setdefault(listed_clip.name.casefold(), listed_clip)
+        if other is not listed_clip:
+            problems.append(
+                f"{listed_clip.where}: clip {listed_clip.name!r} is listed already, in {other.where}; "
+                "remove one of the two lines"
+            )
+    refuse(problems)
+    return lists
 
 
 def _key(path: str) -> str:
-    return PurePosixPath(path).stem.casefold()
+    return clean(PurePosixPath(path).stem).casefold()

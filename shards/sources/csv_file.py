@@ -2,23 +2,27 @@
 
 import csv
 import io
+import os
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from shards.errors import UserError
+from shards.errors import UserError, each, refuse
+from shards.sources.file_finder import FileFinder, Found
 from shards.sources.label_files import read_classes, read_text
 from shards.sources.listing import ClipEntry, Listing, MissingClip
-from shards.sources.video_files import FileFinder
+from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, files_of_two_classes, other_rows, remarks
+from shards.sources.texts import clean, look, look_alikes
 
-_REQUIRED = frozenset({"path", "label"})
-_OPTIONAL = frozenset({"start", "end", "split"})
+_REQUIRED = ("path", "label")
+_KNOWN = (*_REQUIRED, "start", "end", "split")
 
 
 class _Row(NamedTuple):
-    """The cells of one row; a column that the file does not have is empty."""
+    """One row; a cell that the file does not have is empty."""
 
     where: str
     """File and line, for messages."""
@@ -26,11 +30,11 @@ class _Row(NamedTuple):
     """The video, from the root on."""
     label: str
     """Name of the class."""
-    start: str = ""
+    start: int | None
     """The first frame."""
-    end: str = ""
+    end: int | None
     """The frame after the last."""
-    split: str = ""
+    split: str
     """The subset that the row belongs to."""
 
 
@@ -42,7 +46,8 @@ class CsvSource:
     """Videos listed in a CSV file with a header: path,label[,start,end,split].
 
     start and end are frame numbers counted from 0, the end not included; empty means the video's own. A clip is named
-    <label>/<file name without extension>, followed by _<start>_<end> where a range is given.
+    <label>/<file name without extension>, followed by _<start>_<end> where a range is given; where several files of a
+    label would share a name, their folders are put between.
     """
 
     file: Path
@@ -60,66 +65,137 @@ class CsvSource:
 
     def listing(self) -> Listing:
         """The chosen rows; classes are those of the whole file, so the labels of all its subsets agree."""
-        rows = list(self._read_rows())
-        chosen = [row for row in rows if self.subset in ("all", row.split)]
+        columns, rows = self._read()
+        subset = clean(self.subset)
+        chosen = [k for k, row in enumerate(rows) if subset in ("all", row.split)]
         if not chosen:
             values = sorted({row.split for row in rows if row.split})
             raise UserError(f"--subset {self.subset}: no row of {self.file} has it; its column 'split' holds {values}")
         classes = read_classes(self.classes) if self.classes else tuple(sorted({row.label for row in rows}))
-        clips, missing = [], []
-        files = FileFinder()
-        for row in chosen:
-            entry = self._entry(row)
-            reason = files.why_missing(entry.path)
-            if reason is None:
-                clips.append(entry)
+        names = self._names(rows)
+        found = self._find([rows[k] for k in chosen])
+        clips, missing, numbered = [], [], []
+        for k, file in zip(chosen, found, strict=True):
+            row = rows[k]
+            if file.reason is None:
+                clips.append(ClipEntry(names[k], file.path, row.label, row.start, row.end))
+                numbered.append((file.number, clips[-1]))
             else:
-                missing.append(MissingClip(entry.name, entry.path, entry.class_name, reason))
-        return Listing(self.dataset, self.split, self.subset, classes, tuple(clips), tuple(missing))
+                missing.append(MissingClip(names[k], file.path, row.label, file.reason))
+        others = (row.split for row in rows if subset not in ("all", row.split))
+        told = remarks(
+            {
+                OTHER_ROWS: other_rows(others),
+                OTHER_COLUMNS: (column or "(without a name)" for column in columns if column not in _KNOWN),
+            }
+        )
+        return Listing(
+            self.dataset,
+            self.split,
+            subset,
+            classes,
+            tuple(clips),
+            tuple(missing),
+            remarks=told | files_of_two_classes(numbered),
+        )
 
-    def _read_rows(self) -> Iterator[_Row]:
+    @property
+    def _root(self) -> Path:
+        return self.root or self.file.parent
+
+    def _read(self) -> tuple[list[str], list[_Row]]:
+        """The names of the columns, and all rows."""
         text = read_text(self.file, "--file", "a CSV file in UTF-8")
         reader = csv.reader(io.StringIO(text), skipinitialspace=True)
         try:
-            columns = next(reader, [])
-            if not _REQUIRED <= set(columns) <= _REQUIRED | _OPTIONAL or len(columns) > len(set(columns)):
-                raise UserError(
-                    f"--file {self.file}: its columns must be path,label[,start,end,split], found {columns}"
-                )
-            row_count = 0
-            for cells in reader:
-                if cells:
-                    row_count += 1
-                    yield self._row(columns, cells, f"{self.file}, line {reader.line_num}")
+            columns = self._read_header(next(reader, []))
+            cells = ((f"{self.file}, line {reader.line_num}", cells) for cells in reader if cells)
+            rows = each(lambda line: _row(columns, line[1], line[0]), cells)
         except csv.Error as error:
             raise UserError(f"{self.file}, line {reader.line_num}: {error}; give a CSV file in UTF-8") from error
-        if not row_count:
+        if not rows:
             raise UserError(f"--file {self.file}: has no rows; write one a clip below the header")
+        labels: dict[str, str] = {}
+        splits: dict[str, str] = {}
+        for row in rows:
+            labels.setdefault(row.label, row.where)
+            splits.setdefault(row.split, row.where)
+        refuse([*look_alikes(labels, "label"), *look_alikes(splits, "split")])
+        return columns, rows
 
-    def _row(self, columns: list[str], cells: list[str], where: str) -> _Row:
-        if len(cells) != len(columns):
-            more_or_fewer = "more" if len(cells) > len(columns) else "fewer"
-            raise UserError(f"{where}: has {more_or_fewer} cells than the header; correct it")
-        row = _Row(where, **dict(zip(columns, cells, strict=True)))
-        if not row.path or not row.label or "/" in row.label:
-            raise UserError(f"{where}: needs a path, and a label without '/'; correct it")
-        return row._replace(label=sys.intern(row.label))
+    def _read_header(self, cells: Sequence[str]) -> list[str]:
+        columns = [clean(cell) for cell in cells]
+        known = [column for column in columns if column in _KNOWN]
+        if not set(_REQUIRED) <= set(known) or len(known) > len(set(known)):
+            raise UserError(f"--file {self.file}: its columns must be path,label[,start,end,split], found {columns}")
+        refuse(
+            f"--file {self.file}: column {column!r} must be written {look(column)!r}"
+            for column in columns
+            if column not in _KNOWN and look(column) in _KNOWN
+        )
+        return columns
 
-    def _entry(self, row: _Row) -> ClipEntry:
-        path = (self.root or self.file.parent) / row.path
-        start, end = _frame_number(row, "start"), _frame_number(row, "end")
-        if end is not None and end <= (start or 0):
-            raise UserError(f"{row.where}: end {end} must be greater than start {start or 0}")
-        name = f"{row.label}/{path.stem}"
-        if start is not None or end is not None:
-            name += f"_{start or 0}_{'end' if end is None else end}"
-        return ClipEntry(name, path, row.label, start, end)
+    def _names(self, rows: Sequence[_Row]) -> list[str]:
+        """The names of the clips: with as much of the paths as tells those of one label and file name apart."""
+        short = [f"{row.label}/{_file_name(row)}" for row in rows]
+        root = Path.cwd() / self._root
+        folder_of: dict[str, str] = {}
+        folders: defaultdict[str, set[str]] = defaultdict(set)
+        for row, name in zip(rows, short, strict=True):
+            folder = _folder(root, row)
+            first = folder_of.setdefault(name, folder)
+            if first != folder:
+                folders[name] |= {first, folder}
+        shared = {name: os.path.commonpath(alike) for name, alike in folders.items()}
+        return [
+            f"{row.label}/{Path(os.path.relpath(_folder(root, row), shared[name]), _file_name(row))}"
+            if name in shared
+            else name
+            for row, name in zip(rows, short, strict=True)
+        ]
+
+    def _find(self, rows: Sequence[_Row]) -> list[Found]:
+        """Where the videos of the rows are."""
+        files = FileFinder(self._root)
+
+        def find(row: _Row) -> Found:
+            try:
+                return files.find(self._root / row.path)
+            except UserError as error:
+                raise UserError(*(f"{row.where}: {problem}" for problem in error.args)) from error
+
+        return each(find, rows)
 
 
-def _frame_number(row: _Row, column: Literal["start", "end"]) -> int | None:
-    text: str = getattr(row, column)
+def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> _Row:
+    if len(cells) != len(columns):
+        more_or_fewer = "more" if len(cells) > len(columns) else "fewer"
+        raise UserError(f"{where}: has {more_or_fewer} cells than the header; correct it")
+    cell = {column: clean(text) for column, text in zip(columns, cells, strict=True)}
+    path, label = cell["path"], cell["label"]
+    if not path or not label or "/" in label:
+        raise UserError(f"{where}: needs a path, and a label without '/'; correct it")
+    start, end = (_frame_number(cell.get(column, ""), column, where) for column in ("start", "end"))
+    if end is not None and end <= (start or 0):
+        raise UserError(f"{where}: end {end} must be greater than start {start or 0}")
+    return _Row(where, path, sys.intern(label), start, end, sys.intern(cell.get("split", "")))
+
+
+def _frame_number(text: str, column: str, where: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or len(text) > MOST_DIGITS:
-        raise UserError(f"{row.where}: {column} must be a frame number from 0, found {text!r}")
+        raise UserError(f"{where}: {column} must be a frame number from 0, found {text!r}")
     return int(text)
+
+
+def _file_name(row: _Row) -> str:
+    """The last part of a clip's name: the file's without extension, and the range."""
+    name = clean(Path(row.path).stem)
+    if row.start is not None or row.end is not None:
+        name += f"_{row.start or 0}_{'end' if row.end is None else row.end}"
+    return name
+
+
+def _folder(root: Path, row: _Row) -> str:
+    return os.path.normpath((root / row.path).parent)

@@ -5,15 +5,16 @@
 trimmed clips: every range starts at 0, and its end is not included, as published readers of the set take it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UserError
+from shards.errors import UserError, each, refuse
 from shards.sources.clip_lists import ListedClip, locate_clips
 from shards.sources.label_files import read_json, require_folder
 from shards.sources.listing import Listing, Subset
+from shards.sources.texts import clean, look_alikes
 
 _WANTED = "the folder of Diving48_V2_train.json, Diving48_V2_test.json and Diving48_vocab.json"
 
@@ -33,8 +34,8 @@ class Diving48Source:
         """The clips of one side of the split; a class is named by its phases, such as ``Back+15som+05Twis+FREE``."""
         require_folder(self.labels, "--labels", _WANTED)
         classes = self._read_vocabulary()
-        listed = (clip for subset in ("train", "test") for clip in self._read_list(subset, classes))
-        located = locate_clips(self.root, listed, self.subset)
+        listed = each(lambda subset: self._read_list(subset, classes), ("train", "test"))
+        located = locate_clips(self.root, chain.from_iterable(listed), self.subset)
         return Listing("diving48", "1", self.subset, classes, *located, may_lack_classes=True)
 
     def _read_vocabulary(self) -> tuple[str, ...]:
@@ -42,20 +43,25 @@ class Diving48Source:
         dives = read_json(path, "--labels", _WANTED)
         if not isinstance(dives, list) or not all(isinstance(dive, list) and dive for dive in dives):
             raise UserError(f"{path}: expected a list of lists of a dive's phases; restore the file")
-        return tuple("+".join(map(str, dive)) for dive in dives)
+        classes = tuple("+".join(clean(str(phase)) for phase in dive) for dive in dives)
+        refuse(look_alikes({name: f"{path}, dive {k}" for k, name in enumerate(classes)}, "class"))
+        return classes
 
-    def _read_list(self, subset: str, classes: tuple[str, ...]) -> Iterator[ListedClip]:
+    def _read_list(self, subset: str, classes: tuple[str, ...]) -> list[ListedClip]:
         path = self.labels / f"Diving48_V2_{subset}.json"
         clips = read_json(path, "--labels", _WANTED)
         if not isinstance(clips, list):
             raise UserError(f"{path}: expected a list of clips; restore the file")
-        for number, clip in enumerate(clips, start=1):
-            yield _listed_clip(clip, classes, subset, f"{path}, clip {number}")
+        return each(
+            lambda numbered: _listed_clip(numbered[1], classes, subset, f"{path}, clip {numbered[0]}"),
+            enumerate(clips, start=1),
+        )
 
 
 def _listed_clip(clip: Any, classes: tuple[str, ...], subset: str, where: str) -> ListedClip:
     match clip:
         case {"vid_name": str(name), "label": int(label), "start_frame": int(start), "end_frame": int(end)}:
+            name = clean(name)
             if "/" in name or not name or not 0 <= start < end:
                 raise UserError(f"{where}: {clip} has no file name, or no frames; restore the file")
             if not 0 <= label < len(classes):

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.errors import UserError
+from shards.errors import UserError, refuse
 from shards.sources.label_files import read_classes
 from shards.sources.listing import Listing, utf8_name
-from shards.sources.video_files import read_video_tree
+from shards.sources.remarks import FOLDERS_WITHOUT_VIDEO, files_of_two_classes, remarks
+from shards.sources.texts import clean, look_alikes
+from shards.sources.video_files import VideoTree, read_video_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +24,46 @@ class FolderSource:
     subset: str = "all"
     """Name of the subset, kept in the manifest: train, test, ..."""
     classes: Path | None = None
-    """Text file of class names, one a line, in the order of the labels. Without it: the folders' names, sorted. Give
-    it when the subsets do not all hold every class, or their labels would not agree."""
+    """Text file of class names, one a line, in the order of the labels. Without it: the names of the folders that hold
+    videos, sorted. Give it when the subsets do not all hold every class, or their labels would not agree."""
 
     def listing(self) -> Listing:
         """Every video of every class folder."""
         tree = read_video_tree(self.root, "the folder that holds one folder of videos a class")
-        folders = [folder for folder in tree.folders if folder and "/" not in folder]
-        for folder in folders:
-            if folder != utf8_name(folder):
-                raise UserError(f"--root {self.root}: the name of folder {folder!r} is not UTF-8: rename it")
-        classes = read_classes(self.classes) if self.classes else tuple(folders)
-        clips = tuple(tree.clips(frozenset(folders)))
+        names = self._class_names(tree)
+        clips = tuple(tree.clips(frozenset(names)))
         if not clips:
             raise UserError(f"--root {self.root}: no video in it; the layout is <root>/<class>/<clip>.mp4")
-        unlisted = tree.unlisted(lambda video: video.count("/") == 1)
-        return Listing(self.dataset, self.split, self.subset, classes, clips, unlisted=unlisted)
+        with_video = {entry.class_name for entry in clips}
+        return Listing(
+            self.dataset,
+            self.split,
+            self.subset,
+            read_classes(self.classes) if self.classes else tuple(sorted(with_video)),
+            clips,
+            unlisted=tree.unlisted(lambda video: video.count("/") == 1),
+            remarks=remarks({FOLDERS_WITHOUT_VIDEO: (name for name in names if name not in with_video)})
+            | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+        )
+
+    def _class_names(self, tree: VideoTree) -> list[str]:
+        """What the folders are called, which must differ in more than case and spaces."""
+        folders = [folder for folder in tree.folders if folder and "/" not in folder]
+        refuse(
+            f"--root {self.root}: the name of folder {folder!r} is not UTF-8: rename it"
+            for folder in folders
+            if folder != utf8_name(folder)
+        )
+        holding = {video.rpartition("/")[0] for video in tree.videos}
+        on_disk: dict[str, str] = {}
+        problems = []
+        for folder in folders:
+            other = on_disk.setdefault(clean(folder), folder)
+            if other != folder and {folder, other} & holding:
+                problems.append(
+                    f"--root {self.root}: folders {other!a} and {folder!a} are of one class, whose name they "
+                    "write differently; put their videos into one"
+                )
+        places = {name: f"--root {self.root}" for name, folder in on_disk.items() if folder in holding}
+        refuse([*problems, *look_alikes(places, "folder")])
+        return list(on_disk)

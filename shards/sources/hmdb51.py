@@ -3,12 +3,12 @@
 A split has one file a class, ``<class>_test_split1.txt``, with lines ``<clip>.avi <code>``: 1 train, 2 test, 0 unused.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
+from shards.errors import UserError, each
 from shards.sources.clip_lists import ListedClip, locate_clips
 from shards.sources.label_files import read_lines, require_folder
 from shards.sources.listing import Listing, Subset
@@ -88,16 +88,19 @@ class Hmdb51Source:
     def listing(self) -> Listing:
         """The clips of one side of the split; a clip that the split leaves unused is in neither."""
         require_folder(self.labels, "--labels", SPLIT_FILES)
-        listed = (clip for class_name in CLASSES for clip in read_split(self.labels, class_name, self.split))
-        located = locate_clips(self.root, listed, self.subset)
+        listed = each(lambda class_name: read_split(self.labels, class_name, self.split), CLASSES)
+        located = locate_clips(self.root, chain.from_iterable(listed), self.subset)
         return Listing("hmdb51", str(self.split), self.subset, CLASSES, *located)
 
 
-def read_split(labels: Path, class_name: str, split: int) -> Iterator[ListedClip]:
-    """Yield the clips of one class; their subset is ``train``, ``test`` or ``unused``."""
-    for where, line in read_lines(labels / f"{class_name}_test_split{split}.txt", "--labels", SPLIT_FILES):
+def read_split(labels: Path, class_name: str, split: int) -> list[ListedClip]:
+    """The clips of one class; their subset is ``train``, ``test`` or ``unused``."""
+
+    def read(place: tuple[str, str]) -> ListedClip:
+        where, line = place
         match line.rsplit(maxsplit=1):
             case [video, code] if code in _SUBSETS and "/" not in video:
-                yield ListedClip(f"{class_name}/{video}", class_name, _SUBSETS[code], where)
-            case _:
-                raise UserError(f"{where}: expected '<clip>.avi 0|1|2', found {line!r}; restore the file")
+                return ListedClip(f"{class_name}/{video}", class_name, _SUBSETS[code], where)
+        raise UserError(f"{where}: expected '<clip>.avi 0|1|2', found {line!r}; restore the file")
+
+    return each(read, read_lines(labels / f"{class_name}_test_split{split}.txt", "--labels", SPLIT_FILES))

@@ -5,12 +5,16 @@ JHMDB's clips keep their HMDB51 names, so HMDB51's split files divide them. Two 
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from shards.errors import each
 from shards.sources.hmdb51 import SPLIT_FILES, read_split
 from shards.sources.label_files import require_folder
 from shards.sources.listing import Listing, Subset
+from shards.sources.remarks import OTHER_ROWS, files_of_two_classes, other_rows, remarks
+from shards.sources.texts import clean
 from shards.sources.video_files import read_video_tree
 
 CLASSES = (
@@ -55,12 +59,18 @@ class JhmdbSource:
         """The clips of one side of the split; a clip that the split leaves unused is in neither."""
         require_folder(self.labels, "--labels", SPLIT_FILES)
         tree = read_video_tree(self.root, "the folder that holds one folder of videos a class")
-        present = set(CLASSES) & set(tree.folders)
-        subsets = {
-            f"{class_name}/{clip.name}": clip.subset
-            for class_name in present
-            for clip in read_split(self.labels, class_name, self.split)
-        }
-        clips = [e for e in tree.clips(present) if subsets.get(e.name.replace("@", "#"), "train") == self.subset]
-        unlisted = tree.unlisted(lambda video: video.rpartition("/")[0] in present)
-        return Listing("jhmdb", str(self.split), self.subset, CLASSES, tuple(clips), unlisted=unlisted)
+        present = set(CLASSES) & {clean(folder) for folder in tree.folders}
+        listed = each(lambda class_name: read_split(self.labels, class_name, self.split), sorted(present))
+        subsets = {f"{clip.class_name}/{clip.name}": clip.subset for clip in chain.from_iterable(listed)}
+        there = [(subsets.get(entry.name.replace("@", "#"), "train"), entry) for entry in tree.clips(present)]
+        clips = [entry for subset, entry in there if subset == self.subset]
+        return Listing(
+            "jhmdb",
+            str(self.split),
+            self.subset,
+            CLASSES,
+            tuple(clips),
+            unlisted=tree.unlisted(lambda video: clean(video.rpartition("/")[0]) in present),
+            remarks=remarks({OTHER_ROWS: other_rows(subset for subset, _ in there if subset != self.subset)})
+            | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+        )

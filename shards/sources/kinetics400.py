@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
+from shards.errors import UserError, each
 from shards.sources.clip_lists import LocatedClips
 from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
 from shards.sources.label_files import read_classes
 from shards.sources.listing import NO_VIDEO, UNKNOWN_CLASS, ClipEntry, Listing, MissingClip
+from shards.sources.remarks import OTHER_ROWS, REPLACED, files_of_two_classes, other_rows, remarks
 from shards.sources.video_files import read_video_tree
 
 
@@ -48,7 +49,9 @@ class Kinetics400Source:
             )
         classes = classes or tuple(sorted({annotation.label for annotation in annotated}))
         located = locate_annotated(self.root, wanted, annotated)
-        return Listing("kinetics400", "1", self.subset, classes, *located)
+        others = (annotation.subset or "" for annotation in annotated if annotation.subset not in (None, self.subset))
+        told = located.remarks | remarks({OTHER_ROWS: other_rows(others)})
+        return Listing("kinetics400", "1", self.subset, classes, *located._replace(remarks=told))
 
 
 def require_annotations(paths: tuple[Path, ...]) -> None:
@@ -79,34 +82,53 @@ def locate_annotated(root: Path, wanted: Sequence[Annotation], annotated: Sequen
             files[part.youtube_id].append((part, video))
             if part.seconds is None or part in known or KineticsClip(part.youtube_id) in known:
                 listed.add(video)
-    clips, missing = [], []
-    for annotation in wanted:
+    replaced: list[str] = []
+
+    def locate(annotation: Annotation) -> ClipEntry | MissingClip:
         clip, label = annotation.clip, annotation.label
         there = files.get(clip.youtube_id, [])
-        found = _find(root, clip, there, parts_of[clip.youtube_id])
-        path = root / found if found else root / label / f"{clip.stem}.mp4"
+        videos = _find(root, clip, there, parts_of[clip.youtube_id])
+        replaced.extend(f"{other}, by {videos[0]}" for other in videos[1:])
+        path = root / videos[0] if videos else root / label / f"{clip.stem}.mp4"
         if label == UNKNOWN_CLASS:
-            missing.append(MissingClip(clip.stem, path, label, "no annotation names its class"))
-        elif found:
-            clips.append(ClipEntry(f"{label}/{clip.stem}", path, label))
-        else:
-            reason = f"only another part of its video is there, {there[0][1]}" if there else NO_VIDEO
-            missing.append(MissingClip(f"{label}/{clip.stem}", path, label, reason))
-    return LocatedClips(tuple(clips), tuple(missing), tree.unlisted(listed.__contains__))
+            return MissingClip(clip.stem, path, label, "no annotation names its class")
+        if videos:
+            return ClipEntry(f"{label}/{clip.stem}", path, label)
+        reason = f"only another part of its video is there, {there[0][1]}" if there else NO_VIDEO
+        return MissingClip(f"{label}/{clip.stem}", path, label, reason)
+
+    located = each(locate, wanted)
+    clips = tuple(entry for entry in located if isinstance(entry, ClipEntry))
+    return LocatedClips(
+        clips,
+        tuple(entry for entry in located if isinstance(entry, MissingClip)),
+        tree.unlisted(listed.__contains__),
+        remarks({REPLACED: replaced}) | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+    )
 
 
-def _find(root: Path, clip: KineticsClip, files: list[tuple[KineticsClip, str]], annotated_parts: int) -> str | None:
-    """The one of the ``files`` of a YouTube video that is ``clip``.
+def _find(root: Path, clip: KineticsClip, files: list[tuple[KineticsClip, str]], annotated_parts: int) -> list[str]:
+    """The one of the ``files`` of a YouTube video that is ``clip``, then those that it replaces.
 
-    That is the one with the same times, else one without times; the one that is there, if ``clip`` is without times.
+    That is the one with the same times, else one without times; the one that is there, if ``clip`` is without times. Of
+    several, the one in the folder of replacements is it.
     """
     exact = [video for part, video in files if part == clip]
     videos = exact or [video for part, video in files if clip.seconds is None or part.seconds is None]
     if len(videos) > 1:
-        raise UserError(f"--root {root}: clip {clip.stem} is there twice, as {videos[0]} and {videos[1]}; remove one")
+        videos.sort(key=_is_replacement, reverse=True)
+        if not _is_replacement(videos[0]) or _is_replacement(videos[1]):
+            raise UserError(
+                f"--root {root}: clip {clip.stem} is there twice, as {videos[0]} and {videos[1]}; remove one"
+            )
     if videos and not exact and annotated_parts > 1:
         raise UserError(
             f"--root {root}: {videos[0]} may be any of the {annotated_parts} annotated parts of its video; "
             "rename it to <id>_<start>_<end> with six digits each"
         )
-    return videos[0] if videos else None
+    return videos
+
+
+def _is_replacement(video: str) -> bool:
+    """Whether a video lies where CVDF's archives put those that replace corrupt ones."""
+    return any(folder.startswith("replacement") for folder in video.split("/")[:-1])

@@ -9,13 +9,15 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UserError
+from shards.errors import UserError, each, refuse
 from shards.sources.label_files import read_json, read_lines, read_text
+from shards.sources.texts import clean, look_alikes
 
 _WANTED = "a CSV or JSON file of Kinetics, or a list of lines '<video> <label index>'"
 _REQUIRED = ("label", "youtube_id", "time_start", "time_end")
@@ -66,21 +68,28 @@ def read_annotations(paths: Sequence[Path], classes: tuple[str, ...] | None) -> 
     """Read files in any of the forms; ``classes`` are needed for lists.
 
     Raises:
-        UserError: a file cannot be read, a line is malformed, or two lines are about one clip.
+        UserError: a file cannot be read, lines are malformed, several are about one clip, or labels or subsets differ
+            only in case or spaces.
     """
     annotations: dict[KineticsClip, Annotation] = {}
-    for path in paths:
-        for annotation in _read(path, classes):
-            other = annotations.setdefault(annotation.clip, annotation)
-            if other is not annotation:
-                raise UserError(
-                    f"{annotation.where}: clip {annotation.clip.stem} ({annotation.label}) stands already in "
-                    f"{other.where} ({other.label}); remove one of the two"
-                )
+    labels: dict[str, str] = {}
+    subsets = dict.fromkeys(_SUBSETS.values(), "Kinetics' own files")
+    problems = []
+    for annotation in chain.from_iterable(each(lambda path: _read(path, classes), paths)):
+        other = annotations.setdefault(annotation.clip, annotation)
+        if other is not annotation:
+            problems.append(
+                f"{annotation.where}: clip {annotation.clip.stem} ({annotation.label}) stands already in "
+                f"{other.where} ({other.label}); remove one of the two"
+            )
+        labels.setdefault(annotation.label, annotation.where)
+        subsets.setdefault(annotation.subset or "", annotation.where)
+    refuse(problems)
+    refuse([*look_alikes(labels, "label"), *look_alikes(subsets, "subset")])
     return list(annotations.values())
 
 
-def _read(path: Path, classes: tuple[str, ...] | None) -> Iterator[Annotation]:
+def _read(path: Path, classes: tuple[str, ...] | None) -> list[Annotation]:
     if path.suffix.lower() == ".json":
         return _read_json(path)
     text = read_text(path, "--annotations", _WANTED)
@@ -91,40 +100,46 @@ def _read(path: Path, classes: tuple[str, ...] | None) -> Iterator[Annotation]:
     return _read_list(path, classes)
 
 
-def _read_csv(path: Path, text: str) -> Iterator[Annotation]:
+def _read_csv(path: Path, text: str) -> list[Annotation]:
     reader = csv.reader(io.StringIO(text), skipinitialspace=True)
-    columns = next(reader)
+    columns = [clean(column) for column in next(reader)]
     if absent := [column for column in _REQUIRED if column not in columns]:
         raise UserError(f"--annotations {path}: has no column {absent[0]!r}; give {_WANTED}")
     label, youtube_id, start, end = (columns.index(column) for column in _REQUIRED)
     split = columns.index("split") if "split" in columns else None
+
+    def read(line: tuple[str, list[str]]) -> Annotation:
+        where, cells = line
+        if len(cells) != len(columns):
+            raise UserError(f"{where}: has {len(cells)} cells, the header {len(columns)}; restore the file")
+        subset = None if split is None else cells[split]
+        return _annotation(cells[youtube_id], cells[label], (cells[start], cells[end]), subset, where)
+
     try:
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            if len(cells) == len(columns):
-                subset = None if split is None else cells[split]
-                yield _annotation(cells[youtube_id], cells[label], (cells[start], cells[end]), subset, where)
-            elif cells:
-                raise UserError(f"{where}: has {len(cells)} cells, the header {len(columns)}; restore the file")
+        return each(read, ((f"{path}, line {reader.line_num}", cells) for cells in reader if cells))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; restore the file") from error
 
 
-def _read_json(path: Path) -> Iterator[Annotation]:
+def _read_json(path: Path) -> list[Annotation]:
     videos = read_json(path, "--annotations", _WANTED)
     if not isinstance(videos, dict):
         raise UserError(f"--annotations {path}: expected an object with one entry a video; give {_WANTED}")
-    for youtube_id, video in videos.items():
+
+    def read(item: tuple[str, Any]) -> Annotation:
+        youtube_id, video = item
         where = f"{path}, video {youtube_id}"
         match video:
             case {"annotations": {"label": str(label), "segment": [start, end]}, "subset": str(subset)}:
-                yield _annotation(youtube_id, label, (start, end), subset, where)
-            case _:
-                raise UserError(f"{where}: has no annotations.label, annotations.segment or subset; restore the file")
+                return _annotation(youtube_id, label, (start, end), subset, where)
+        raise UserError(f"{where}: has no annotations.label, annotations.segment or subset; restore the file")
+
+    return each(read, videos.items())
 
 
-def _read_list(path: Path, classes: tuple[str, ...]) -> Iterator[Annotation]:
-    for where, line in read_lines(path, "--annotations", _WANTED):
+def _read_list(path: Path, classes: tuple[str, ...]) -> list[Annotation]:
+    def read(place: tuple[str, str]) -> Annotation:
+        where, line = place
         match = _LIST_LINE.fullmatch(line)
         clip = KineticsClip.of_file(match[1]) if match else None
         if match is None or clip is None:
@@ -132,10 +147,13 @@ def _read_list(path: Path, classes: tuple[str, ...]) -> Iterator[Annotation]:
         index = int(match[2])
         if index >= len(classes):
             raise UserError(f"{where}: label {index} is beyond the {len(classes)} classes of --classes; correct one")
-        yield Annotation(clip, classes[index], None, where)
+        return Annotation(clip, classes[index], None, where)
+
+    return each(read, read_lines(path, "--annotations", _WANTED))
 
 
 def _annotation(youtube_id: str, label: str, seconds: tuple[Any, Any], subset: str | None, where: str) -> Annotation:
+    youtube_id, label, subset = clean(youtube_id), clean(label), clean(subset or "")
     try:
         start, end = (int(float(time)) for time in seconds)
     except (TypeError, ValueError, OverflowError) as error:
@@ -144,5 +162,6 @@ def _annotation(youtube_id: str, label: str, seconds: tuple[Any, Any], subset: s
         raise UserError(f"{where}: {youtube_id!r} is no YouTube id of 11 characters; restore the file")
     if not label or "/" in label:
         raise UserError(f"{where}: needs a label without '/', found {label!r}; restore the file")
-    subset = _SUBSETS.get(subset, subset) if subset else None
-    return Annotation(KineticsClip(youtube_id, (start, end)), sys.intern(label), subset, where)
+    return Annotation(
+        KineticsClip(youtube_id, (start, end)), sys.intern(label), _SUBSETS.get(subset, subset) or None, where
+    )

@@ -1,11 +1,13 @@
 """Reading of label files: text in UTF-8, with or without a byte order mark, lines ended the Unix or the Windows way."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UserError
+from shards.errors import UserError, refuse
+from shards.sources.texts import clean, look_alikes
 
 
 def read_text(path: Path, option: str, wanted: str) -> str:
@@ -24,13 +26,13 @@ def read_text(path: Path, option: str, wanted: str) -> str:
 
 
 def read_lines(path: Path, option: str, wanted: str) -> Iterator[tuple[str, str]]:
-    """Yield ``("<path>, line <n>", line)``, without the space around a line and without empty lines.
+    """Yield ``("<path>, line <n>", line)`` of all lines that are not empty, each as `clean` makes it.
 
     Raises:
         UserError: the file cannot be read, or holds nothing.
     """
     # Not splitlines, which would also split at characters that may stand in a name.
-    lines = [line.strip() for line in read_text(path, option, wanted).split("\n")]
+    lines = [clean(line) for line in read_text(path, option, wanted).split("\n")]
     if not any(lines):
         raise UserError(f"{option}: {path} is empty; give {wanted}")
     for number, line in enumerate(lines, start=1):
@@ -42,20 +44,40 @@ def read_json(path: Path, option: str, wanted: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file cannot be read, or is not JSON.
+        UserError: the file cannot be read, is not JSON, or gives a name two values.
     """
     try:
-        return json.loads(read_text(path, option, wanted))
+        return json.loads(read_text(path, option, wanted), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{option}: {path} is not JSON ({error}); give {wanted}") from error
 
 
 def read_classes(path: Path, option: str = "--classes") -> tuple[str, ...]:
-    """Class names in the order of their labels, one a line; empty lines do not count."""
-    return tuple(line for _, line in read_lines(path, option, "a text file with one class name a line"))
+    """Class names in the order of their labels, one a line; empty lines do not count.
+
+    Raises:
+        UserError: the file cannot be read, or names a class twice, be it in another case or with other spaces.
+    """
+    places: dict[str, str] = {}
+    problems = []
+    for where, name in read_lines(path, option, "a text file with one class name a line"):
+        if places.setdefault(name, where) != where:
+            problems.append(f"{where}: class {name!r} stands already in {places[name]}; remove one of the two lines")
+    refuse([*problems, *look_alikes(places, "class")])
+    return tuple(places)
 
 
 def require_folder(folder: Path, option: str, wanted: str) -> None:
     """Raise a UserError unless ``folder``, the value of ``option``, is a directory."""
     if not folder.is_dir():
         raise UserError(f"{option} {folder}: no such folder; give {wanted}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dictionary; a ValueError where names are repeated."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [repr(name) for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        raise ValueError(f"{', '.join(names[:10])}{more} stand there twice")
+    return value

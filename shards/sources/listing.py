@@ -6,14 +6,15 @@ this file, and one line in ``tools/make_shards.py``.
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol
 
-from shards.errors import UserError
+from shards.errors import refuse
+from shards.sources.texts import look
 
 Subset = Literal["train", "test"]
 
@@ -68,29 +69,50 @@ class Listing:
     missing: tuple[MissingClip, ...] = ()
     """Those whose videos are not."""
     unlisted: tuple[str, ...] = ()
-    """Videos, or whole folders of them, that lie among the others though no list names them."""
+    """Videos, or whole folders of them, that lie among the others though no list names them; and what looks like a
+    video and is not read."""
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else a user should know of the lists and files: for each kind, all that is of it."""
     may_lack_classes: bool = False
     """Whether the data set's own lists have no clip of some class."""
 
     def __post_init__(self) -> None:
-        name, count = max(Counter(self.classes).items(), key=lambda item: item[1], default=("", 0))
-        if count > 1:
-            raise UserError(f"class {name!r} is listed {count} times; names must be unique, so remove the others")
-        known = set(self.classes)
+        refuse(
+            f"class {name!r} is listed {count} times; names must be unique, so remove the others"
+            for name, count in Counter(self.classes).items()
+            if count > 1
+        )
+        refuse(self._repeated_names())
+        refuse(self._unknown_classes())
+
+    def _entries(self) -> Iterable[ClipEntry | MissingClip]:
+        return chain[ClipEntry | MissingClip](self.clips, self.missing)
+
+    def _repeated_names(self) -> Iterator[str]:
         paths: dict[str, Path] = {}
-        entries: Iterable[ClipEntry | MissingClip] = chain(self.clips, self.missing)
-        for entry in entries:
+        for entry in self._entries():
             if entry.name in paths:
-                raise UserError(
+                yield (
                     f"{self.dataset}: two clips are called {entry.name!r}, {paths[entry.name]} and {entry.path}; "
                     "names must be unique, so rename or remove one"
                 )
             paths[entry.name] = entry.path
-            if entry.class_name not in known and entry.class_name != UNKNOWN_CLASS:
-                raise UserError(
-                    f"{self.dataset}, clip {entry.name!r}: class {entry.class_name!r} is not among the "
-                    f"{len(self.classes)} classes; correct the label, or add the class to --classes FILE"
-                )
+
+    def _unknown_classes(self) -> Iterator[str]:
+        known = {*self.classes, UNKNOWN_CLASS}
+        clips: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self._entries():
+            if entry.class_name not in known:
+                clips[entry.class_name].append(entry.name)
+        looks = {look(name): name for name in self.classes}
+        for class_name, names in clips.items():
+            of_others = f" and {len(names) - 1} more of this class" if len(names) > 1 else ""
+            alike = looks.get(look(class_name))
+            yield (
+                f"{self.dataset}, clip {names[0]!r}{of_others}: class {class_name!r} is not among the "
+                f"{len(self.classes)} classes{f', but {alike!r} is' if alike else ''}; "
+                "correct the label, or add the class to --classes FILE"
+            )
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
+from shards.errors import UserError, refuse
 from shards.sources.kinetics400 import locate_annotated, require_annotations
 from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
 from shards.sources.label_files import read_classes, read_lines, require_folder
@@ -62,30 +62,35 @@ class MiniKinetics200Source:
     def _read_ids(self) -> dict[str, tuple[str, str]]:
         """Map the YouTube ids of both lists to their subset and their line."""
         ids: dict[str, tuple[str, str]] = {}
+        problems = []
         for subset in ("train", "val"):
             for where, line in read_lines(self.labels / f"{subset}_ytid_list.txt", "--labels", _WANTED):
                 if KineticsClip.of_file(line) != KineticsClip(line):
-                    raise UserError(
+                    problems.append(
                         f"{where}: expected a YouTube id of 11 characters, found {line!r}; restore the file"
                     )
-                if line in ids:
-                    raise UserError(
+                elif line in ids:
+                    problems.append(
                         f"{where}: {line} is listed already, in {ids[line][1]}; remove one of the two lines"
                     )
-                ids[line] = (subset, where)
+                else:
+                    ids[line] = (subset, where)
+        refuse(problems)
         return ids
 
 
 def _by_id(annotations: list[Annotation], ids: Container[str]) -> dict[str, Annotation]:
     """Map ``ids`` to their annotations. Of several parts of one video, all of one class, the first counts."""
     annotation_of: dict[str, Annotation] = {}
+    problems = []
     for annotation in annotations:
         youtube_id = annotation.clip.youtube_id
         if youtube_id in ids:
             other = annotation_of.setdefault(youtube_id, annotation)
             if annotation.label != other.label:
-                raise UserError(
+                problems.append(
                     f"{annotation.where}: video {youtube_id} is {annotation.label!r} here, but {other.label!r} in "
                     f"{other.where}; Mini-Kinetics lists it only once, so remove one of the two lines"
                 )
+    refuse(problems)
     return annotation_of

@@ -5,15 +5,16 @@ from 1 in the order of ``classInd.txt``. The clips of class ``HandstandPushups``
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
+from shards.errors import UserError, each, refuse
 from shards.sources.clip_lists import ListedClip, locate_clips
 from shards.sources.label_files import read_lines, require_folder
 from shards.sources.listing import Listing, Subset
+from shards.sources.texts import clean, look_alikes
 
 _WANTED = "the folder of UCF101's classInd.txt, trainlist01.txt, testlist01.txt and so on"
 _CLIP = re.compile(r"(?P<path>(?P<class_name>[^/]+)/[^/]+\.avi)(\s+(?P<label>\d+))?")
@@ -36,33 +37,39 @@ class Ucf101Source:
         """The clips of one side of the split."""
         require_folder(self.labels, "--labels", _WANTED)
         classes = self._read_class_indices()
-        listed = [clip for subset in ("train", "test") for clip in self._read_list(subset, classes)]
-        located = locate_clips(self.root, listed, self.subset)
+        listed = each(lambda subset: self._read_list(subset, classes), ("train", "test"))
+        located = locate_clips(self.root, chain.from_iterable(listed), self.subset)
         return Listing("ucf101", str(self.split), self.subset, classes, *located)
 
     def _read_class_indices(self) -> tuple[str, ...]:
-        classes: list[str] = []
-        for where, line in read_lines(self.labels / "classInd.txt", "--labels", _WANTED):
+        def read(numbered: tuple[int, tuple[str, str]]) -> tuple[str, str]:
+            number, (where, line) = numbered
             match line.split(maxsplit=1):
-                case [index, name] if index == str(len(classes) + 1) and "/" not in name:
-                    classes.append(name)
-                case _:
-                    raise UserError(f"{where}: expected '{len(classes) + 1} <class>', found {line!r}; restore the file")
-        return tuple(classes)
+                case [index, name] if index == str(number) and "/" not in name:
+                    return name, where
+            raise UserError(f"{where}: expected '{number} <class>', found {line!r}; restore the file")
 
-    def _read_list(self, subset: str, classes: tuple[str, ...]) -> Iterator[ListedClip]:
-        for where, line in read_lines(self.labels / f"{subset}list{self.split:02d}.txt", "--labels", _WANTED):
+        classes = each(read, enumerate(read_lines(self.labels / "classInd.txt", "--labels", _WANTED), start=1))
+        refuse(look_alikes(dict(classes), "class"))
+        return tuple(name for name, _ in classes)
+
+    def _read_list(self, subset: str, classes: tuple[str, ...]) -> list[ListedClip]:
+        labels = {name: str(number) for number, name in enumerate(classes, start=1)}
+
+        def read(place: tuple[str, str]) -> ListedClip:
+            where, line = place
             match = _CLIP.fullmatch(line)
             if match is None or (subset == "train" and match["label"] is None):
                 label = " <label>" if subset == "train" else ""
                 raise UserError(f"{where}: expected '<class>/<clip>.avi{label}', found {line!r}; restore the file")
-            class_name = match["class_name"]
-            if class_name not in classes:
+            class_name, label = clean(match["class_name"]), match["label"]
+            if class_name not in labels:
                 raise UserError(f"{where}: class {class_name!r} is not in classInd.txt; correct one of the two")
-            label = match["label"]
-            if label is not None and classes.index(class_name) + 1 != int(label):
+            if label is not None and labels[class_name] != str(int(label)):
                 raise UserError(
-                    f"{where}: {class_name!r} has label {label}, but {classes.index(class_name) + 1} in classInd.txt; "
+                    f"{where}: {class_name!r} has label {label}, but {labels[class_name]} in classInd.txt; "
                     "correct one of the two"
                 )
-            yield ListedClip(match["path"], class_name, subset, where)
+            return ListedClip(match["path"], class_name, subset, where)
+
+        return each(read, read_lines(self.labels / f"{subset}list{self.split:02d}.txt", "--labels", _WANTED))

@@ -1,21 +1,24 @@
-"""Which videos lie below a folder: every folder is read once, no file is touched, so 300,000 clips take seconds."""
+"""Which videos lie below a folder: every folder is read once, no file is touched, so 300,000 clips take seconds.
+
+Only of a file whose suffix does not tell what it is, the beginning is decoded.
+"""
 
 import errno
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from shards.errors import UserError
+from shards.sources.file_kinds import holds_video, is_named_like_a_video, is_unfinished
 from shards.sources.label_files import require_folder
-from shards.sources.listing import NO_VIDEO, ClipEntry, utf8_name
+from shards.sources.listing import ClipEntry, utf8_name
+from shards.sources.texts import clean
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-
-_Kind = Literal["folder", "file", "nothing"]
+PASSED_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found", "System Volume Information"})
+"""Folders that systems leave beside the videos; what is in them are no videos, even where it is called so."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,27 @@ class VideoTree:
     root: Path
     """The folder."""
     videos: tuple[str, ...]
-    """Files that are named like videos."""
+    """The videos."""
     folders: tuple[str, ...]
     """All folders, the root itself as an empty path."""
     oddities: tuple[str, ...]
-    """Links that lead nowhere or to a folder read before, and folders named like videos, each with that remark."""
+    """What looks like a video and is not read, and links that lead nowhere or to a folder read before, each with that
+    remark."""
+    file_ids: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """The number that the file system has for the file of each of the videos."""
 
     def clips(self, classes: Collection[str]) -> Iterator[ClipEntry]:
         """The videos directly in the folders that are named like ``classes``."""
         for video in self.videos:
-            class_name, _, file = video.rpartition("/")
+            folder, _, file = video.rpartition("/")
+            class_name = clean(folder)
             if class_name in classes:
-                name = f"{class_name}/{utf8_name(PurePosixPath(file).stem)}"
+                name = f"{class_name}/{clean(utf8_name(PurePosixPath(file).stem))}"
                 yield ClipEntry(name, self.root / video, sys.intern(class_name))
+
+    def file_id(self, entry: ClipEntry) -> int:
+        """The number of the file of ``entry``, which must be one of the videos."""
+        return self.file_ids[str(entry.path.relative_to(self.root))]
 
     def unlisted(self, is_listed: Callable[[str], bool]) -> tuple[str, ...]:
         """The oddities, and the videos that no list names; a folder that holds nothing else stands for its videos."""
@@ -61,7 +72,7 @@ def read_video_tree(root: Path, wanted: str) -> VideoTree:
         UserError: ``root`` is no folder (``wanted`` tells what it should hold), or one below it cannot be read.
     """
     require_folder(root, "--root", wanted)
-    videos: list[str] = []
+    videos: dict[str, int] = {}
     folders: list[str] = []
     oddities: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -78,55 +89,62 @@ def read_video_tree(root: Path, wanted: str) -> VideoTree:
             folders.append(folder)
             for child in children:
                 path = f"{folder}/{child.name}" if folder else child.name
-                named_like_a_video = path.lower().endswith(VIDEO_SUFFIXES)
-                kind = _kind(child)
-                if kind == "folder":
-                    (links if child.is_symlink() else pending).append(path)
-                    if named_like_a_video:
-                        oddities.append(f"{path}/ (a folder, not a video)")
-                elif kind == "file" and named_like_a_video:
-                    videos.append(path)
-                elif kind == "nothing" and child.is_symlink():
-                    oddities.append(f"{path} (a link that leads nowhere)")
-    return VideoTree(root, _in_order(videos), _in_order(folders), tuple(oddities))
+                match file_id(child):
+                    case "folder" if child.name in PASSED_FOLDERS:
+                        pass
+                    case "folder":
+                        (links if child.is_symlink() else pending).append(path)
+                        if is_named_like_a_video(path):
+                            oddities.append(f"{path}/ (a folder, not a video)")
+                    case "nothing":
+                        oddities += _nothing(path, child)
+                    case int(number) if _is_video(root, path, child.name):
+                        videos[path] = number
+                    case _:
+                        oddities += _passed_over(path, child.name)
+    return VideoTree(root, _in_order(videos), _in_order(folders), tuple(oddities), videos)
 
 
-class FileFinder:
-    """Says of many paths which are files, and reads each of their folders once for it."""
+def file_id(entry: os.DirEntry[str]) -> int | str:
+    """The number that the file system has for a file, that to which a link leads; else ``folder`` or ``nothing``."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return entry.stat().st_ino if entry.is_symlink() else entry.inode()
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # what may not be seen, as reading it will say; no link that leads to itself
+            return entry.inode()
+    return "nothing"
 
-    def __init__(self) -> None:
-        self._folders: dict[str, dict[str, _Kind] | str] = {}
 
-    def why_missing(self, path: Path) -> str | None:
-        """The reason why there is no file at ``path``; None where there is one."""
-        folder, name = os.path.split(path)
-        if folder not in self._folders:
-            self._folders[folder] = self._read(folder)
-        kinds = self._folders[folder]
-        if isinstance(kinds, str):
-            return kinds
-        match kinds.get(name, "nothing"):
-            case "file":
-                return None
-            case "folder":
-                return "it is a folder, not a video"
-            case _:
-                return NO_VIDEO
+def _is_video(root: Path, path: str, name: str) -> bool:
+    if name.startswith(".") or is_unfinished(name):
+        return False
+    return is_named_like_a_video(name) or holds_video(root / path)
 
-    @staticmethod
-    def _read(folder: str) -> dict[str, _Kind] | str:
-        """The kinds of what is in ``folder``, or why they cannot be had."""
-        try:
-            with os.scandir(folder or os.curdir) as entries:
-                return {entry.name: _kind(entry) for entry in entries}
-        except (FileNotFoundError, NotADirectoryError):
-            return NO_VIDEO
-        except OSError as error:
-            return f"its folder cannot be read ({error.strerror})"
+
+def _nothing(path: str, child: os.DirEntry[str]) -> Iterator[str]:
+    """A remark on what is neither file nor folder, where it looks like a video."""
+    if child.name.startswith("."):
+        return
+    if child.is_symlink():
+        yield f"{path} (a link that leads nowhere)"
+    elif is_named_like_a_video(path):
+        yield f"{path} (not a regular file)"
+
+
+def _passed_over(path: str, name: str) -> Iterator[str]:
+    """A remark on a file that is not read, where it looks like a video. AppleDouble files, ``._x.mp4``, are none."""
+    if name.startswith("."):
+        if not name.startswith("._") and is_named_like_a_video(name):
+            yield f"{path} (hidden: its name begins with a dot)"
+    elif is_unfinished(name):
+        yield f"{path} (the rest of a download, or compressed)"
 
 
 def _read_folder(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
-    """What is directly in a folder; None if it was ``seen``, to which it is added."""
+    """What is directly in a folder, but for hidden folders; None if it was ``seen``, to which it is added."""
     try:
         status = (root / folder).stat()
         identity = (status.st_dev, status.st_ino)
@@ -134,19 +152,12 @@ def _read_folder(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os
             return None
         seen.add(identity)
         with os.scandir(root / folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not (entry.name.startswith(".") and file_id(entry) == "folder")]
     except OSError as error:
         path = utf8_name(str(root / folder))
         raise UserError(f"--root: {path} cannot be read ({error.strerror}); make it readable or move it") from error
 
 
-def _kind(entry: os.DirEntry[str]) -> _Kind:
-    try:
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else "nothing"
-    except OSError as error:  # a link that leads to itself; or what is there may not be seen, as reading it will say
-        return "nothing" if error.errno == errno.ELOOP else "file"
-
-
-def _in_order(paths: list[str]) -> tuple[str, ...]:
+def _in_order(paths: Collection[str]) -> tuple[str, ...]:
     """Folder by folder: the separator comes before every other character."""
     return tuple(sorted(paths, key=lambda path: path.replace("/", "\0")))

@@ -135,6 +135,19 @@ def test_the_command_prints_the_summary_and_writes_the_page(tiny_dataset, tmp_pa
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
+def test_scenes_are_shown_by_their_names_unless_others_are_given(tmp_path, synthetic_sample):
+    scene = np.zeros(SCENE_COUNT, np.float16)
+    scene[364], scene[0] = 0.75, 0.25
+    write_samples(tmp_path / "d", [replace(synthetic_sample(0), scene=scene)], ("clap",))
+    result = inspect_shards(tmp_path / "d", "--html", tmp_path / "page.html")
+    assert "zen_garden 75%, airfield 25%" in result.stdout
+    assert "1 categories; zen_garden: 1" in result.stdout
+    assert "zen_garden 75% · airfield 25%" in (tmp_path / "page.html").read_text()
+    (tmp_path / "names.txt").write_text("".join(f"place{364 - k} {k}\n" for k in range(SCENE_COUNT)))
+    result = inspect_shards(tmp_path / "d", "--scene-names", tmp_path / "names.txt")
+    assert "place0 75%, place364 25%" in result.stdout
+
+
 @pytest.fixture
 def copies(tmp_path, synthetic_sample) -> Path:
     """Clip 4 of `tiny_dataset` as it is, clip 6 mirrored and poorly stored from another file, and two other clips."""

@@ -38,7 +38,7 @@ def assert_refused(result: Result, sentence: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Three clips of two classes and an empty third class, with masks and scene vectors."""
+    """Three clips of two of three classes, with masks and scene vectors."""
     names = ["jump/a", "jump/b", "run/c"]
     random = np.random.default_rng(0)
     for name in names:
@@ -51,7 +51,7 @@ def folder(tmp_path) -> Path:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         np.savez(tmp_path / "masks" / f"{name}.npz", masks=np.ones((5, 48, 64), bool))
-    (tmp_path / "videos" / "nobody").mkdir()
+    (tmp_path / "classes.txt").write_text("jump\nnobody\nrun\n")
     probabilities = random.dirichlet(np.ones(SCENE_COUNT), size=3)
     np.savez(tmp_path / "scenes.npz", clips=np.array(names), probs=probabilities)
     return tmp_path
@@ -62,11 +62,12 @@ def options(folder: Path, **changes) -> list:
         "root": folder / "videos",
         "masks": folder / "masks",
         "scenes": folder / "scenes.npz",
+        "classes": folder / "classes.txt",
         "out": folder / "out",
         "workers": 1,
         "height": 32,
     } | changes
-    return [part for name, value in given.items() for part in (f"--{name}", value)]
+    return [part for name, value in given.items() if value is not None for part in (f"--{name}", value)]
 
 
 def test_a_folder_is_packed_and_a_second_run_says_that_it_is_there(folder):
@@ -137,7 +138,7 @@ def test_a_mask_that_misfits_is_named(folder):
 def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     (folder / "videos" / "run" / "c.mp4").write_bytes(b"")
     assert_refused(make_shards("folder", *options(folder), "--strict"), "--strict: classes without any clip: nobody")
-    (folder / "videos" / "nobody").rmdir()
+    (folder / "classes.txt").write_text("jump\nrun\n")
     assert_refused(make_shards("folder", *options(folder), "--strict"), "--strict: broken: run/c")
     assert not (folder / "out").exists()
     result = make_shards("folder", *options(folder))
@@ -146,6 +147,24 @@ def test_strict_refuses_a_broken_clip_that_is_set_aside_otherwise(folder):
     assert f"broken: run/c: empty file ({path})" in result.stdout
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["broken"] == {"run/c": {"file": "run/c.mp4", "reason": "empty file"}}
+
+
+def test_what_is_not_read_and_what_is_odd_is_told_and_strict_refuses_the_former(folder):
+    shutil.copy(folder / "videos/run/c.mp4", folder / "videos/run/d.mp4.part")
+    (folder / "videos/notes").mkdir()
+    (folder / "classes.txt").write_text("jump\nrun\n")
+    refusal = "--strict: not read: run/d.mp4.part (the rest of a download, or compressed); "
+    assert_refused(make_shards("folder", *options(folder), "--strict"), refusal)
+    assert not (folder / "out").exists()
+    result = make_shards("folder", *options(folder))
+    assert result.returncode == 0, result.stderr
+    assert "not read: run/d.mp4.part (the rest of a download, or compressed)\n" in result.stdout
+    assert "folders without a video, which are no classes: notes\n" in result.stdout
+    report = json.loads((folder / "out/report.json").read_text())
+    assert report["unlisted"] == ["run/d.mp4.part (the rest of a download, or compressed)"]
+    assert report["remarks"] == {"folders without a video, which are no classes": ["notes"]}
+    (folder / "videos/run/d.mp4.part").unlink()
+    assert "already holds" in make_shards("folder", *options(folder), "--strict").stdout
 
 
 @pytest.mark.parametrize("source", ["jhmdb", "mini_kinetics", "diving48"])
@@ -252,7 +271,7 @@ def test_names_with_blanks_and_signs_are_packed(folder):
     (renamed / "a.mp4").rename(renamed / "100% #a!;(ß) 'q'.mp4")
     (renamed / "loop").symlink_to(renamed)
     (renamed / "notes.mp4").mkdir()
-    result = make_shards("folder", *options(folder, root=renamed.parent, masks="none", scenes="none"))
+    result = make_shards("folder", *options(folder, root=renamed.parent, classes=None, masks="none", scenes="none"))
     assert result.returncode == 0, result.stderr
     dataset = ShardDataset.open(folder / "out")
     names = {dataset.info(i).name for i in range(len(dataset))}

@@ -5,6 +5,7 @@ Shape suffixes: N clips, S scene categories.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,15 @@ from numpy.typing import NDArray
 
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT, SCENE_SUM_TOLERANCE
+
+CATEGORIES_FILE = Path(__file__).parent / "places365_names" / "categories_places365.txt"
+"""Places365's own list, which comes with the package."""
+
+
+@cache
+def scene_categories() -> tuple[str, ...]:
+    """The names of the 365 categories, such as ``airfield``, in the order of their numbers."""
+    return read_scene_categories(CATEGORIES_FILE)
 
 
 def read_scene_categories(path: Path, option: str = "--scene-categories") -> tuple[str, ...]:

@@ -37,7 +37,7 @@ CONFIG_16 = PackConfig(height=32, samples_per_shard=100, workers=1)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory, write_video) -> Path:
-    """Six whole clips of two classes, one class without any, and one broken clip."""
+    """Six whole clips of two classes, and one broken clip."""
     root = tmp_path_factory.mktemp("videos")
     random = np.random.default_rng(0)
     for number in range(6):
@@ -45,7 +45,6 @@ def videos(tmp_path_factory, write_video) -> Path:
         frames_NHWC = coarse.repeat(8, axis=1).repeat(8, axis=2)
         write_video(root / ("run", "jump")[number % 2] / f"clip{number}.mp4", frames_NHWC)
     (root / "jump" / "bad.mp4").write_bytes(b"nothing")
-    (root / "none").mkdir()
     return root
 
 
@@ -64,8 +63,8 @@ def masks(videos, tmp_path) -> Path:
 
 
 def listing_of(videos: Path) -> Listing:
-    """Its class without any clip is no mistake."""
-    return replace(FolderSource(root=videos).listing(), may_lack_classes=True)
+    """With a third class; that it is without any clip is no mistake."""
+    return replace(FolderSource(root=videos).listing(), classes=("jump", "none", "run"), may_lack_classes=True)
 
 
 def mask_files(folder: Path, listing: Listing) -> Annotators:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shards.errors import UserError
 from shards.sources import CsvSource, FolderSource, Kinetics400Source
 from shards.sources.label_files import read_lines
+from shards.sources.texts import clean
 from shards.sources.video_files import read_video_tree
 from tests.shards.sources.files import touch
 
@@ -127,7 +128,7 @@ def test_every_video_is_found_whatever_its_name_and_the_order_on_disk(paths, see
         assert list(found.videos) == sorted(found.videos, key=lambda video: video.split("/"))
 
 
-lines = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), max_size=9).map(str.strip))
+lines = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), max_size=9).map(clean))
 
 
 @settings(deadline=None)

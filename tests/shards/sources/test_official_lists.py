@@ -42,7 +42,8 @@ def test_folders_are_classes_in_alphabetical_order(tmp_path):
     (tmp_path / "empty").mkdir()
     listing = FolderSource(root=tmp_path, dataset="mine").listing()
     assert listing.dataset == "mine"
-    assert listing.classes == ("clap", "empty", "wave")
+    assert listing.classes == ("clap", "wave")
+    assert listing.remarks == {"folders without a video, which are no classes": ("empty",)}
     assert [entry.name for entry in listing.clips] == ["clap/c", "wave/a", "wave/b"]
     assert listing.clips[0].path == tmp_path / "clap" / "c.avi"
     assert listing.unlisted == ()
@@ -143,7 +144,7 @@ def test_what_is_no_file_is_missing_and_says_why(tmp_path):
         ("path,label\na.mp4,run,9\n", "line 2: has more cells than the header"),
         ("path,label\na.mp4,../run\n", "line 2: needs a path, and a label"),
         ("path,label\n,run\n", "line 2: needs a path, and a label"),
-        ("path,label\na/x.mp4,run\nb/x.mp4,run\n", r"two clips are called 'run/x', .*a/x\.mp4 and .*b/x\.mp4"),
+        ("path,label\na/x.mp4,run\na/x.avi,run\n", r"two clips are called 'run/x', .*a/x\.mp4 and .*a/x\.avi"),
         ("path,label,split\na.mp4,run,val\n", r"--subset train: no row .*\['val'\]"),
     ],
 )

@@ -1,3 +1,5 @@
+import configparser
+import hashlib
 import json
 import pickle
 import zipfile
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.datasets import Places365
 
 from scenebias.annotators import (
     HardSceneLabels,
@@ -14,11 +17,15 @@ from scenebias.annotators import (
     SceneFile,
     open_scene_source,
     read_scene_categories,
+    scene_categories,
 )
+from scenebias.annotators.scenes import categories
 from scenebias.annotators.scenes import probabilities as scene_file_module
+from scenebias.annotators.scenes.categories import CATEGORIES_FILE
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT
 from shards.sources import ClipEntry
+from tests.project import ROOT
 
 ENTRY = ClipEntry("wave/a", Path("wave/a.mp4"), "wave")
 OTHER = ClipEntry("clap/z", Path("clap/z.mp4"), "clap")
@@ -128,6 +135,25 @@ def test_a_scene_file_that_promises_more_than_it_holds_is_refused(tmp_path):
 
 
 # The order of the categories
+
+
+def test_the_names_that_come_with_the_package_are_those_that_places365_publishes():
+    """The reference is the checksum that torchvision has of the original."""
+    name, md5 = Places365._CATEGORIES_META
+    assert CATEGORIES_FILE.name == name
+    assert hashlib.md5(CATEGORIES_FILE.read_bytes()).hexdigest() == md5
+    names = scene_categories()
+    assert len(set(names)) == SCENE_COUNT
+    assert (names[0], names[1], names[364]) == ("airfield", "airplane_cabin", "zen_garden")
+    assert "MIT License" in (CATEGORIES_FILE.parent / "LICENSE").read_text()
+
+
+def test_the_names_are_installed_with_the_package():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    (pattern,) = settings["options.package_data"]["scenebias.annotators.scenes"].split()
+    scenes = Path(categories.__file__).parent
+    assert CATEGORIES_FILE in scenes.glob(pattern)
 
 
 def test_the_categories_of_places365_are_read_without_the_folder_of_their_letter(real_data):
