@@ -251,7 +251,7 @@ def test_a_lost_index_is_made_again(copied):
     [
         (["nowhere"], "nowhere is not a packed data set"),
         (["{data}", "--duplicates", "nowhere"], "nowhere is not a packed data set"),
-        (["{data}", "--duplicates-json", "pairs.json"], "duplicates_json needs duplicates"),
+        (["{data}", "--duplicates-json", "pairs.json"], "--duplicates-json needs duplicates"),
         (["{data}", "--scene-names", "nowhere.txt"], "--scene-names nowhere.txt: cannot be read"),
         (["{data}", "--html", "no/such/folder/page.html"], "no/such/folder/page.html cannot be written"),
     ],
