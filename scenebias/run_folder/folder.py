@@ -115,8 +115,9 @@ class RunFolder:
             try:
                 stack.enter_context(locked_folder(self.path, f"--out {self.path}", doing))
             except OSError as error:
+                what = "locked" if Path(error.filename or "").name == LOCK_NAME else "created"
                 raise UserError(
-                    f"--out {self.path} cannot be created ({error.strerror}): choose another folder"
+                    f"--out {self.path} cannot be {what} ({error.strerror}): choose another folder"
                 ) from error
             yield
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -21,7 +22,8 @@ from shards.system.atomic import atomic_write
 from shards.system.checksums import sha256_of
 
 INPUTS_NAME = "inputs.npy"
-ROW_DTYPE = np.dtype([("state", "V32"), ("content", "V32")])
+DIGEST_BYTES = 32
+ROW_DTYPE = np.dtype([(name, f"V{DIGEST_BYTES}") for name in ("state", "content")])
 """SHA-256 of the sizes and times of a row's files, and of their contents."""
 Rows = Iterable[Sequence[Path]]
 """The files of every row."""
@@ -33,26 +35,27 @@ class SourceFiles:
 
     checksum: str
     """SHA-256 of the plan and the sizes of all files: the same wherever they lie."""
-    states: tuple[bytes, ...]
-    """SHA-256 of the sizes and times of every row's files."""
+    states: bytes
+    """SHA-256 of the sizes and times of every row's files, one after another."""
 
     @classmethod
     def look_at(cls, rows: Rows, plan_checksum: str) -> Self:
         """Look at the files of all ``rows``; UserError where one is gone."""
         digest = hashlib.sha256(plan_checksum.encode())
-        states = []
+        states = bytearray()
         for paths in rows:
             found = [state_of(path) for path in paths]
             digest.update(json.dumps([size for size, _ in found]).encode() + b"\n")
-            states.append(_digest(found))
-        return cls(digest.hexdigest(), tuple(states))
+            states += _digest(found)
+        return cls(digest.hexdigest(), bytes(states))
 
     def save(self, folder: Path, rows: Rows, known: Mapping[Path, str]) -> None:
         """Write `inputs.npy`; those of the files whose SHA-256 is not ``known`` are read."""
-        content_of = _Contents(known)
-        table = [(state, content_of(paths)) for state, paths in zip(self.states, rows, strict=True)]
+        contents = b"".join(map(_Contents(known), rows))
+        table = np.empty(len(self.states) // DIGEST_BYTES, dtype=ROW_DTYPE)
+        table["state"], table["content"] = _digests(self.states), _digests(contents)
         with atomic_write(folder / INPUTS_NAME) as file:
-            np.save(file, np.array(table, dtype=ROW_DTYPE))
+            np.save(file, table)
 
     def are_those_of(self, dataset: ShardDataset, rows: Rows, videos: Mapping[str, Path]) -> bool:
         """Whether ``dataset`` was made from files of the same content; ``videos`` lie there by the names of the clips.
@@ -68,11 +71,12 @@ class SourceFiles:
             table = np.load(path, allow_pickle=False)
         except (ValueError, EOFError):
             return False  # damaged
-        if table.dtype != ROW_DTYPE or table.shape != (len(self.states),):
+        states = _digests(self.states)
+        if table.dtype != ROW_DTYPE or table.shape != states.shape:
             return False
         return all(
-            row["state"].tobytes() == state or row["content"].tobytes() == content_of(paths)
-            for row, state, paths in zip(table, self.states, rows, strict=True)
+            row["state"] == state or row["content"].tobytes() == content_of(paths)
+            for row, state, paths in zip(table, states, rows, strict=True)
         )
 
 
@@ -80,11 +84,12 @@ class _Contents:
     """Digests of the contents of files, each of which is read at most once."""
 
     def __init__(self, known: Mapping[Path, str]) -> None:
-        self._sha256_of = cache(lambda path: known[path] if path in known else sha256_of(path))
+        self._known = known
+        self._read = cache(sha256_of)
 
     def __call__(self, paths: Sequence[Path]) -> bytes:
         try:
-            return _digest([self._sha256_of(path) for path in paths])
+            return _digest([self._known.get(path) or self._read(path) for path in paths])
         except OSError as error:
             raise _unreadable(error) from error
 
@@ -106,6 +111,10 @@ def stored_videos(dataset: ShardDataset, videos: Mapping[str, Path]) -> dict[Pat
 
 def _digest(value: object) -> bytes:
     return hashlib.sha256(json.dumps(value).encode()).digest()
+
+
+def _digests(joined: bytes) -> NDArray:
+    return np.frombuffer(joined, dtype=f"V{DIGEST_BYTES}")
 
 
 def _unreadable(error: OSError) -> UserError:
