@@ -8,7 +8,7 @@ and processes, and after any number of interruptions.
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,15 +17,18 @@ from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.format.clip_sources import SOURCES_NAME
-from shards.format.index import merge_indexes
+from shards.format.index import map_indexes, merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
-from shards.packing.report import PackReport, some, some_broken, strict_error
+from shards.packing.report import PackReport, refuse_shared, some, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
 from shards.packing.work_folder import WorkFolder
+from shards.shared_clips import names_in_others, require_known_videos
 from shards.sources.listing import Listing
+from shards.storage.cache_config import DEFAULT_CACHE
+from shards.storage.store import LocalShards
 
 REPORT_NAME = "report.json"
 
@@ -86,6 +89,7 @@ def pack(
     *,
     annotators: Annotators = NO_ANNOTATORS,
     share: Share = ALONE,
+    apart_from: Sequence[ShardDataset] = (),
     strict: bool = False,
     overwrite: bool = False,
     progress: PackProgress | None = None,
@@ -101,7 +105,9 @@ def pack(
         config: How to store it.
         annotators: Where masks and scene labels come from.
         share: Which part of it this process packs; all of them must be called alike.
-        strict: Make any missing or broken clip, and any without annotation where an annotator is given, an error.
+        apart_from: Data sets that should have no clip of this one; the report tells those that they have.
+        strict: Make any missing or broken clip, any without annotation where an annotator is given, and any that
+            another data set has too, an error.
         overwrite: Replace the data set that is in ``out``, or an unfinished one of another request.
         progress: Told of the clips that are done, of those of this process.
 
@@ -110,12 +116,14 @@ def pack(
         options.
 
     Raises:
-        UserError: ``out`` holds something else or cannot be written, or nothing can be packed.
+        UserError: ``out`` holds something else or cannot be written, nothing can be packed, or a data set of
+            ``apart_from`` does not say of which videos its clips are.
     """
     request = PackRequest(listing, config, annotators)
     _check_listing(request, strict)
+    require_known_videos(apart_from)
     try:
-        return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
+        return _pack(request, WorkFolder(out), share, apart_from, strict, overwrite, progress)
     except OSError as error:
         raise UserError(
             f"--out {out}: cannot be written ({error.strerror or error}); mend that and give the same command to go on"
@@ -123,7 +131,13 @@ def pack(
 
 
 def _pack(
-    request: PackRequest, work: WorkFolder, share: Share, strict: bool, overwrite: bool, progress: PackProgress | None
+    request: PackRequest,
+    work: WorkFolder,
+    share: Share,
+    apart_from: Sequence[ShardDataset],
+    strict: bool,
+    overwrite: bool,
+    progress: PackProgress | None,
 ) -> PackReport | None:
     is_main = share.rank == 0
     content = request.content_checksum() if is_main else ("", 0)
@@ -147,7 +161,7 @@ def _pack(
         share.wait_for_all()
         if not is_main:
             return None
-        report = _finish(request, work, content, strict)
+        report = _finish(request, work, content, apart_from, strict)
         work.move_into_place(overwrite=overwrite)
     return report
 
@@ -194,7 +208,9 @@ def _is_done(out: Path, content: str, changed_ns: int, strict: bool) -> bool:
     return is_done
 
 
-def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], strict: bool) -> PackReport:
+def _finish(
+    request: PackRequest, work: WorkFolder, content: tuple[str, int], apart_from: Sequence[ShardDataset], strict: bool
+) -> PackReport:
     """Merge what all processes have made into a complete data set."""
     journals = [ShardJournal.finished_one(work.shard_files(number)) for number in range(shard_count(request))]
     commits = [commit for journal in journals for commit in journal.commits]
@@ -215,9 +231,23 @@ def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], st
     if request.content_checksum() != content:
         raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
+    manifest = _manifest(request, report, records, content[0])
+    if apart_from:
+        report = replace(report, shared=names_in_others(_unfinished(work, manifest), apart_from))
+        if strict:
+            refuse_shared(report.shared)
     report.save(work.dataset / REPORT_NAME)
-    _manifest(request, report, records, content[0]).save(work.dataset)
+    manifest.save(work.dataset)
     return report
+
+
+def _unfinished(work: WorkFolder, manifest: Manifest) -> ShardDataset:
+    """The data set in the making, whose manifest is not yet written."""
+    folder = work.dataset
+    indexes = map_indexes(folder, manifest)
+    return ShardDataset(
+        folder, manifest, *indexes, store=LocalShards(folder, manifest.shards), location=work.out, cache=DEFAULT_CACHE
+    )
 
 
 def _manifest(request: PackRequest, report: PackReport, records: Sequence[ShardRecord], content: str) -> Manifest:
