@@ -18,7 +18,7 @@ from shards.dataset import ShardDataset
 from shards.shared_clips import SharedClips
 
 PAIRS_PRINTED, PAIRS_PICTURED = 20, 100
-FRAMES_SHOWN = 4
+FRAMES_SHOWN, STRIP_WIDTH_REM = 4, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Duplicates:
             picture(_strip(self.ours.dataset, pair.ours, frame_K), self.ours.name(pair.ours)),
             picture(_strip(self.theirs.dataset, pair.theirs, their_frame_K), self.theirs.name(pair.theirs)),
         ]
-        return paragraph(f"Distance {self._said(pair)}") + grid(strips)
+        return paragraph(f"Distance in bits of 63: {self._said(pair)}") + grid(strips, STRIP_WIDTH_REM)
 
     def _table(self) -> Table:
         rows = [

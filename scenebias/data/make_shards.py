@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,13 @@ from scenebias.annotators.networks.options import (
 from scenebias.commands import Command
 from scenebias.reports.progress import ProgressDisplay
 from shards.checks import require_frame_rate
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import ALONE, REPORT_NAME, Share, pack
-from shards.packing.report import PackReport, some
+from shards.packing.report import PackReport, refuse_shared, some
 from shards.packing.request import Annotators
+from shards.shared_clips import names_in_others
 from shards.sources import (
     CsvSource,
     Diving48Source,
@@ -83,9 +85,12 @@ class MakeShards:
     names."""
     scene_network: SceneNetworkConfig = field(default_factory=SceneNetworkConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    apart_from: tuple[str, ...] = ()
+    """Packed data sets that should have no clip of this one, such as the training set of a test set: folders, or their
+    URLs. Clips of the same frames of the same videos, whatever they are called, are told and listed in report.json."""
     strict: bool = False
-    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or a class has no
-    clip, or a video below --root is not read, instead of reporting it."""
+    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or is in a data
+    set of --apart-from, or a class has no clip, or a video below --root is not read, instead of reporting it."""
     overwrite: bool = False
     """Replace the data set that is in --out, or drop an unfinished one. Folders that hold anything else are never
     touched."""
@@ -118,6 +123,7 @@ def main(config: MakeShards) -> None:
 
     Under torchrun the processes share the work, on one machine or on several that share --out.
     """
+    others = [ShardDataset.open(location) for location in config.apart_from]
     with _session(config) as (share, device):
         is_main = share.rank == 0
         if isinstance(config.source, FolderSource) and config.out.resolve().is_relative_to(
@@ -134,6 +140,7 @@ def main(config: MakeShards) -> None:
                 config.pack,
                 annotators=annotators,
                 share=share,
+                apart_from=others,
                 strict=config.strict,
                 overwrite=config.overwrite,
                 progress=progress,
@@ -142,6 +149,10 @@ def main(config: MakeShards) -> None:
         return
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if report is None:
+        shared = names_in_others(ShardDataset.open(config.out), others)
+        if config.strict:
+            refuse_shared(shared)
+        print_shared(console, shared)
         console.print(f"{config.out} already holds this data set, complete; nothing to do")
         return
     print_report(console, report)
@@ -220,10 +231,19 @@ def print_report(console: Console, report: PackReport) -> None:
             " stored",
             style="yellow",
         )
+    print_shared(console, report.shared)
     if empty := report.empty_classes:
         console.print(
             f"{len(empty)} of {len(listing.classes)} classes without any clip: {some(empty, 10)}", style="red"
         )
+
+
+def print_shared(console: Console, shared: Mapping[str, Sequence[str]]) -> None:
+    """Print how many clips other data sets have too, and the first of them."""
+    for location, names in shared.items():
+        if count := len(names):
+            also = "clip is" if count == 1 else "clips are"
+            console.print(f"{count} {also} of video frames that {location} has too: {some(names)}", style="yellow")
 
 
 def _print_some(console: Console, lines: Sequence[str]) -> None:

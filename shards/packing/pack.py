@@ -8,7 +8,7 @@ and processes, and after any number of interruptions.
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +22,11 @@ from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRec
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
-from shards.packing.report import PackReport, some, some_broken, strict_error
+from shards.packing.report import PackReport, refuse_shared, some, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
 from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
+from shards.shared_clips import names_in_others, require_known_videos
 from shards.sources.listing import Listing
 
 REPORT_NAME = "report.json"
@@ -87,6 +88,7 @@ def pack(
     *,
     annotators: Annotators = NO_ANNOTATORS,
     share: Share = ALONE,
+    apart_from: Sequence[ShardDataset] = (),
     strict: bool = False,
     overwrite: bool = False,
     progress: PackProgress | None = None,
@@ -102,8 +104,9 @@ def pack(
         config: How to store it.
         annotators: Where masks and scene labels come from.
         share: Which part of it this process packs; all of them must be called alike.
-        strict: Make any missing or broken clip, any video that is not read, and any clip without annotation where an
-            annotator is given, an error.
+        apart_from: Data sets that should have no clip of this one; the report tells those that they have.
+        strict: Make any missing or broken clip, any video that is not read, any clip without annotation where an
+            annotator is given, and any that another data set has too, an error.
         overwrite: Replace the data set that is in ``out``, or an unfinished one of another request.
         progress: Told of the clips that are done, of those of this process.
 
@@ -112,12 +115,14 @@ def pack(
         options.
 
     Raises:
-        UserError: ``out`` holds something else or cannot be written, or nothing can be packed.
+        UserError: ``out`` holds something else or cannot be written, nothing can be packed, or a data set of
+            ``apart_from`` does not say of which videos its clips are.
     """
     request = PackRequest(listing, config, annotators)
     _check_listing(request, strict)
+    require_known_videos(apart_from)
     try:
-        return _pack(request, WorkFolder(out), share, strict, overwrite, progress)
+        return _pack(request, WorkFolder(out), share, apart_from, strict, overwrite, progress)
     except OSError as error:
         if (fault := fault_while_writing(error, out, "--out")) is None:
             raise
@@ -125,7 +130,13 @@ def pack(
 
 
 def _pack(
-    request: PackRequest, work: WorkFolder, share: Share, strict: bool, overwrite: bool, progress: PackProgress | None
+    request: PackRequest,
+    work: WorkFolder,
+    share: Share,
+    apart_from: Sequence[ShardDataset],
+    strict: bool,
+    overwrite: bool,
+    progress: PackProgress | None,
 ) -> PackReport | None:
     is_main = share.rank == 0
     sources = request.look_at_sources() if is_main else None
@@ -149,7 +160,7 @@ def _pack(
         share.wait_for_all()
         if sources is None:
             return None
-        report = _finish(request, work, sources, strict)
+        report = _finish(request, work, sources, apart_from, strict)
         work.move_into_place(overwrite=overwrite)
     return report
 
@@ -203,7 +214,9 @@ def _is_done(out: Path, request: PackRequest, sources: SourceFiles, strict: bool
     return True
 
 
-def _finish(request: PackRequest, work: WorkFolder, sources: SourceFiles, strict: bool) -> PackReport:
+def _finish(
+    request: PackRequest, work: WorkFolder, sources: SourceFiles, apart_from: Sequence[ShardDataset], strict: bool
+) -> PackReport:
     """Merge what all processes have made into a complete data set."""
     journals = [ShardJournal.finished_one(work.shard_files(number)) for number in range(shard_count(request))]
     commits = [commit for journal in journals for commit in journal.commits]
@@ -224,10 +237,14 @@ def _finish(request: PackRequest, work: WorkFolder, sources: SourceFiles, strict
     if request.look_at_sources() != sources:
         raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
-    report.save(work.dataset / REPORT_NAME)
     manifest = _manifest(request, report, records, sources.checksum)
-    packed = stored_videos(ShardDataset.of_manifest(work.dataset, manifest), request.videos)
-    sources.save(work.dataset, request.rows(), packed)
+    packed = ShardDataset.of_manifest(work.dataset, manifest, work.out)
+    if apart_from:
+        report = replace(report, shared=names_in_others(packed, apart_from))
+        if strict:
+            refuse_shared(report.shared)
+    report.save(work.dataset / REPORT_NAME)
+    sources.save(work.dataset, request.rows(), stored_videos(packed, request.videos))
     manifest.save(work.dataset)
     return report
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class PackReport:
     """Packed clips for which the scene source, where one was given, has no label."""
     without_person: tuple[str, ...] = ()
     """Packed clips whose masks show nobody to focus on, where that was asked for: they show the centre."""
+    shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Packed clips that share frames of a video with each data set from which they should be apart, by its location."""
 
     @property
     def broken_clips(self) -> list[ClipEntry]:
@@ -87,6 +89,7 @@ class PackReport:
             "without_person": sorted(self.without_person),
             "unlisted": list(self.listing.unlisted),
             "remarks": {kind: list(items) for kind, items in self.listing.remarks.items()},
+            "shared": {location: sorted(names) for location, names in self.shared.items()},
         }
         write_json(path, value)
 
@@ -94,6 +97,13 @@ class PackReport:
 def strict_error(broken: Mapping[str, str]) -> UserError:
     """What ``--strict`` says of broken clips."""
     return UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+
+
+def refuse_shared(shared: Mapping[str, Sequence[str]]) -> None:
+    """Raise what ``--strict`` says of clips that another data set has too, if there are any."""
+    for location, names in shared.items():
+        if names:
+            raise UserError(f"--strict: also in {location}: {some(names)}; leave them out of one")
 
 
 def some_broken(broken: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from shards.format.sample import SCENE_COUNT
 from tests.commands import Result, run_here
 from tests.conftest import focused_copy
 from tests.project import ROOT
+from tests.scenebias.browser import problems_of_page
 from tools.trials.ready_samples import sample_from_frames, write_samples
 
 
@@ -192,6 +193,7 @@ def test_duplicates_are_told_with_their_names_and_stand_side_by_side_on_the_page
     assert f"Also in {copies}" in text
     for name in ("jump/clip04", "clap/same", "clap/clip06", "clap/mirrored", "Distance"):
         assert name in text
+    assert problems_of_page(page) == []
 
 
 def test_a_data_set_is_compared_with_itself_and_with_data_of_another_part_of_the_frames(tiny_dataset, copies, tmp_path):

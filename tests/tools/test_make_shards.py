@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from shards.dataset import ShardDataset
 from shards.format.sample import SCENE_COUNT, Crop
 from tests.commands import Result, run_here
 from tests.project import ROOT
+from tools.trials.ready_samples import write_samples
 
 COMMAND = [sys.executable, str(ROOT / "tools" / "make_shards.py")]
 
@@ -355,3 +357,43 @@ def test_a_small_trial_passes(trial, options):
         command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_clips_that_another_data_set_has_too_are_told_and_reported(folder):
+    rows = {"train": ["jump/a,jump", "jump/b,jump"], "test": ["copy of a,run", "run/c,run"]}
+    shutil.copy(folder / "videos" / "jump" / "a.mp4", folder / "videos" / "copy of a.mp4")
+    for subset, lines in rows.items():
+        cells = [line.split(",") for line in lines]
+        (folder / f"{subset}.csv").write_text(
+            "path,label\n" + "".join(f"{path}.mp4,{label}\n" for path, label in cells)
+        )
+
+    def pack(subset: str, *more) -> Result:
+        listing = ("csv", "--file", folder / f"{subset}.csv", "--root", folder / "videos")
+        return make_shards(*listing, "--height", 32, "--workers", 1, "--out", folder / subset, *more)
+
+    assert pack("train").returncode == 0
+    assert json.loads((folder / "train" / "report.json").read_text())["shared"] == {}
+    apart = ("--apart-from", folder / "train")
+    refused = pack("test", *apart, "--strict")
+    assert_refused(refused, f"--strict: also in {folder / 'train'}: run/copy of a; leave them out of one")
+    assert not (folder / "test").exists()
+    told = f"1 clip is of video frames that {folder / 'train'} has too: run/copy of a"
+    assert told in pack("test", *apart).stdout
+    report = json.loads((folder / "test" / "report.json").read_text())
+    assert report["shared"] == {str(folder / "train"): ["run/copy of a"]}
+    again = pack("test", *apart)
+    assert told in again.stdout
+    assert "nothing to do" in again.stdout
+    assert pack("test").returncode == 0
+    assert_refused(pack("test", *apart, "--strict"), "--strict: also in")
+
+
+def test_data_that_do_not_say_of_which_videos_they_are_are_refused_before_anything_is_packed(folder, synthetic_sample):
+    sample = synthetic_sample(0)
+    write_samples(
+        folder / "other", [replace(sample, info=replace(sample.info, source_sha256=""))], ("clap", "jump", "wave")
+    )
+    result = make_shards("folder", *options(folder), "--apart-from", folder / "other")
+    assert_refused(result, "other does not say of which videos its clips are")
+    assert not list(folder.glob(".*packing"))
