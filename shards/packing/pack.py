@@ -8,7 +8,7 @@ and processes, and after any number of interruptions.
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from shards.codecs.registry import FILMSTRIP
 from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.growing_shard import shard_name
 from shards.format.index import merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.packing.clip_preparation import PackConfig
@@ -219,6 +220,9 @@ def _finish(request: PackRequest, work: WorkFolder, content: tuple[str, int], st
     assert sum(record.samples for record in records) == report.packed_count, "a clip is neither packed nor set aside"
     if request.content_checksum() != content:
         raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
+    # Of clips that are all broken there is no shard; the others are numbered without gaps.
+    work.close_gaps([number for number, journal in enumerate(journals) if journal.record])
+    records = [replace(record, name=shard_name(number)) for number, record in enumerate(records)]
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     report.save(work.dataset / REPORT_NAME)
     _manifest(request, report, records, content[0]).save(work.dataset)

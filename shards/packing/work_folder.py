@@ -7,13 +7,14 @@ It outlives the process, so that a pack that was stopped goes on where it was, a
                   shard_locks    one byte for each shard, held by the process that makes it
                   journals/      the journal of every shard, and its unfinished file
                   dataset/       complete shards; becomes NAME
+                  moves.json     which of them get other numbers at the end
                   replaced/      the data set that NAME was, for the moment between two renames
 """
 
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,19 @@ class WorkFolder:
                 raise
         self.remove_leftovers()
 
+    def close_gaps(self, numbers: Sequence[int]) -> None:
+        """Give the complete shards ``numbers``, in ascending order, the numbers from 0 on.
+
+        A process that takes the folder up puts them back first, so that the journals are true of them.
+        """
+        moves = [(number, place) for place, number in enumerate(numbers) if place != number]
+        if not moves:
+            return
+        write_json(self._moves_file, moves)
+        for number, place in moves:
+            for path, new_path in zip(self.shard_files(number).complete, self.shard_files(place).complete, strict=True):
+                path.rename(new_path)
+
     def move_into_place(self, *, overwrite: bool) -> None:
         """Make the complete data set ``out``; the one that it replaces is lost only then.
 
@@ -134,14 +148,29 @@ class WorkFolder:
                     "to finish it, choose another folder, or add --overwrite to drop it"
                 )
             self._request_file.unlink(missing_ok=True)
+            self._moves_file.unlink(missing_ok=True)
             for folder in (self.dataset, self._journals, self._replaced):
                 if folder.exists():
                     shutil.rmtree(folder)
             self._journals.mkdir()
             self.dataset.mkdir()
             write_json(self._request_file, request)
+        self._open_gaps()
         for leftover in (*self.path.glob(".*.tmp"), *self.dataset.glob(".*.tmp"), *self._journals.glob(".*.tmp")):
             leftover.unlink()
+
+    def _open_gaps(self) -> None:
+        """Undo those moves of an earlier `close_gaps` that were made: all up to the last whose source is not there."""
+        if not self._moves_file.is_file():
+            return
+        moves = json.loads(self._moves_file.read_bytes())
+        for part in range(len(self.shard_files(0).complete)):
+            paths = [[self.shard_files(number).complete[part] for number in move] for move in moves]
+            made = max((k for k, (path, _) in enumerate(paths, start=1) if not path.exists()), default=0)
+            for path, new_path in reversed(paths[:made]):
+                if new_path.exists():
+                    new_path.rename(path)
+        self._moves_file.unlink()
 
     def _is_unfinished(self) -> bool:
         return self._request_file.is_file() and self.dataset.is_dir()
@@ -153,6 +182,10 @@ class WorkFolder:
     @property
     def _replaced(self) -> Path:
         return self.path / "replaced"
+
+    @property
+    def _moves_file(self) -> Path:
+        return self.path / "moves.json"
 
     @property
     def _request_file(self) -> Path:
