@@ -4,7 +4,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
+from unicodedata import normalize
 
 from shards.errors import UserError
 from shards.sources.listing import ClipEntry
@@ -13,15 +14,19 @@ _KINETICS_CLIP = re.compile(r"(?P<video>.{11})_\d{6}_\d{6}")
 
 
 def lookup_names(name: str) -> Iterator[str]:
-    """Yield ``name``, a clip's ``<class>/<clip>``, then the other name that annotations of Kinetics go by.
+    """Yield ``name``, a clip's ``<class>/<clip>``, then the other names that its annotations may go by.
 
     Kinetics takes one clip a video, so annotations are often called like the video, by its eleven-character YouTube id,
-    where the clip is called ``<id>_<start second>_<end second>``, each of six digits.
+    where the clip is called ``<id>_<start second>_<end second>``, each of six digits. Each name may also be written in
+    Unicode's normal form D, as macOS writes the names of files: ``name`` is in form C.
     """
-    yield name
     class_name, _, clip = name.rpartition("/")
-    if match := _KINETICS_CLIP.fullmatch(clip):
-        yield f"{class_name}/{match['video']}"
+    match = _KINETICS_CLIP.fullmatch(clip)
+    for spelling in (name, f"{class_name}/{match['video']}") if match else (name,):
+        yield spelling
+        if not spelling.isascii():
+            forms = [dict.fromkeys((part, normalize("NFD", part))) for part in spelling.rpartition("/")]
+            yield from islice(map("".join, product(*forms)), 1, None)
 
 
 def refuse_ambiguous_names(option: str, entries: Iterable[ClipEntry], holds: Callable[[ClipEntry], bool]) -> None:

@@ -53,13 +53,18 @@ class ShardFiles:
         """The indexes beside the complete shard."""
         return self.final.with_suffix(".idx"), self.final.with_suffix(".index.npz")
 
+    @property
+    def complete(self) -> tuple[Path, Path, Path]:
+        """What becomes part of the data set: the shard and its indexes."""
+        return (self.final, *self.indexes)
+
     def are_complete(self, size: int) -> bool:
         """Whether the shard has this many bytes, and its indexes are there."""
         return _size(self.final) == size and all(map(_size, self.indexes))
 
     def remove(self) -> None:
         """Remove them all, indexes included."""
-        for path in (self.journal, self.growing, self.final, *self.indexes):
+        for path in (self.journal, self.growing, *self.complete):
             path.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ from shards.codecs.video_segments import choose_crf
 from shards.dataset import ShardDataset
 from shards.errors import UserError, fault_while_writing
 from shards.format.clip_sources import SOURCES_NAME
+from shards.format.growing_shard import shard_name
 from shards.format.index import merge_indexes
 from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRecord
 from shards.packing.clip_preparation import PackConfig
@@ -236,6 +237,9 @@ def _finish(
     assert sum(record.samples for record in records) == report.packed_count, "a clip is neither packed nor set aside"
     if request.look_at_sources() != sources:
         raise UserError("videos or annotations have changed meanwhile; give the same command again to take them up")
+    # Of clips that are all broken there is no shard; the others are numbered without gaps.
+    work.close_gaps([number for number, journal in enumerate(journals) if journal.record])
+    records = [replace(record, name=shard_name(number)) for number, record in enumerate(records)]
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     manifest = _manifest(request, report, records, sources.checksum)
     packed = ShardDataset.of_manifest(work.dataset, manifest, work.out)

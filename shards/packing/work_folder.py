@@ -8,12 +8,13 @@ It outlives the process, so that a pack that was stopped goes on where it was, a
                   journals/      the journal of every shard, and its unfinished file
                   surveys/       where the videos of several clips may be entered
                   dataset/       complete shards; becomes NAME
+                  moves.json     which of them get other numbers at the end
                   replaced/      the data set that NAME was, for the moment between two renames
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,19 @@ class WorkFolder:
             if not self.dataset.exists():
                 self._clear()
 
+    def close_gaps(self, numbers: Sequence[int]) -> None:
+        """Give the complete shards ``numbers``, in ascending order, the numbers from 0 on.
+
+        A process that takes the folder up puts them back first, so that the journals are true of them.
+        """
+        moves = [(number, place) for place, number in enumerate(numbers) if place != number]
+        if not moves:
+            return
+        write_json(self._moves_file, moves)
+        for number, place in moves:
+            for path, new_path in zip(self.shard_files(number).complete, self.shard_files(place).complete, strict=True):
+                path.rename(new_path)
+
     def move_into_place(self, *, overwrite: bool) -> None:
         """Make the complete data set ``out``; the one that it replaces is lost only then.
 
@@ -155,6 +169,7 @@ class WorkFolder:
                     "to finish it, choose another folder, or add --overwrite to drop it"
                 )
             self._request_file.unlink(missing_ok=True)
+            self._moves_file.unlink(missing_ok=True)
             for folder in (self.dataset, self._journals, self.surveys, self._replaced):
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -162,6 +177,7 @@ class WorkFolder:
             self.surveys.mkdir()
             self.dataset.mkdir()
             write_json(self._request_file, request)
+        self._open_gaps()
         for leftover in (
             *self.path.glob(".*.tmp"),
             *self.dataset.glob(".*.tmp"),
@@ -169,6 +185,19 @@ class WorkFolder:
             *self.surveys.glob(".*.tmp"),
         ):
             leftover.unlink()
+
+    def _open_gaps(self) -> None:
+        """Undo those moves of an earlier `close_gaps` that were made: all up to the last whose source is not there."""
+        if not self._moves_file.is_file():
+            return
+        moves = json.loads(self._moves_file.read_bytes())
+        for part in range(len(self.shard_files(0).complete)):
+            paths = [[self.shard_files(number).complete[part] for number in move] for move in moves]
+            made = max((k for k, (path, _) in enumerate(paths, start=1) if not path.exists()), default=0)
+            for path, new_path in reversed(paths[:made]):
+                if new_path.exists():
+                    new_path.rename(path)
+        self._moves_file.unlink()
 
     def _is_unfinished(self) -> bool:
         return self._request_file.is_file() and self.dataset.is_dir()
@@ -180,6 +209,10 @@ class WorkFolder:
     @property
     def _replaced(self) -> Path:
         return self.path / "replaced"
+
+    @property
+    def _moves_file(self) -> Path:
+        return self.path / "moves.json"
 
     @property
     def _request_file(self) -> Path:

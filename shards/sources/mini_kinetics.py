@@ -13,6 +13,7 @@ from shards.sources.kinetics400 import locate_annotated, require_annotations
 from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
 from shards.sources.label_files import read_classes, read_lines, require_folder
 from shards.sources.listing import UNKNOWN_CLASS, Listing
+from shards.sources.remarks import OTHER_ROWS, other_rows, remarks
 
 _WANTED = "the folder of Mini-Kinetics' train_ytid_list.txt and val_ytid_list.txt"
 
@@ -57,7 +58,9 @@ class MiniKinetics200Source:
         }
         wanted = [joined[youtube_id] for youtube_id, (subset, _) in ids.items() if subset == self.subset]
         located = locate_annotated(self.root, wanted, [*annotated, *joined.values()])
-        return Listing("mini_kinetics", "1", self.subset, classes, *located)
+        others = (subset for subset, _ in ids.values() if subset != self.subset)
+        told = located.remarks | remarks({OTHER_ROWS: other_rows(others)})
+        return Listing("mini_kinetics", "1", self.subset, classes, *located._replace(remarks=told))
 
     def _read_ids(self) -> dict[str, tuple[str, str]]:
         """Map the YouTube ids of both lists to their subset and their line."""

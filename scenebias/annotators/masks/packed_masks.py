@@ -19,6 +19,7 @@ from shards.format.focus import WHOLE_FRAMES
 from shards.format.manifest import MANIFEST_NAME
 from shards.format.sample import MASKS
 from shards.sources.listing import ClipEntry
+from shards.sources.texts import clean
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,4 @@ def _packed(folder: Path) -> _Packed:
     dataset = ShardDataset.open(folder)
     if dataset.manifest.focus != WHOLE_FRAMES:
         raise UserError(f"--masks {folder}: shows {dataset.manifest.focus}; give masks of whole frames")
-    return _Packed(dataset, {dataset.info(i).name: i for i in range(len(dataset))})
+    return _Packed(dataset, {clean(dataset.info(i).name): i for i in range(len(dataset))})

@@ -17,6 +17,7 @@ from scenebias.annotators.scenes.categories import are_probabilities
 from shards.errors import UserError
 from shards.format.sample import SCENE_COUNT
 from shards.sources.listing import ClipEntry
+from shards.sources.texts import clean
 
 
 class SceneDictionaries:
@@ -46,7 +47,7 @@ class SceneDictionaries:
             for class_name, labels in read_pickled_dictionary(file).items():
                 if not isinstance(labels, dict):
                     raise UserError(f"--scenes {file}: {class_name!r} holds no clips; it must map class, then clip")
-                self._add(file, labels, wanted.get(class_name, []))
+                self._add(file, labels, wanted.get(clean(str(class_name)), []))
 
     def settings(self) -> dict[str, str]:
         """What decides the labels beside the files."""

@@ -349,6 +349,60 @@ def test_a_process_may_have_broken_clips_only(tmp_path, videos, samples_per_shar
     assert len(ShardDataset.open(tmp_path / "one")) == 6
 
 
+@pytest.fixture
+def with_broken_ones(videos) -> Listing:
+    """Six whole clips and six broken ones: in shards of one clip, half of them would be empty."""
+    whole = [entry for entry in listing_of(videos).clips if entry.name != "jump/bad"]
+    broken = [ClipEntry(f"jump/bad{k}", videos / "jump" / "bad.mp4", "jump") for k in range(6)]
+    return Listing("d", "1", "all", ("jump", "run"), (*whole, *broken))
+
+
+@pytest.mark.parametrize("world_size", [1, 4])
+def test_shards_are_numbered_without_gaps(tmp_path, with_broken_ones, world_size):
+    config = replace(CONFIG, samples_per_shard=1)
+    pack_as_processes(world_size, with_broken_ones, tmp_path / "out", config)
+    dataset = ShardDataset.open(tmp_path / "out")
+    expected = [f"shard-{number:06d}.tar" for number in range(6)]
+    assert [record.name for record in dataset.manifest.shards] == expected
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == expected
+    for suffix in (".idx", ".index.npz"):
+        there = sorted(path.name for path in (tmp_path / "out").glob(f"*{suffix}"))
+        assert there == [name.replace(".tar", suffix) for name in expected]
+    assert list(dataset.verify()) == []
+    assert len(dataset) == 6
+
+
+def test_a_pack_that_is_stopped_while_it_numbers_the_shards_goes_on_and_makes_none_again(
+    tmp_path, with_broken_ones, monkeypatch
+):
+    config = replace(CONFIG, samples_per_shard=1)
+    pack(with_broken_ones, tmp_path / "undisturbed", config)
+    rename = Path.rename
+    renamed: list[Path] = []
+
+    def stopping(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) > most:
+            raise StopHereError
+        return rename(path, target)
+
+    stops = most = 0
+    first = Progress()
+    while not (tmp_path / "out").exists():
+        renamed.clear()
+        progress = Progress() if stops else first
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", stopping)
+            try:
+                pack(with_broken_ones, tmp_path / "out", config, progress=progress)
+            except StopHereError:
+                stops += 1
+        assert stops <= 1 or progress.calls == [12]  # nothing is decoded again
+        most += 1
+    assert stops > 9
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
+
+
 def test_a_data_set_that_lacks_a_shard_or_is_damaged_is_not_called_complete(tmp_path, videos):
     listing, out = listing_of(videos), tmp_path / "out"
     for damage in ("shard-000001.tar", "samples.npy", "manifest.json"):

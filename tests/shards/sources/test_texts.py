@@ -197,6 +197,7 @@ def test_mini_kinetics_reads_ids_and_labels_alike(tmp_path):
     source = MiniKinetics200Source(root=tmp_path / "videos", labels=tmp_path, annotations=(tmp_path / "a.csv",))
     assert source.listing().classes == ("run",)
     assert len(source.listing().clips) == 1
+    assert source.listing().remarks == {"rows of no subset asked for": ("val: 1",)}
 
 
 def test_the_lists_of_ucf101_are_read_alike(tmp_path):
