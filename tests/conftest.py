@@ -28,6 +28,7 @@ LONGEST_FIRST = (
     "tests/tools/test_make_shards.py",
     "tests/scenebias/training/test_survival.py",
     "tests/shards/packing/test_pack.py",
+    "tests/shards/packing/test_entry_points.py",
     "tests/scenebias/study",
     "tests/scenebias/annotators/networks/test_person_networks.py",
     "tests/scenebias/transfer/test_command.py",
@@ -37,6 +38,7 @@ LONGEST_FIRST = (
     "tests/scenebias/training",
     "tests/scenebias/demo",
     "tests/shards/storage",
+    "tests/test_advice.py",
 )
 """Files and folders in which a file takes ten seconds and more."""
 

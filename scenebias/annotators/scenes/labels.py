@@ -23,7 +23,7 @@ def open_scene_source(path: Path, entries: Sequence[ClipEntry], categories_path:
     Raises:
         UserError: the labels or the categories cannot be read, contradict each other, or fit none of ``entries``.
     """
-    if not path.exists():
+    if not path.suffix and not path.exists():
         raise UserError(
             f"--scenes {path}: no such file or folder, and no network; give the scene labels, a network"
             f" ({', '.join(SCENE_NETWORKS)}), or 'none' to pack without"

@@ -47,7 +47,11 @@ def choose_track(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _best(container: InputContainer, tracks: list[VideoStream], path: Path) -> VideoStream:
-    moving = _moving_tracks(path, {track.index for track in tracks})
+    moving: set[int] = set()
+    if container.format.name.startswith("mov") and all(len(track.index_entries) for track in tracks):
+        # The header lists every frame, or those of the first fragment.
+        moving = {track.index for track in tracks if len(track.index_entries) > 1}
+    moving = moving or _moving_tracks(path, {track.index for track in tracks})
     tracks = [track for track in tracks if track.index in moving] or tracks
     best = container.streams.best("video")
     if best in tracks:

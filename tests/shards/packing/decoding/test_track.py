@@ -114,6 +114,13 @@ def test_a_track_that_ffmpeg_cannot_decode_is_not_shown(tmp_path):
     assert shown(path) == (100, 9)
 
 
+def test_the_header_of_an_mp4_tells_which_track_moves(tmp_path, monkeypatch):
+    """So a long one is not read to its end each time."""
+    monkeypatch.setattr("shards.packing.decoding.track._moving_tracks", lambda *_: pytest.fail("read"))
+    path = write_tracks(tmp_path / "photo.mp4", [Track(200, 1, 640, DEFAULT), Track(100, 15)])
+    assert shown(path) == (100, 15)
+
+
 def test_where_every_track_is_one_frame_there_still_is_a_clip(tmp_path):
     path = write_tracks(tmp_path / "clip.mkv", [Track(50, 1), Track(100, 1, disposition=DEFAULT)])
     assert shown(path) == (100, 1)
