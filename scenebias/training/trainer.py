@@ -51,8 +51,7 @@ class ScheduleConfig:
     """How long and in what steps to train."""
 
     epochs: int = 10
-    """Passes over the training clips. A run may be given more later, unless its learning rate or the weight of a loss
-    follows their number."""
+    """Passes over the training clips; a finished run may be given more, if its schedule permits it."""
     batch_size: int = 32
     """Clips per step, over all processes together."""
     seed: int = 0
