@@ -39,7 +39,7 @@ def files_of_two_classes(numbered: Iterable[tuple[int, ClipEntry]]) -> Remarks:
     same_file: list[str] = []
     for entries in clips.values():
         if len({entry.class_name for entry in entries}) > 1 and _are_one_file(entries):
-            shown = ", ".join(f"{entry.name} ({utf8_name(str(entry.path))})" for entry in entries)
+            shown = ", ".join(f"{entry.name} ({utf8_name(entry.path.name)})" for entry in entries)
             (same_clip if _overlap(entries) else same_file).append(shown)
     return remarks({TWO_LABELS: same_clip, TWO_CLASSES: same_file})
 
