@@ -5,9 +5,9 @@ from shards.sources.diving48 import Diving48Source
 from shards.sources.folder import FolderSource
 from shards.sources.hmdb51 import Hmdb51Source
 from shards.sources.jhmdb import JhmdbSource
-from shards.sources.kinetics400 import Kinetics400Source
+from shards.sources.kinetics.kinetics400 import Kinetics400Source
+from shards.sources.kinetics.mini_kinetics import MiniKinetics200Source
 from shards.sources.listing import ClipEntry, Listing, MissingClip, Source
-from shards.sources.mini_kinetics import MiniKinetics200Source
 from shards.sources.ucf101 import Ucf101Source
 
 __all__ = [

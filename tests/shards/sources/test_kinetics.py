@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shards.errors import UserError
 from shards.sources import Kinetics400Source, MiniKinetics200Source
-from shards.sources.kinetics_annotations import KineticsClip
+from shards.sources.kinetics.annotations import KineticsClip
 from tests.shards.sources.files import names, touch
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from shards.errors import UserError, each
 from shards.sources.clip_lists import LocatedClips
-from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
+from shards.sources.kinetics.annotations import Annotation, KineticsClip, read_annotations
 from shards.sources.label_files import read_classes
 from shards.sources.listing import NO_VIDEO, UNKNOWN_CLASS, ClipEntry, Listing, MissingClip
 from shards.sources.remarks import OTHER_ROWS, REPLACED, files_of_two_classes, other_rows, remarks

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from shards.errors import UserError, refuse
-from shards.sources.kinetics400 import locate_annotated, require_annotations
-from shards.sources.kinetics_annotations import Annotation, KineticsClip, read_annotations
+from shards.sources.kinetics.annotations import Annotation, KineticsClip, read_annotations
+from shards.sources.kinetics.kinetics400 import locate_annotated, require_annotations
 from shards.sources.label_files import read_classes, read_lines, require_folder
 from shards.sources.listing import UNKNOWN_CLASS, Listing
 from shards.sources.remarks import OTHER_ROWS, other_rows, remarks
