@@ -19,9 +19,9 @@ Tuned = Literal["mask", "scene", "conditional"]
 class Weights:
     """The weights of the losses that tuning chooses; the defaults are what it chose for the reported study."""
 
-    mask: float = 1.0
+    mask: float = 8.0
     """`alpha_mask`."""
-    scene: float = 0.03
+    scene: float = 0.1
     """`alpha_scene` of the marginal adversary."""
     conditional: float = 0.3
     """`alpha_scene` of the conditional adversary."""

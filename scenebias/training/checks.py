@@ -30,8 +30,8 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
     check_derivatives(model.config, config.arithmetic)
     if model.config.uses_frame_means and config.compose.compose:
         raise UserError(
-            "--fill whole_frame_mean is a colour of clips as they are, and --compose shows others: train without one of"
-            " the two, for instance with --fill frame_mean"
+            "--fill whole_frame_mean is a colour of clips as they are, not of composed ones: give no --compose, or"
+            " another fill, such as --fill frame_mean"
         )
     if model.config.consistency and not config.compose.compose:
         raise UserError("--consistency compares clips with what they are composed to: give --compose, or leave it away")

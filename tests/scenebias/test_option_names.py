@@ -96,14 +96,18 @@ def test_what_is_not_a_number_is_refused(name, arguments, options, capsys):
         assert f"{option} must" in told(name, [*arguments, option, "nan"], capsys)
 
 
-LINE = "import signal, os, sys; os.kill(os.getpid(), signal.SIGINT)"
+INTERRUPTED = (
+    "import os, signal\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore Ctrl-C\n"
+    "os.kill(os.getpid(), signal.SIGINT)\n"
+)
 
 
 @pytest.mark.parametrize("module", ["scenebias.pretrain", "scenebias.evaluate", "scenebias.cli"])
 def test_ctrl_c_while_a_program_is_imported_ends_it_with_a_word(tmp_path, module):
     """PyTorch is replaced by a module that is interrupted while it is imported."""
     (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text(LINE)
+    (tmp_path / "torch" / "__init__.py").write_text(INTERRUPTED)
     arguments = ["pretrain", "--help"] if module == "scenebias.cli" else ["--help"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(

@@ -97,6 +97,6 @@ def refused(*arguments: object) -> str:
 
 def test_a_users_mistake_is_one_sentence(tiny_dataset: Path) -> None:
     assert "/nowhere" in refused("--shards", "/nowhere")
-    assert "batch_size" in refused("--shards", tiny_dataset, "--batch-size", 1)
+    assert "--batch-size" in refused("--shards", tiny_dataset, "--batch-size", 1)
     said = refused("--shards", tiny_dataset, *SMALL, "--steps", 30)
     assert "12 clips are too few for 31 steps of --batch-size 4" in said

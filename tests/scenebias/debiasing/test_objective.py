@@ -402,7 +402,7 @@ def test_heads_exist_only_where_they_are_used() -> None:
         ("scene_adversary", "joint", "one of marginal, conditional, weighted"),
         ("mask_cover", "clip", "one of pixels, boxes"),
         ("consistency", -1.0, "0 or more and finite"),
-        ("fill", "black", "one of frame_mean, dataset_mean, white, random, noise"),
+        ("fill", "black", "one of frame_mean, dataset_mean, white, random, noise, whole_frame_mean"),
         ("scene_hidden_layers", 2, "one of 0, 1, 3"),
         ("alpha_scene", -0.1, "0 or more and finite"),
         ("alpha_mask", float("nan"), "0 or more and finite"),
