@@ -27,7 +27,7 @@ settings.load_profile("without deadline")
 LONGEST_FIRST = (
     "tests/tools/test_make_shards.py",
     "tests/scenebias/training/test_survival.py",
-    "tests/shards/packing/test_pack.py",
+    "tests/shards/packing/test_pack_processes.py",
     "tests/shards/packing/test_entry_points.py",
     "tests/scenebias/study",
     "tests/scenebias/annotators/networks/test_person_networks.py",
