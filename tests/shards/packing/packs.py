@@ -15,7 +15,7 @@ from shards.format.sample import SCENE_COUNT
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import pack
 from shards.packing.request import Annotators
-from shards.sources import FolderSource, Listing
+from shards.sources import FolderSource, JhmdbSource, Listing
 
 CONFIG = PackConfig(height=32, samples_per_shard=3, workers=1)
 CONFIG_16 = PackConfig(height=32, samples_per_shard=100, workers=1)
@@ -107,3 +107,9 @@ class BatchMean:
     def probabilities(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for frame in frames:
             yield np.eye(SCENE_COUNT, dtype=np.float32)[int(frame.mean())]
+
+
+def real_listing(root: Path, labels: Path, every: int = 22) -> Listing:
+    """Every ``every``-th test clip of JHMDB in ``root``."""
+    whole = JhmdbSource(root=root, labels=labels / "hmdb51", subset="test").listing()
+    return Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::every])

@@ -26,7 +26,7 @@ from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
 from shards.packing.video import open_video
 from shards.sources import ClipEntry, FolderSource, Listing
-from tests.shards.packing.test_pack import (
+from tests.shards.packing.packs import (
     BatchMean,
     Progress,
     StopHereError,

@@ -17,7 +17,7 @@ from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
 from shards.packing.video import open_video
-from shards.sources import ClipEntry, JhmdbSource, Listing
+from shards.sources import ClipEntry, Listing
 from shards.sources.listing import MissingClip
 from tests.shards.packing.packs import (
     CONFIG,
@@ -26,6 +26,7 @@ from tests.shards.packing.packs import (
     assert_nothing_left,
     listing_of,
     mask_files,
+    real_listing,
     write_scenes,
 )
 
@@ -188,12 +189,6 @@ def test_strict_refuses_an_empty_class_unless_the_lists_have_none_of_it(tmp_path
 def test_options_are_checked(options, field):
     with pytest.raises(ValueError, match=field):
         PackConfig(**options)
-
-
-def real_listing(root: Path, labels: Path, every: int = 22) -> Listing:
-    """Every ``every``-th test clip of JHMDB in ``root``."""
-    whole = JhmdbSource(root=root, labels=labels / "hmdb51", subset="test").listing()
-    return Listing(whole.dataset, whole.split, whole.subset, whole.classes, whole.clips[::every])
 
 
 def assert_real_clips_are_kept(listing: Listing, root: Path, out: Path) -> None:
