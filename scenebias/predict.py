@@ -24,12 +24,12 @@ from scenebias.models.weights import read_metadata
 from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least, require_frame_rate
 from shards.codecs.masks import resize_masks
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import open_video
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.sample import Crop
-from shards.packing.decoding.refusal import BrokenClipError
 from shards.packing.person_crop import person_crop
-from shards.packing.video import open_video
 from shards.sources.listing import ClipEntry
 
 SHOWN = 5

@@ -10,9 +10,9 @@ from scenebias.data.datasets import require_same_classes, require_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
-from scenebias.distributed.launch import is_main_process
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
+from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from scenebias.training.run import InitialModel, run_training
@@ -60,8 +60,8 @@ def main(config: PretrainConfig) -> None:
         debiasing_model = DebiasingModel(model, config.objective, balance)
         if debiasing_model.scene_head is not None:
             found = load_scene_head(config.init, debiasing_model.scene_head)
-            if not found and is_main_process():
-                print(f"--init {config.init} holds no scene head: a new one starts at random")
+            if not found:
+                tell(f"--init {config.init} holds no scene head: a new one starts at random")
         return InitialModel(debiasing_model, config.init, metadata)
 
     run_training(config, f"pretrain {config.objective.name}", make_model)

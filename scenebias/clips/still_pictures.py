@@ -91,10 +91,7 @@ def scuba(batch: ClipBatch, backdrop: Backdrop) -> Tensor:
     Where the mask is set, a pixel is the clip's own. The picture is stretched to the frame, as published.
     """
     assert batch.mask_BTHW is not None, "people are put before pictures in clips with masks"
-    size = batch.clip_BTHWC.shape[3], batch.clip_BTHWC.shape[2]
-    pictures = [np.asarray(backdrop(sample).resize(size)) for sample in batch.sample_B.tolist()]
-    picture_B1HWC = torch.from_numpy(np.stack(pictures)).to(batch.clip_BTHWC.device)[:, None]
-    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, picture_B1HWC)
+    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, _pictures(batch, backdrop))
 
 
 def scufo(batch: ClipBatch, backdrop: Backdrop, *, seed: int) -> Tensor:
@@ -121,6 +118,13 @@ def conflicting_foreground(batch: ClipBatch, other: ClipBatch, backdrop: Backdro
     nth_BT = shown_BT & (shown_BT.cumsum(dim=1) == torch.from_numpy(number_B + 1).to(shown_BT.device)[:, None])
     place_B = torch.arange(len(nth_BT), device=nth_BT.device), nth_BT.int().argmax(dim=1)
     person_B1HWC, mask_B1HW = other.clip_BTHWC[place_B][:, None], other.mask_BTHW[place_B][:, None]
-    behind_BTHWC = choose_pixels(mask_B1HW, person_B1HWC, scuba(batch, backdrop))
+    behind_B1HWC = choose_pixels(mask_B1HW, person_B1HWC, _pictures(batch, backdrop))
     assert batch.mask_BTHW is not None, "people are put before pictures in clips with masks"
-    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, behind_BTHWC)
+    return choose_pixels(batch.mask_BTHW, batch.clip_BTHWC, behind_B1HWC)
+
+
+def _pictures(batch: ClipBatch, backdrop: Backdrop) -> Tensor:
+    """The still picture of each clip, stretched to its frame, uint8 (B, 1, H, W, 3)."""
+    size = batch.clip_BTHWC.shape[3], batch.clip_BTHWC.shape[2]
+    pictures = [np.asarray(backdrop(sample).resize(size)) for sample in batch.sample_B.tolist()]
+    return torch.from_numpy(np.stack(pictures)).to(batch.clip_BTHWC.device)[:, None]

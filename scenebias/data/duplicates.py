@@ -94,8 +94,8 @@ class Duplicates:
     def section(self) -> Section:
         """The nearest pairs side by side, by the frames that match."""
         shown = "".join(map(self._pair_shown, self.pairs[:PAIRS_PICTURED]))
-        left_out = len(self.pairs) - PAIRS_PICTURED
-        more = paragraph(f"and {left_out} pairs that are further apart") if left_out > 0 else ""
+        left_out = self._left_out(PAIRS_PICTURED)
+        more = paragraph(left_out) if left_out else ""
         words = "".join(paragraph(f"{sentence}.") for sentence in self.sentences())
         return Section(f"Also in {self.theirs.dataset.location}", words + shown + more)
 
@@ -112,10 +112,19 @@ class Duplicates:
             (self.ours.name(pair.ours), self.theirs.name(pair.theirs), self._said(pair))
             for pair in self.pairs[:PAIRS_PRINTED]
         ]
-        left_out = len(self.pairs) - PAIRS_PRINTED
-        caption = f"and {left_out} pairs that are further apart" if left_out > 0 else None
         header = (str(self.ours.dataset.location), str(self.theirs.dataset.location), "bits of 63")
-        return number_table(f"Pairs at most {LARGEST_DISTANCE:g} bits apart", header, rows, texts=2, caption=caption)
+        return number_table(
+            f"Pairs at most {LARGEST_DISTANCE:g} bits apart",
+            header,
+            rows,
+            texts=2,
+            caption=self._left_out(PAIRS_PRINTED),
+        )
+
+    def _left_out(self, shown: int) -> str | None:
+        """How many pairs follow those that are ``shown``; None where none does."""
+        count = len(self.pairs) - shown
+        return f"and {count} pairs that are further apart" if count > 0 else None
 
     def _said(self, pair: NearDuplicate) -> str:
         facts = [f"{pair.distance:g}", *(["mirrored"] if pair.mirrored else [])]

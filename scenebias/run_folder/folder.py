@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from scenebias.distributed.launch import is_main_process
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.record import RECORD_NAME
 from shards.errors import UserError
@@ -99,12 +100,16 @@ class RunFolder:
     def held(self, doing: str) -> Iterator[None]:
         """Make the folder and keep other processes out of it; one that nothing was written to is removed again.
 
-        A finished run that cannot be written to is nobody's to hold: it is only read.
+        Of several processes that run together the first holds it for all. A finished run that cannot be written to is
+        nobody's to hold: it is only read.
 
         Raises:
             UserError: another process is ``doing`` something in it, such as "training into", or it cannot be made or
                 written to.
         """
+        if not is_main_process():
+            yield
+            return
         self._refuse_file()
         if self.path.exists() and not os.access(self.path, os.W_OK):
             if not self.is_complete:

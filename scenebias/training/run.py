@@ -1,7 +1,6 @@
 """A training run from its checked inputs to its weights and result, in a folder; it goes on where it was."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from dali_pipelines import TrainLoader
 from scenebias.data.datasets import open_pair, shared_clips_note
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.interruption import Interruption
-from scenebias.distributed.launch import is_main_process
 from scenebias.distributed.process_place import ProcessPlace, distributed_session, process_count
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
@@ -54,7 +52,7 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
     fewer epochs goes on where its schedule permits it; another one's folder is refused, and so is one that another
     process is at work in.
     """
-    with RunFolder(config.out).held("training into") if is_main_process() else nullcontext():
+    with RunFolder(config.out).held("training into"):
         _run(config, title, make_model)
 
 

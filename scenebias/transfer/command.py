@@ -1,11 +1,11 @@
 """``python -m scenebias.transfer`` (or ``torchrun … -m``): tune pretrained weights on other data sets."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from scenebias.commands import Command
 from scenebias.distributed.launch import is_main_process
+from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RECORD_NAME
 from scenebias.training.recipes import TRANSFER_RECIPES
@@ -49,7 +49,7 @@ def main(config: TransferConfig) -> None:
 
     Leaves results.json and results.html in --out, beside the folders of the runs.
     """
-    with RunFolder(config.out).held("training into") if is_main_process() else nullcontext():
+    with RunFolder(config.out).held("training into"):
         _transfer(config)
 
 
@@ -65,8 +65,8 @@ def _transfer(config: TransferConfig) -> None:
         folders = [config.out / pair.name / start.name for start, pair in planned]
     finished: list[FinishedRun] = []
     for (start, pair), folder in zip(planned, folders, strict=True):
-        if len(planned) > 1 and is_main_process():
-            print(f"run {len(finished) + 1} of {len(planned)}: {start.name} on {pair.name}")
+        if len(planned) > 1:
+            tell(f"run {len(finished) + 1} of {len(planned)}: {start.name} on {pair.name}")
         run_transfer(_run_config(config, start, pair, folder))
         finished.append(FinishedRun(start.row, start.number, pair.target, pair.split, folder))
     if is_main_process():

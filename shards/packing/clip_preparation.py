@@ -14,15 +14,15 @@ from shards.checks import require_at_least
 from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.masks import pack_masks, resize_masks
 from shards.codecs.registry import ClipEncoder, Codec, clip_encoder
+from shards.decoding.display import VideoInfo
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import EntryPoint, Frame, open_video
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus, FocusName
 from shards.format.sample import ClipInfo, Crop, Sample
 from shards.packing.annotations import MaskSource
-from shards.packing.decoding.display import VideoInfo
-from shards.packing.decoding.refusal import BrokenClipError
 from shards.packing.entry_points import SharedVideo
 from shards.packing.person_crop import person_crop
-from shards.packing.video import EntryPoint, Frame, open_video
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.system.checksums import sha256_of
 

@@ -24,9 +24,9 @@ from typing import Any
 import av
 import numpy as np
 
-from shards.packing.decoding.promises import Delivered
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.video import EntryPoint, open_video
+from shards.decoding.promises import Delivered
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import EntryPoint, open_video
 from shards.sources.listing import ClipEntry
 from shards.system.atomic import atomic_write
 from shards.system.checksums import sha256_of

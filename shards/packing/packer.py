@@ -16,11 +16,11 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from shards.decoding.refusal import BrokenClipError
 from shards.errors import UserError
 from shards.format.growing_shard import GrowingShard
 from shards.format.sample import Sample
 from shards.packing.clip_preparation import PreparedClip, prepare_clip
-from shards.packing.decoding.refusal import BrokenClipError
 from shards.packing.entry_points import shared_videos
 from shards.packing.journal import Commit, ShardJournal
 from shards.packing.network_annotation import add_masks, add_scenes

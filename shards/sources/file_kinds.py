@@ -4,7 +4,7 @@ import re
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from shards.packing.video import BrokenClipError, open_video
+from shards.decoding.video import BrokenClipError, open_video
 
 
 def _suffixes(names: str) -> tuple[str, ...]:

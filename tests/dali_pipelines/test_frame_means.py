@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nvidia.dali.pipeline import Pipeline
 
 from dali_pipelines import ClipConfig, TrainLoader
 from dali_pipelines.clip_decoder import ClipDecoder
 from dali_pipelines.cropping import frame_means
-from dali_pipelines.graph import build_clip_pipeline
+from dali_pipelines.graph import Device, build_clip_pipeline
 from dali_pipelines.requests import Draw
 from dali_pipelines.windows import draw_training_windows, frame_indices
 from shards.codecs.registry import Codec
@@ -86,31 +87,16 @@ def test_means_are_those_of_the_frames_of_the_window(dataset: ShardDataset, crop
         assert difference_TC.max() <= int(crop_in_graph)  # a float's rounding there, whole numbers here
 
 
-def test_the_gpu_graph_gives_means_and_can_be_defined_without_a_gpu() -> None:
-    pipeline = build_clip_pipeline(
-        CLIP,
-        lambda: (),
-        device="gpu",
-        crop=True,
-        masks=True,
-        frame_means=True,
-        batch_size=4,
-        threads=1,
-        prefetch=1,
+def graph_of_means(device: Device, *, crop: bool) -> Pipeline:
+    return build_clip_pipeline(
+        CLIP, lambda: (), device=device, crop=crop, masks=crop, frame_means=True, batch_size=4, threads=1, prefetch=1
     )
-    assert b"reductions__Mean" in pipeline.serialize()
+
+
+def test_the_gpu_graph_gives_means_and_can_be_defined_without_a_gpu() -> None:
+    assert b"reductions__Mean" in graph_of_means("gpu", crop=True).serialize()
 
 
 def test_means_without_a_crop_are_refused() -> None:
     with pytest.raises(ValueError, match="frame_means"):
-        build_clip_pipeline(
-            CLIP,
-            lambda: (),
-            device="cpu",
-            crop=False,
-            masks=False,
-            frame_means=True,
-            batch_size=4,
-            threads=1,
-            prefetch=1,
-        )
+        graph_of_means("cpu", crop=False)

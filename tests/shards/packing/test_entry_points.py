@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import Video, open_video
 from shards.packing import entry_points
 from shards.packing.clip_preparation import PackConfig, prepare_clip
-from shards.packing.decoding.refusal import BrokenClipError
 from shards.packing.entry_points import SharedVideo, Survey, find_entry_points, shared_videos
-from shards.packing.video import Video, open_video
 from shards.sources.listing import ClipEntry
 from shards.system import checksums
 

@@ -17,6 +17,7 @@ from PIL import Image
 from scenebias.annotators import JhmdbMasks
 from shards.codecs.masks import resize_masks
 from shards.dataset import ShardDataset
+from shards.decoding.video import open_video
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.format.manifest import Manifest
@@ -24,7 +25,6 @@ from shards.format.sample import Crop
 from shards.packing.clip_preparation import PackConfig, prepare_clip
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
-from shards.packing.video import open_video
 from shards.sources import ClipEntry, FolderSource, Listing
 from tests.shards.packing.packs import (
     BatchMean,

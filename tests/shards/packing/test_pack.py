@@ -12,11 +12,11 @@ from scenebias.annotators import JhmdbMasks, SceneFile, open_mask_source
 from shards.codecs.filmstrip import decode_strip, encode_strips
 from shards.codecs.masks import unpack_masks
 from shards.dataset import ShardDataset
+from shards.decoding.video import open_video
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
-from shards.packing.video import open_video
 from shards.sources import ClipEntry, Listing
 from shards.sources.listing import MissingClip
 from tests.shards.packing.packs import (

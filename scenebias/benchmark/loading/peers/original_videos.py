@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.benchmark.loading.windows import ClipWindow
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import open_video
 from shards.errors import UserError
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.video import open_video
 from shards.sources.video_files import read_video_tree
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.video import open_video
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import open_video
 
 
 def decode(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from shards.checks import MAX_FPS
-from shards.packing.decoding.refusal import BrokenClipError
+from shards.decoding.refusal import BrokenClipError
 
 MAX_PIXELS = 8192 * 4320
 """The largest frame, 8K: beyond it a few frames would fill the memory."""

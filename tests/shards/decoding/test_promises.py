@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.track import UNKNOWN_FPS
+from shards.decoding.video import open_video
 from shards.packing.clip_preparation import PackConfig, prepare_clip
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.decoding.track import UNKNOWN_FPS
-from shards.packing.video import open_video
 from shards.sources.listing import ClipEntry
 
 FRAMES = 30

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.track import choose_track
+from shards.decoding.video import open_video
 from shards.packing.clip_preparation import PackConfig, prepare_clip
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.decoding.track import choose_track
 from shards.packing.entry_points import Survey, find_entry_points
-from shards.packing.video import open_video
 from shards.sources.listing import ClipEntry
 
 DEFAULT, NONE = Disposition.default, Disposition(0)
@@ -116,7 +116,7 @@ def test_a_track_that_ffmpeg_cannot_decode_is_not_shown(tmp_path):
 
 def test_the_header_of_an_mp4_tells_which_track_moves(tmp_path, monkeypatch):
     """So a long one is not read to its end each time."""
-    monkeypatch.setattr("shards.packing.decoding.track._moving_tracks", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("shards.decoding.track._moving_tracks", lambda *_: pytest.fail("read"))
     path = write_tracks(tmp_path / "photo.mp4", [Track(200, 1, 640, DEFAULT), Track(100, 15)])
     assert shown(path) == (100, 15)
 

@@ -11,8 +11,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from shards.decoding.refusal import BrokenClipError, refusal
 from shards.format.sample import Crop
-from shards.packing.decoding.refusal import BrokenClipError, refusal
 
 # Area averaging does not alias when it shrinks; when it enlarges, bicubic is sharper.
 _SHRINK = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT

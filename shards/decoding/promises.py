@@ -14,7 +14,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from shards.packing.decoding.refusal import BrokenClipError
+from shards.decoding.refusal import BrokenClipError
 
 LEAST_DELIVERED = 0.9
 """The least share of what is wanted: annotated ends are often off by a few frames, and promised durations rounded."""

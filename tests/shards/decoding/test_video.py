@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards.packing.decoding.display import VideoInfo
-from shards.packing.decoding.refusal import BrokenClipError
-from shards.packing.video import open_video
+from shards.decoding.display import VideoInfo
+from shards.decoding.refusal import BrokenClipError
+from shards.decoding.video import open_video
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}

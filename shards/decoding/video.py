@@ -26,11 +26,11 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from shards.decoding.display import Display, Orientation, VideoInfo
+from shards.decoding.promises import LEAST_DELIVERED, Delivered, check_end
+from shards.decoding.refusal import BrokenClipError, refusal
+from shards.decoding.track import MAX_PIXELS, choose_track, frame_rate
 from shards.format.sample import Crop
-from shards.packing.decoding.display import Display, Orientation, VideoInfo
-from shards.packing.decoding.promises import LEAST_DELIVERED, Delivered, check_end
-from shards.packing.decoding.refusal import BrokenClipError, refusal
-from shards.packing.decoding.track import MAX_PIXELS, choose_track, frame_rate
 
 MAX_ASPECT = 10
 """The widest (and, as its inverse, the tallest) display aspect: beyond it the pixel aspect is nonsense."""
