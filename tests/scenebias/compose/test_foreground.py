@@ -46,7 +46,8 @@ def likelihood(clip_THWC: np.ndarray) -> np.ndarray:
             hue, saturation, value = colorsys.rgb_to_hsv(*clip_THWC[:, y, x].mean(axis=0) / 255)
             angle = 2 * math.pi * hue
             axes = ((saturation * math.cos(angle) + 1) / 2, (saturation * math.sin(angle) + 1) / 2, value)
-            a, b, c = (round(9 * axis) for axis in axes)
+            # Halves, as of a hue of 270 degrees, are known from the noise of their last digits.
+            a, b, c = (round(round(9 * axis, 9)) for axis in axes)
             bins[y, x] = a + 10 * b + 100 * c
     order = np.argsort(-change_HW.ravel(), kind="stable")
     pixels = rows * columns
