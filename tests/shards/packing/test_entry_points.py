@@ -195,21 +195,21 @@ def test_many_segments_cost_one_pass_their_frames_and_one_checksum(tmp_path, wri
     path = write_video(tmp_path / "long.mp4", frames_NHWC, pixel_format="yuv420p", options=H264)
     clips = [ClipEntry(f"a/{start}", path, "a", start, start + length) for start in range(0, 600 - length + 1, step)]
     config = PackConfig(height=32)
-    samples = prepare_all(clips, tmp_path / "none", config)  # where surveys cannot be kept
     surveys = tmp_path / "surveys"
     surveys.mkdir()
-    counted.update(frames=0, hashes=0)
-    assert prepare_all(clips, surveys, config) == samples
+    samples = prepare_all(clips, surveys, config)
     opening = 1  # of every video that is opened, the first frame is decoded
     wanted = len(clips) * (opening + 12 + length)
     survey_cost = 600 + (opening + 16) * 600 // 12
     assert counted["frames"] <= wanted + survey_cost
     assert counted["hashes"] == 1
     counted.update(frames=0, hashes=0)
-    alone = [prepare_clip(clip, 0, config).sample for clip in clips]
-    assert [(sample.info, sample.parts) for sample in alone] == samples
-    assert counted["frames"] > 5 * (wanted + survey_cost)
-    assert counted["hashes"] == len(clips)
+    some = slice(None, None, 8)
+    alone = [prepare_clip(clip, 0, config).sample for clip in clips[some]]
+    assert [(sample.info, sample.parts) for sample in alone] == samples[some]
+    assert counted["frames"] > 5 * (wanted + survey_cost) / 8
+    assert counted["hashes"] == len(clips[some])
+    assert prepare_all(clips[some], tmp_path / "none", config) == samples[some], "surveys cannot be kept there"
 
 
 def test_a_video_of_one_clip_is_not_surveyed(tmp_path):
