@@ -74,6 +74,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.demo.render",
         "Render a procedural world of people who act in places, to try scene-debiased pretraining in.",
     ),
+    "render-takes": Program(
+        "scenebias.demo.render_takes",
+        "Render long takes, in which people of the demo world act several times, to localise and detect actions in.",
+    ),
     "bench": Program(
         "scenebias.benchmark.loading.command",
         "Measure how fast training data comes, beside other ways to feed the same clips.",

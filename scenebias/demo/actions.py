@@ -159,14 +159,14 @@ TARGET_ACTIONS = {
 """The other actions, to transfer to."""
 
 
-def _standing(frames: int, rng: np.random.Generator) -> Pose:
-    """A figure at rest: a stance of its own, every joint swaying a little."""
+def standing(frames: int, rng: np.random.Generator, times_longer: float = 1.0) -> Pose:
+    """A figure at rest: a stance of its own, every joint swaying a little; ``times_longer`` than in a clip."""
 
     def joint(angle: float, spread: float, *shape: int) -> Angles:
         stance = angle + spread * rng.uniform(-1, 1, shape)
-        turns = rng.uniform(0, 1, shape) + np.linspace(0, 1, frames).reshape(-1, *[1] * len(shape)) * rng.uniform(
-            0.5, 2
-        )
+        turns = rng.uniform(0, 1, shape) + np.linspace(0, times_longer, frames).reshape(
+            -1, *[1] * len(shape)
+        ) * rng.uniform(0.5, 2)
         return (stance + 0.5 * spread * np.sin(2 * np.pi * turns)).astype(np.float32)
 
     return Pose(
@@ -188,6 +188,6 @@ def perform(action: Action, frames: int, fps: float, rng: np.random.Generator) -
     beat = Beat(
         phase=(2 * np.pi * turns).astype(np.float32), side=int(rng.integers(2)), reach=float(rng.uniform(0.9, 1.08))
     )
-    pose = _standing(frames, rng)
+    pose = standing(frames, rng)
     action.move(pose, beat)
     return pose

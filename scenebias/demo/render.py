@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -31,7 +32,11 @@ from shards.errors import UserError
 from shards.packing.output_folder import new_folder
 from shards.system.atomic import write_json
 
+WORLD_NAME = "world.json"
+"""It says how a world was asked for, and that it is complete."""
 _CLIPS_PER_TASK = 16
+Plan = TypeVar("Plan")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,38 +90,40 @@ def _write_split_truths(folder: Path, plans: list[ClipPlan], scene_labels: list[
     )
 
 
-def _render_all(config: RenderConfig, folder: Path, plans: list[ClipPlan]) -> Iterator[NDArray[np.float16]]:
-    """Write every clip; the scene labels come in the order of ``plans``."""
-    write = partial(_write_clip, config, folder)
-    if config.workers == 1:
-        yield from map(write, plans)
+def in_processes(
+    work: Callable[[Plan], Result], plans: Sequence[Plan], workers: int, at_a_time: int = 1
+) -> Iterator[Result]:
+    """What ``work`` gives for each plan, in their order; ``at_a_time`` are handed to a process together."""
+    if workers == 1:
+        yield from map(work, plans)
         return
     with ProcessPoolExecutor(
-        config.workers,
+        workers,
         mp_context=get_context("spawn"),
         # Ctrl-C reaches every process of the terminal; the parent alone deals with it.
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
     ) as pool:
         try:
-            yield from pool.map(write, plans, chunksize=_CLIPS_PER_TASK)
+            yield from pool.map(work, plans, chunksize=at_a_time)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _already_rendered(config: RenderConfig) -> bool:
-    path = config.out / "world.json"
+def is_rendered(out: Path, asked: dict[str, int | float]) -> bool:
+    """Whether a world of what is ``asked`` is there, complete; one of other options is a UserError."""
+    path = out / WORLD_NAME
     if not path.is_file():
         return False
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"--out {config.out}: world.json is no JSON ({error}); remove the folder") from error
-    if found != config.world:
-        options = sorted(key for key in found.keys() | config.world.keys() if found.get(key) != config.world.get(key))
+        raise UserError(f"--out {out}: {WORLD_NAME} is no JSON ({error}); remove the folder") from error
+    if found != asked:
+        options = sorted(key for key in found.keys() | asked.keys() if found.get(key) != asked.get(key))
         raise UserError(
-            f"--out {config.out}: holds a world with other options ({', '.join(options)}); "
+            f"--out {out}: holds a world with other options ({', '.join(options)}); "
             "choose another folder, or remove this one"
         )
     return True
@@ -124,7 +131,7 @@ def _already_rendered(config: RenderConfig) -> bool:
 
 def render_world(config: RenderConfig) -> None:
     """Render a procedural world of people who act in places, to try scene-debiased pretraining in."""
-    if _already_rendered(config):
+    if is_rendered(config.out, config.world):
         print(f"{config.out} is already rendered")
         return
     plans = {split: [plan_clip(config, split, i) for i in range(config.clip_count(split))] for split in SPLITS}
@@ -140,13 +147,14 @@ def render_world(config: RenderConfig) -> None:
                 (folder / split / "videos" / action).mkdir(parents=True)
                 (folder / split / "masks" / action).mkdir(parents=True)
         labels = []
-        for label in _render_all(config, folder, every_plan):
+        write = partial(_write_clip, config, folder)
+        for label in in_processes(write, every_plan, config.workers, _CLIPS_PER_TASK):
             labels.append(label)
             progress.advance()
         for split, clips in plans.items():
             _write_split_truths(folder / split, clips, labels[: len(clips)])
             del labels[: len(clips)]
-        write_json(folder / "world.json", config.world)
+        write_json(folder / WORLD_NAME, config.world)
     print(f"{config.out}: {len(every_plan)} clips in {time.monotonic() - begun_s:.0f} s")
 
 

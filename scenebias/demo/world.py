@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from scenebias.demo.actions import ACTIONS, TARGET_ACTIONS, perform
-from scenebias.demo.people import Viewpoint, draw_figure, draw_shadow, random_body
-from scenebias.demo.scenes import SCENES, grey_backdrop, paint_scene, soft_label
-from shards.checks import require_at_least, require_frame_rate
+from scenebias.demo.filming import WorldLook, film, hand_held, paint, standing_person
+from scenebias.demo.people import draw_figure, draw_shadow, random_body
+from scenebias.demo.scenes import SCENES, soft_label
+from shards.checks import require_at_least
 
 TYPICAL_SCENES = {
     "bow": "stage/indoor",
@@ -39,7 +39,6 @@ TYPICAL_SCENES = {
 SPLITS = ("train", "test", "swapped", "scene-only", "human-only", "target-train", "target-test")
 TARGET_SPLITS = ("target-train", "target-test")
 MAX_CLIPS = 1_000_000
-_MARGIN = 1.24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,34 +70,16 @@ class WorldSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldConfig(WorldSize):
+class WorldConfig(WorldSize, WorldLook):
     """What the world looks like and how many clips each split holds."""
 
-    rho: float = 0.8
-    """Probability that an action happens in its typical scene, in train and test."""
-    seed: int = 0
-    """Another seed is another world."""
     frames: int = 24
     """Frames per clip."""
-    fps: float = 12.5
-    """Frames per second."""
-    height: int = 64
-    """Rows of a frame; a multiple of 16."""
-    width: int = 88
-    """Columns of a frame; even."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"rho must be from 0 to 1, got {self.rho}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        WorldSize.__post_init__(self)
+        WorldLook.__post_init__(self)
         require_at_least(1, frames=self.frames)
-        require_frame_rate(fps=self.fps)
-        if self.height < 32 or self.height % 16:
-            raise ValueError(f"height must be a multiple of 16 from 32, got {self.height}")
-        if self.width < 32 or self.width % 2:
-            raise ValueError(f"width must be even and at least 32, got {self.width}")
 
 
 @dataclass(frozen=True)
@@ -165,67 +146,17 @@ class RenderedClip:
     """(365,), the soft Places365 label."""
 
 
-@dataclass(frozen=True)
-class _Camera:
-    """A hand-held camera."""
-
-    offset: NDArray[np.float32]
-    """What it looks at, in pixels from the middle of the scene, (T, 2)."""
-    zoom: NDArray[np.float32]
-    """(T,)."""
-
-
-def _hand_held(config: WorldConfig, rng: np.random.Generator) -> _Camera:
-    time = np.linspace(0, 1, config.frames)[:, None]
-    waves = np.sin(2 * np.pi * (time * rng.uniform(0.3, 1.6, 3) + rng.uniform(0, 1, 3))) * rng.uniform(0.2, 1, 3)
-    pan = rng.uniform(-1, 1) * (time[:, 0] - 0.5)
-    offset = np.stack([0.008 * waves[:, 0] + 0.02 * pan, 0.005 * waves[:, 1]], axis=1) * config.height
-    zoom = rng.uniform(1.0, 1.06) * (1 + 0.006 * waves[:, 2])
-    return _Camera(offset.astype(np.float32), zoom.astype(np.float32))
-
-
-def _film(scene_HWC: NDArray[np.float32], camera: _Camera, config: WorldConfig) -> NDArray[np.float32]:
-    """What the camera sees of a still scene: float32 (T, H, W, 3)."""
-    picture = Image.fromarray((scene_HWC * 255).astype(np.uint8))
-    frames = []
-    for (x, y), zoom in zip(camera.offset.tolist(), camera.zoom.tolist(), strict=True):
-        left = picture.width / 2 + x - config.width / 2 / zoom
-        top = picture.height / 2 + y - config.height / 2 / zoom
-        view = (1 / zoom, 0, left, 0, 1 / zoom, top)
-        size = (config.width, config.height)
-        frame = picture.transform(size, Image.Transform.AFFINE, view, resample=Image.Resampling.BILINEAR)
-        frames.append(np.asarray(frame, np.float32) / 255)
-    return np.stack(frames)
-
-
-def _viewpoint(config: WorldConfig, camera: _Camera, rng: np.random.Generator) -> Viewpoint:
-    """Where the person stands, drifting slightly, seen half from the front, from the left or the right."""
-    start = np.array([rng.uniform(-0.1, 0.1) * config.width, rng.uniform(0.43, 0.46) * config.height])
-    drift = np.array([rng.uniform(-0.03, 0.03) * config.width, 0]) * np.linspace(-0.5, 0.5, config.frames)[:, None]
-    middle = np.array([config.width, config.height]) / 2
-    feet = middle + (start + drift - camera.offset) * camera.zoom[:, None]
-    return Viewpoint(
-        height_px=float(rng.uniform(0.7, 0.8) * config.height),
-        feet=feet.astype(np.float32),
-        yaw=float(np.radians(rng.uniform(25, 60)) * rng.choice([-1, 1])),
-        zoom=camera.zoom,
-    )
-
-
 def render_clip(config: WorldConfig, plan: ClipPlan) -> RenderedClip:
     """Draw a clip; equal arguments give equal pixels."""
-    size = round(config.width * _MARGIN), round(config.height * _MARGIN)
     scene = SCENES[plan.scene] if plan.scene else None
-    scene_rng = plan.randomness(config, "scene")
-    picture = paint_scene(scene, *size, scene_rng) if scene else grey_backdrop(*size, scene_rng)
-    camera = _hand_held(config, plan.randomness(config, "camera"))
-    frames = _film(picture, camera, config)
+    camera = hand_held(config, config.frames, plan.randomness(config, "camera"))
+    frames = film(paint(config, scene, plan.randomness(config, "scene")), camera, config)
     masks = np.zeros(frames.shape[:3], np.bool_)
     if plan.has_person:
         rng = plan.randomness(config, "person")
         action = (ACTIONS | TARGET_ACTIONS)[plan.action]
         pose = perform(action, config.frames, config.fps, rng)
-        viewpoint = _viewpoint(config, camera, rng)
+        viewpoint = standing_person(config, camera, rng)
         if scene:
             draw_shadow(frames, viewpoint, strength=float(rng.uniform(0.2, 0.5)))
         masks = draw_figure(frames, random_body(rng), pose, viewpoint)

@@ -349,7 +349,11 @@ def test_networks_annotate_and_processes_share_the_work(folder):
 
 @pytest.mark.parametrize(
     ("trial", "options"),
-    [("kill_packing.py", ["--kills", "3", "--clips", "120"]), ("pack_memory.py", ["--clips", "400"])],
+    [
+        ("kill_packing.py", ["--kills", "3", "--clips", "120"]),
+        ("pack_memory.py", ["--clips", "400"]),
+        ("flip_bits.py", ["--flips", "40"]),
+    ],
 )
 def test_a_small_trial_passes(trial, options):
     command = [sys.executable, f"tools/trials/{trial}", *options]

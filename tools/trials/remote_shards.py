@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def run(config: RemoteShards, budget_bytes: int) -> int:
                 reader.kill()
                 reader.wait()
         fetched = sum(server.requests.values())
-    print(f"{epochs} epochs read, {kills} readers killed, {fetched} requests, {most} of {budget_bytes} bytes kept")
+    spoilt = ", ".join(f"{count} x {fault}" for fault, count in sorted(server.spoilt.items()))
+    print(f"{epochs} epochs read, {kills} readers killed, {most} of {budget_bytes} bytes kept")
+    print(f"{fetched} requests, {server.spoilt.total()} of them spoilt: {spoilt}")
     return 1 if most > budget_bytes else 0
 
 
@@ -108,12 +111,15 @@ class ChanceServer(FaultyServer):
 
     def __init__(self, source: Source, chance: random.Random) -> None:
         super().__init__(source)
+        self.spoilt: Counter[Fault] = Counter()
         self._chance = chance
 
     def fault_for(self, name: str) -> Fault | None:
         if self._chance.random() > 0.2:
             return None
-        return self._chance.choice([fault for fault in RETRIED if fault != "flip" or name.endswith(".tar")])
+        fault = self._chance.choice([fault for fault in RETRIED if fault != "flip" or name.endswith(".tar")])
+        self.spoilt[fault] += 1
+        return fault
 
 
 def kept_bytes(cache: Path) -> int:

@@ -1,0 +1,155 @@
+"""Long takes of the demo world: what happens when, what is drawn, and the files."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenebias.demo.actions import ACTIONS, TARGET_ACTIONS
+from scenebias.demo.filming import WorldLook
+from scenebias.demo.render_takes import TakesConfig, render_takes
+from scenebias.demo.scenes import SCENES
+from scenebias.demo.takes import (
+    ACTION_S,
+    ACTIONS_A_TAKE,
+    DURATION_S,
+    SHORTEST_REST_S,
+    TAKE_SPLITS,
+    TakePlan,
+    plan_take,
+    render_take,
+)
+from scenebias.demo.world import SPLITS, TYPICAL_SCENES, WorldConfig, plan_clip
+from shards.errors import UserError
+
+LOOK = WorldLook(seed=5)
+
+
+@pytest.fixture(scope="module")
+def rendered() -> tuple[TakePlan, np.ndarray, np.ndarray]:
+    plan = plan_take(LOOK, "train", 1)
+    take = render_take(LOOK, plan)
+    return plan, take.frames, take.masks
+
+
+@given(split=st.sampled_from(TAKE_SPLITS), index=st.integers(0, 10_000), seed=st.integers(0, 1000))
+@settings(max_examples=200)
+def test_a_take_has_its_actions_whole_apart_and_within_it(split, index, seed):
+    plan = plan_take(WorldLook(seed=seed), split, index)
+    assert DURATION_S[0] <= plan.duration_s <= DURATION_S[1]
+    assert ACTIONS_A_TAKE[0] <= len(plan.actions) <= ACTIONS_A_TAKE[1]
+    for doing in plan.doings:
+        lasts_s = doing.end_s - doing.start_s
+        assert doing.action in (TARGET_ACTIONS if doing.kind == "other" else ACTIONS)
+        if doing.kind == "near miss":
+            assert lasts_s < max(doing.period_s, 0.7)
+        else:
+            assert ACTION_S[0] <= lasts_s + 1e-9 <= ACTION_S[1] + 1e-6
+            assert lasts_s / doing.period_s == pytest.approx(round(lasts_s / doing.period_s))
+    times_s = [0.0, *(time for doing in plan.doings for time in (doing.start_s, doing.end_s)), plan.duration_s]
+    for end_s, start_s in list(pairwise(times_s))[::2]:
+        assert start_s - end_s >= SHORTEST_REST_S - 1e-6
+
+
+@pytest.mark.parametrize("rho", [0.125, 0.8, 1.0])
+def test_rho_is_the_share_of_actions_that_are_those_of_the_scene(rho):
+    for split in ("train", "test", "swapped"):
+        takes = [plan_take(replace(LOOK, rho=rho), split, index) for index in range(800)]
+        usual = [TYPICAL_SCENES[doing.action] == take.scene for take in takes for doing in take.actions]
+        assert np.mean(usual) == pytest.approx(0 if split == "swapped" else rho, abs=0.03)
+
+
+def test_what_is_not_to_be_found_says_nothing_of_what_is():
+    takes = [plan_take(LOOK, "train", index) for index in range(800)]
+    near = Counter(doing.action for take in takes for doing in take.doings if doing.kind == "near miss")
+    others = Counter(doing.action for take in takes for doing in take.doings if doing.kind == "other")
+    assert near.keys() == ACTIONS.keys()
+    assert others.keys() == TARGET_ACTIONS.keys()
+    for counts in (near, others):
+        assert max(counts.values()) < 1.4 * min(counts.values())
+    in_scene = [TYPICAL_SCENES[d.action] == take.scene for take in takes for d in take.doings if d.kind == "near miss"]
+    assert np.mean(in_scene) == pytest.approx(1 / len(SCENES), abs=0.03)
+
+
+def test_no_take_shares_a_person_or_a_scene_instance_with_another_or_with_a_clip():
+    takes = {plan_take(LOOK, split, index).instance for split in TAKE_SPLITS for index in range(50)}
+    clips = {plan_clip(WorldConfig(), split, index).instance for split in SPLITS for index in range(50)}
+    assert len(takes) == 50 * len(TAKE_SPLITS)
+    assert not takes & clips
+
+
+def test_a_take_is_drawn_again_to_the_pixel_and_another_seed_is_another(rendered):
+    plan, frames, masks = rendered
+    again = render_take(LOOK, plan)
+    np.testing.assert_array_equal(again.frames, frames)
+    np.testing.assert_array_equal(again.masks, masks)
+    other = replace(LOOK, seed=6)
+    assert plan_take(other, "train", 1) != plan
+    assert frames.shape == (round(plan.duration_s * LOOK.fps), LOOK.height, LOOK.width, 3)
+
+
+def test_a_take_has_no_cut_and_never_freezes(rendered):
+    _, frames, _ = rendered
+    change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
+    assert change.min() > 0.05
+    assert change.max() < 8  # a cut between two places of one world is above 30
+
+
+def test_the_person_is_in_every_frame_and_moves_most_where_something_is_done(rendered):
+    plan, _, masks = rendered
+    assert masks.any(axis=(1, 2)).all()
+    moved = (masks[1:] ^ masks[:-1]).sum(axis=(1, 2)) / masks[:-1].sum(axis=(1, 2))
+    time_s = np.arange(1, len(masks)) / LOOK.fps
+    busy = np.zeros(len(moved), bool)
+    for doing in plan.doings:
+        busy |= (time_s > doing.start_s) & (time_s < doing.end_s)
+    assert np.median(moved[busy]) > 2 * np.median(moved[~busy])
+
+
+def test_an_action_begins_and_ends_standing(rendered):
+    """So that where a segment ends is told by the movement, and by nothing else."""
+    plan, _, masks = rendered
+    for doing in plan.actions:
+        first, end = int(np.ceil(doing.start_s * LOOK.fps)), int(np.ceil(doing.end_s * LOOK.fps))
+        for before, after in ((first - 1, first), (end - 1, end)):
+            assert (masks[before] ^ masks[after]).sum() < 0.5 * masks[before].sum()
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory) -> TakesConfig:
+    config = TakesConfig(out=tmp_path_factory.mktemp("takes") / "takes", takes_train=2, takes_test=1, workers=1)
+    render_takes(config)
+    return config
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_take_has_a_video_masks_a_scene_vector_and_a_truth(takes):
+    for split in TAKE_SPLITS:
+        truth = json.loads((takes.out / split / "truth.json").read_text())
+        assert len(truth) == takes.take_count(split)
+        for name, facts in truth.items():
+            plan = plan_take(takes, split, int(name.partition("_")[2]))
+            assert [doing["start_s"] for doing in facts["doings"]] == [doing.start_s for doing in plan.doings]
+            with av.open(str(takes.out / split / "videos" / f"{name}.mp4")) as container:
+                assert container.streams.video[0].frames == round(plan.duration_s * takes.fps)
+            with np.load(takes.out / split / "masks" / f"{name}.npz", allow_pickle=False) as file:
+                assert file["masks"].shape == (round(plan.duration_s * takes.fps), takes.height, takes.width)
+
+
+def test_the_files_do_not_depend_on_the_number_of_workers_and_are_kept(takes, tmp_path, capsys):
+    render_takes(replace(takes, out=tmp_path / "again", workers=2))
+    assert content(tmp_path / "again") == content(takes.out)
+    render_takes(takes)
+    assert "already rendered" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"other options \(rho\)"):
+        render_takes(replace(takes, rho=0.5))
