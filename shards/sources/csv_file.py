@@ -15,7 +15,7 @@ from shards.sources.file_finder import FileFinder, Found
 from shards.sources.label_files import read_classes, read_text
 from shards.sources.listing import ClipEntry, Listing, MissingClip
 from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, files_of_two_classes, other_rows, remarks
-from shards.sources.texts import clean, look, look_alikes
+from shards.sources.texts import clean, has_control, is_class_name, look, look_alikes
 
 _REQUIRED = ("path", "label")
 _KNOWN = (*_REQUIRED, "start", "end", "split")
@@ -106,13 +106,15 @@ class CsvSource:
     def _read(self) -> tuple[list[str], list[_Row]]:
         """The names of the columns, and all rows."""
         text = read_text(self.file, "--file", "a CSV file in UTF-8")
-        reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+        reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
         try:
             columns = self._read_header(next(reader, []))
-            cells = ((f"{self.file}, line {reader.line_num}", cells) for cells in reader if cells)
+            cells = ((f"{self.file}, line {reader.line_num}", cells) for cells in reader if any(map(clean, cells)))
             rows = each(lambda line: _row(columns, line[1], line[0]), cells)
         except csv.Error as error:
-            raise UserError(f"{self.file}, line {reader.line_num}: {error}; give a CSV file in UTF-8") from error
+            raise UserError(
+                f"{self.file}, line {reader.line_num}: {error}; are all quotes closed, and those in a cell doubled?"
+            ) from error
         if not rows:
             raise UserError(f"--file {self.file}: has no rows; write one a clip below the header")
         labels: dict[str, str] = {}
@@ -171,9 +173,14 @@ def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> _Row:
     if len(cells) != len(columns):
         more_or_fewer = "more" if len(cells) > len(columns) else "fewer"
         raise UserError(f"{where}: has {more_or_fewer} cells than the header; correct it")
-    cell = {column: clean(text) for column, text in zip(columns, cells, strict=True)}
+    cell = {column: clean(text) for column, text in zip(columns, cells, strict=True) if column in _KNOWN}
+    refuse(
+        f"{where}: {column} {text[:40]!r} holds a line break or another control character; is a quote not closed?"
+        for column, text in cell.items()
+        if has_control(text)
+    )
     path, label = cell["path"], cell["label"]
-    if not path or not label or "/" in label:
+    if not path or not is_class_name(label):
         raise UserError(f"{where}: needs a path, and a label without '/'; correct it")
     start, end = (_frame_number(cell.get(column, ""), column, where) for column in ("start", "end"))
     if end is not None and end <= (start or 0):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from shards.errors import refuse
-from shards.sources.texts import look
+from shards.sources.texts import is_class_name, look
 
 Subset = Literal["train", "test"]
 
@@ -81,6 +81,11 @@ class Listing:
             f"class {name!r} is listed {count} times; names must be unique, so remove the others"
             for name, count in Counter(self.classes).items()
             if count > 1
+        )
+        refuse(
+            f"{self.dataset}: class {name!r} cannot be called so, with '/', line breaks or dots alone; rename it"
+            for name in self.classes
+            if not is_class_name(name)
         )
         refuse(self._repeated_names())
         refuse(self._unknown_classes())

@@ -18,6 +18,16 @@ def clean(text: str) -> str:
     return text.strip() if text.isascii() else unicodedata.normalize("NFC", _ENDS.sub("", text))
 
 
+def has_control(text: str) -> bool:
+    """Whether a text holds a line break, or another character that controls how it is shown or stored."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def is_class_name(text: str) -> bool:
+    """Whether a clip of this class may be called ``text/clip``, in a line of a table and in a folder of masks."""
+    return bool(text) and "/" not in text and text not in (".", "..") and not has_control(text)
+
+
 def look(text: str) -> str:
     """What is left of a text without case, white space, unseen characters, and variants of letters (form KC)."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

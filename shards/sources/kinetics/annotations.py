@@ -17,7 +17,7 @@ from typing import Any
 
 from shards.errors import UserError, each, refuse
 from shards.sources.label_files import read_json, read_lines, read_text
-from shards.sources.texts import clean, look_alikes
+from shards.sources.texts import clean, is_class_name, look_alikes
 
 _WANTED = "a CSV or JSON file of Kinetics, or a list of lines '<video> <label index>'"
 _REQUIRED = ("label", "youtube_id", "time_start", "time_end")
@@ -101,7 +101,7 @@ def _read(path: Path, classes: tuple[str, ...] | None) -> list[Annotation]:
 
 
 def _read_csv(path: Path, text: str) -> list[Annotation]:
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
     columns = [clean(column) for column in next(reader)]
     if absent := [column for column in _REQUIRED if column not in columns]:
         raise UserError(f"--annotations {path}: has no column {absent[0]!r}; give {_WANTED}")
@@ -116,7 +116,7 @@ def _read_csv(path: Path, text: str) -> list[Annotation]:
         return _annotation(cells[youtube_id], cells[label], (cells[start], cells[end]), subset, where)
 
     try:
-        return each(read, ((f"{path}, line {reader.line_num}", cells) for cells in reader if cells))
+        return each(read, ((f"{path}, line {reader.line_num}", cells) for cells in reader if any(map(clean, cells))))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; restore the file") from error
 
@@ -160,8 +160,8 @@ def _annotation(youtube_id: str, label: str, seconds: tuple[Any, Any], subset: s
         raise UserError(f"{where}: {seconds[0]!r} to {seconds[1]!r} is no time in seconds; restore the file") from error
     if not _ID.fullmatch(youtube_id):
         raise UserError(f"{where}: {youtube_id!r} is no YouTube id of 11 characters; restore the file")
-    if not label or "/" in label:
-        raise UserError(f"{where}: needs a label without '/', found {label!r}; restore the file")
+    if not is_class_name(label):
+        raise UserError(f"{where}: needs a label without '/' or line breaks, found {label!r}; restore the file")
     return Annotation(
         KineticsClip(youtube_id, (start, end)), sys.intern(label), _SUBSETS.get(subset, subset) or None, where
     )

@@ -158,7 +158,9 @@ def test_the_original_clips_are_found_by_the_real_list(real_data):
         (HEADER + "run,#NAME?,1,11,train,0\n", r"line 2: '#NAME\?' is no YouTube id"),
         (HEADER + "run,../abcdefghijk,1,11,train,0\n", "line 2: .* is no YouTube id"),
         (HEADER + ",-abcdefghij,1,11,train,0\n", "line 2: needs a label"),
-        (HEADER + "a/b,-abcdefghij,1,11,train,0\n", "line 2: needs a label without '/'"),
+        (HEADER + "a/b,-abcdefghij,1,11,train,0\n", "line 2: needs a label without '/' or line breaks"),
+        (HEADER + '"run\nwalk",-abcdefghij,1,11,train,0\n', "line 3: needs a label without '/' or line breaks"),
+        (HEADER + '"run,-abcdefghij,1,11,train,0\n', "line 2: unexpected end of data"),
         (
             CSV + "run,-abcdefghij,1,11,val,0\n",
             r"line 5: clip -abcdefghij.* \(run\) stands already in .*line 2 \(air dru",

@@ -8,7 +8,7 @@ import pytest
 
 from shards.errors import UserError
 from shards.sources import ClipEntry, CsvSource, FolderSource, Listing, MissingClip
-from tests.shards.sources.files import touch
+from tests.shards.sources.files import names, touch
 
 
 def test_a_listing_refuses_two_clips_of_one_name_and_names_both():
@@ -144,6 +144,11 @@ def test_what_is_no_file_is_missing_and_says_why(tmp_path):
         ("path,label\na.mp4,run,9\n", "line 2: has more cells than the header"),
         ("path,label\na.mp4,../run\n", "line 2: needs a path, and a label"),
         ("path,label\n,run\n", "line 2: needs a path, and a label"),
+        ("path,label\na.mp4,..\n", "line 2: needs a path, and a label"),
+        ('path,label\na.mp4,"run\nb.mp4,run\n', "line 3: unexpected end of data; are all quotes closed"),
+        ('path,label\na.mp4,"run\nb.mp4,"walk"\n', "line 3: .* are all quotes closed"),
+        ('path,label\na.mp4,"run\nb.mp4,walk"\n', r"line 3: label 'run\\nb.mp4,walk' holds a line break"),
+        ("path,label\na.mp4,r\x1b[31mun\n", r"line 2: label 'r\\x1b\[31mun' holds .* control character"),
         ("path,label\na/x.mp4,run\na/x.avi,run\n", r"two clips are called 'run/x', .*a/x\.mp4 and .*a/x\.avi"),
         ("path,label,split\na.mp4,run,val\n", r"--subset train: no row .*\['val'\]"),
     ],
@@ -162,3 +167,16 @@ def test_a_csv_file_that_is_no_utf8_or_not_there_is_named(tmp_path):
     file.write_bytes(b"path,label\n\xff.mp4,run\n")
     with pytest.raises(UserError, match=r"--file: .*list\.csv cannot be read \(byte 11 is not UTF-8\)"):
         CsvSource(file=file).listing()
+
+
+def test_rows_of_empty_cells_do_not_count_and_other_columns_may_hold_anything(tmp_path):
+    touch(tmp_path / "a.mp4")
+    file = tmp_path / "list.csv"
+    file.write_text('path,label,note\n,,\na.mp4,run,"two\nlines"\n \t,\u00a0,\n,,\n')
+    assert names(CsvSource(file=file).listing().clips) == ["run/a"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a\x00", "..", "a/b"])
+def test_a_class_whose_name_no_table_or_folder_can_hold_is_refused(name):
+    with pytest.raises(UserError, match="cannot be called so"):
+        Listing("d", "1", "all", ("run", name), ())
