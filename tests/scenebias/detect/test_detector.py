@@ -1,0 +1,100 @@
+"""The detector of boxes: its points, what it learns, and what is left alone."""
+
+import pytest
+import torch
+
+from scenebias.detect.detector import ActionDetector, DetectorConfig, backbone_maps, point_anchors
+from scenebias.detection.comparing import match_frames
+from scenebias.detection.instances import AMBIGUOUS, FrameBoxes
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.backbones import BACKBONES, BackboneName
+
+CONFIG = DetectorConfig(width=32, head_layers=1)
+HEIGHT, WIDTH = 48, 64
+
+
+def new_detector(backbone: BackboneName = "small3d", config: DetectorConfig = CONFIG) -> ActionDetector:
+    torch.manual_seed(0)
+    return ActionDetector(ActionModel(ModelConfig(backbone=backbone), 2), 2, config)
+
+
+def scenes(count: int) -> tuple[torch.Tensor, list[FrameBoxes]]:
+    """Dark noise with one rectangle each: red ones are of class 0, blue ones of class 1."""
+    random = torch.Generator().manual_seed(0)
+    clip_BTHWC = torch.randint(0, 60, (count, 4, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=random)
+    truth = []
+    for number in range(count):
+        left, top = (int(torch.randint(0, room, (1,), generator=random)) for room in (WIDTH - 24, HEIGHT - 28))
+        clip_BTHWC[number, :, top : top + 28, left : left + 24, 2 * (number % 2)] = 250
+        box_N4 = torch.tensor([[left, top, left + 24, top + 28]]).float()
+        truth.append(FrameBoxes(frame_N=torch.tensor([number]), box_N4=box_N4, label_N=torch.tensor([number % 2])))
+    return clip_BTHWC, truth
+
+
+def test_a_few_frames_are_learned_by_heart() -> None:
+    detector, (clip_BTHWC, truth) = new_detector(), scenes(8)
+    detector.train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        detector.loss(clip_BTHWC, truth).backward()
+        optimizer.step()
+    found = detector.find(clip_BTHWC, range(8))
+    assert detector.training
+    assert match_frames(found, truth, 2).mean_average_precision > 0.95
+    for boxes in found:
+        assert (boxes.scores.diff() <= 0).all()
+        assert (boxes.box_N4 >= 0).all()
+        assert (boxes.box_N4 <= torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])).all()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_last_map_is_what_the_backbone_averages_and_strides_are_those_of_its_maps(backbone: BackboneName) -> None:
+    detector = new_detector(backbone).eval()
+    clip_BTHWC = scenes(2)[0]
+    with torch.inference_mode():
+        maps = backbone_maps(detector.model, clip_BTHWC, 2)
+        torch.testing.assert_close(maps[1].mean(dim=(2, 3)), detector.model.features(clip_BTHWC), rtol=1e-4, atol=1e-4)
+    assert detector.strides == ((16, 32) if backbone not in ("r3d_18", "mc3_18", "r2plus1d_18") else (8, 16))
+    for map_BChw, stride in zip(maps, detector.strides, strict=True):
+        assert map_BChw.shape[2:] == (-(-HEIGHT // stride), WIDTH // stride)
+
+
+def test_points_lie_in_the_middle_of_their_squares_row_by_row() -> None:
+    anchor_P4 = point_anchors(2, 3, 16)
+    assert anchor_P4[0].tolist() == [0, 0, 16, 16]
+    assert anchor_P4[1].tolist() == [16, 0, 32, 16]
+    assert anchor_P4[5].tolist() == [32, 16, 48, 32]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_backbone_learns_unless_it_is_frozen(frozen: bool) -> None:
+    detector = new_detector()
+    detector.model.freeze_backbone(frozen)
+    detector.train()
+    before = {name: tensor.clone() for name, tensor in detector.model.backbone.state_dict().items()}
+    detector.loss(*scenes(2)).backward()
+    after = detector.model.backbone.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items()) == frozen
+    gradients = [parameter.grad for parameter in detector.model.backbone.parameters()]
+    assert all((gradient is None) == frozen for gradient in gradients)
+    assert all(p.grad is not None for p in detector.fcos.head.parameters())
+
+
+def test_ambiguous_boxes_are_not_learned_and_frames_without_boxes_are_background() -> None:
+    detector, (clip_BTHWC, truth) = new_detector().eval(), scenes(2)
+    unclear = [FrameBoxes(frame_N=t.frame_N, box_N4=t.box_N4, label_N=t.label_N * 0 + AMBIGUOUS) for t in truth]
+    nothing = [t[torch.zeros(1, dtype=torch.bool)] for t in truth]
+    with torch.inference_mode():
+        losses = [detector.loss(clip_BTHWC, asked).item() for asked in (truth, unclear, nothing)]
+    assert losses[1] == losses[2]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"width": 48}, {"maps": 0}, {"centre_radius": 0.0}, {"min_score": 1.0}, {"max_overlap": 2.0}, {"most": 0}],
+)
+def test_options_out_of_range_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        DetectorConfig(**options)
