@@ -17,8 +17,16 @@ from shards.sources.label_files import require_folder
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.sources.texts import clean
 
-PASSED_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found", "System Volume Information"})
-"""Folders that systems leave beside the videos; what is in them are no videos, even where it is called so."""
+PASSED_FOLDERS = frozenset(
+    {
+        "__MACOSX",
+        "lost+found",
+        "System Volume Information",
+        *("$RECYCLE.BIN", "RECYCLER"),
+        *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),  # of network storage
+    }
+)
+"""Folders that systems leave beside the videos: what is in them are no videos, or such as were thrown away."""
 
 
 @dataclass(frozen=True)

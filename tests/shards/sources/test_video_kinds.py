@@ -99,6 +99,7 @@ def test_the_suffixes_are_of_one_kind_each():
 def test_folders_that_hold_no_video_are_no_classes(root):
     touch(root / "__MACOSX/run/._a.mp4", root / "__MACOSX/run/b.mp4", root / "@eaDir/a.mp4/picture.jpg")
     touch(root / "notes/readme.txt", root / "run/@eaDir/a.mp4/x", root / "deep/er/c.mp4")
+    touch(root / "$RECYCLE.BIN/x.mp4", root / "#recycle/y.mp4", root / "run/@Recycle/z.mp4")
     listing = FolderSource(root=root).listing()
     assert listing.classes == ("run",)
     assert listing.unlisted == ("deep/er/c.mp4",)
