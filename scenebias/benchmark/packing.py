@@ -42,6 +42,7 @@ from shards.sources.listing import ClipEntry, Listing, utf8_name
 from shards.sources.video_files import read_video_tree
 
 OURS = "this project's packing"
+_CLASS = "video"
 FFMPEG = "ffmpeg, a process a video"
 FFMPEG_ONE_THREAD = "ffmpeg, a process a video, -threads 1"
 FFMPEG_ONE_PROCESS = "ffmpeg, many videos a process"
@@ -105,15 +106,14 @@ def main(config: BenchPack) -> None:
 
 
 def list_videos(root: Path, limit: int | None) -> Listing:
-    """Every video below ``root``, or ``limit`` of them, spread evenly; a class is what one folder holds."""
+    """Every video below ``root``, or ``limit`` of them, spread evenly, all of one class."""
     videos = read_video_tree(root, "the folder of videos").videos
     if not videos:
         raise UserError(f"--videos {root}: no video in it or below")
     if limit is not None and limit < len(videos):
         videos = tuple(videos[number * len(videos) // limit] for number in range(limit))
-    entries = tuple(ClipEntry(utf8_name(video), root / video, str(Path(video).parent)) for video in videos)
-    classes = tuple(sorted({entry.class_name for entry in entries}))
-    return Listing("benchmark", "1", "all", classes, entries)
+    entries = tuple(ClipEntry(utf8_name(video), root / video, _CLASS) for video in videos)
+    return Listing("benchmark", "1", "all", (_CLASS,), entries)
 
 
 def pack_once(listing: Listing, config: PackConfig, folder: Path) -> Measurement:
