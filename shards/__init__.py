@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shards.format.index import rebuild_index
     from shards.format.manifest import Manifest
     from shards.format.sample import ClipInfo
+    from shards.format.truth import Segment, Truth
     from shards.order import EpochOrder
     from shards.storage.cache_config import CacheConfig
     from shards.webdataset_pipeline import open_webdataset
@@ -25,7 +26,9 @@ __all__ = [
     "DamagedClipError",
     "EpochOrder",
     "Manifest",
+    "Segment",
     "ShardDataset",
+    "Truth",
     "UserError",
     "open_webdataset",
     "rebuild_index",
@@ -38,7 +41,9 @@ _MODULES = {
     "DamagedClipError": "shards.errors",
     "EpochOrder": "shards.order",
     "Manifest": "shards.format.manifest",
+    "Segment": "shards.format.truth",
     "ShardDataset": "shards.dataset",
+    "Truth": "shards.format.truth",
     "UserError": "shards.errors",
     "open_webdataset": "shards.webdataset_pipeline",
     "rebuild_index": "shards.format.index",

@@ -17,9 +17,10 @@ from shards.codecs.parts import DamagedPartError, StoredPart
 from shards.codecs.registry import Codec, part_format
 from shards.errors import DamagedClipError, UserError
 from shards.format.clip_sources import UNKNOWN_SOURCE, material_of_rows, source_of, source_rows
-from shards.format.index import SCENES_NAME, check_rows, index_problems, map_indexes, map_sources
+from shards.format.index import SCENES_NAME, Indexes, check_rows, index_problems, map_indexes, map_sources
 from shards.format.manifest import Manifest
-from shards.format.sample import INFO, LABEL, MASKS, SCENE, ClipInfo, Sample, part_names
+from shards.format.sample import BOXES, INFO, LABEL, MASKS, SCENE, SEGMENTS, ClipInfo, Sample, part_names, truth_of
+from shards.format.truth import NO_TRUTH, Truth
 from shards.material import Material
 from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
 from shards.storage.downloads import RemoteFiles, local_path
@@ -74,9 +75,7 @@ class ShardDataset:
         self,
         directory: Path,
         manifest: Manifest,
-        samples: NDArray,
-        strips: NDArray,
-        scenes: NDArray[np.float16] | None,
+        indexes: Indexes,
         *,
         store: ShardStore,
         location: Path | str,
@@ -89,9 +88,10 @@ class ShardDataset:
         self.manifest = manifest
         self.codec = cast(Codec, manifest.codec)
         self._format = part_format(manifest.codec)
-        self._samples = samples
-        self._strips = strips
-        self.scenes = scenes
+        self._indexes = indexes
+        self._samples = samples = indexes.samples
+        self._strips = indexes.strips
+        self.scenes = indexes.scenes
         self.labels = samples["label"]
         self.frame_counts = samples["frame_count"]
         self.frame_sizes = samples["frame_size"]
@@ -126,7 +126,7 @@ class ShardDataset:
         except UserError as error:
             forget_indexes(directory)  # they may be mended where they come from
             raise UserError(f"{location}: {error}") from error
-        return cls(directory, manifest, *indexes, store=store, location=location, cache=cache)
+        return cls(directory, manifest, indexes, store=store, location=location, cache=cache)
 
     @classmethod
     def of_manifest(
@@ -135,7 +135,7 @@ class ShardDataset:
         """The data set of shards in ``directory`` that ``manifest`` describes, which need not be written there yet."""
         store = LocalShards(directory, manifest.shards)
         indexes = map_indexes(directory, manifest)
-        return cls(directory, manifest, *indexes, store=store, location=location or directory, cache=cache)
+        return cls(directory, manifest, indexes, store=store, location=location or directory, cache=cache)
 
     def __reduce__(self) -> tuple:
         return type(self).open, (self.location, self._cache)
@@ -192,6 +192,35 @@ class ShardDataset:
         except (ValueError, OSError) as error:
             raise self.damaged(i, str(error)) from error
 
+    @property
+    def has_segments(self) -> bool:
+        """Whether actions are marked in time within any clip."""
+        return any(shard.segments for shard in self.manifest.shards)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether actors are marked by boxes within any clip."""
+        return any(shard.boxes for shard in self.manifest.shards)
+
+    def truth(self, i: int) -> Truth:
+        """What is annotated within clip ``i``, read from its shard, its checksums compared.
+
+        Raises:
+            UserError: the shard is cut short or damaged.
+        """
+        places = self._truth_places(i)
+        if not places:
+            return NO_TRUTH
+        try:
+            shard = self.store.open(int(self._samples["shard"][i]))
+            components = {
+                name: _checked_component(shard, *place.tolist())(0, int(place["bytes"]))
+                for name, place in places.items()
+            }
+            return truth_of(components, self._read_info(i))
+        except (ValueError, OSError) as error:
+            raise self.damaged(i, str(error)) from error
+
     @cached_property
     def material(self) -> Material:
         """Which frames of which videos the clips are, in their order.
@@ -219,7 +248,14 @@ class ShardDataset:
         sample = self._samples[i]
         parts = self._parts_of(sample)
         places = dict(zip(part_names(self.codec, len(parts)), parts, strict=True))
-        return places | {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
+        places |= {name: sample[field] for name, field in _FIELDS.items() if sample[field]["bytes"]}
+        return places | self._truth_places(i)
+
+    def _truth_places(self, i: int) -> dict[str, np.void]:
+        if self._indexes.truths is None:
+            return {}
+        row = self._indexes.truths[i]
+        return {name: row[field] for name, field in _TRUTH_FIELDS.items() if row[field]["bytes"]}
 
     def read_clip(
         self, i: int, frame_indices: NDArray[np.int64], rows: range | None = None, *, check_crc: bool = False
@@ -292,7 +328,7 @@ class ShardDataset:
 
     def check_index(self) -> None:
         """Look at every row of the index, but at no clip; a UserError where one cannot be right."""
-        check_rows(self.directory, self._samples, self._strips, self.manifest)
+        check_rows(self.directory, self._indexes, self.manifest)
 
     def verify(self) -> Iterator[str]:
         """Read every byte of every shard and every sample and yield a sentence for each problem found.
@@ -346,6 +382,8 @@ class ShardDataset:
         yield from stored.problems()
         if stored.label != sample["label"]:
             yield f"its label is {stored.label}, the index says {sample['label']}"
+        if (most := stored.truth.largest_label) >= len(self.classes):
+            yield f"a segment or a box has label {most}, but there are {len(self.classes)} classes"
         if self.scenes is not None and stored.scene is not None and not np.array_equal(stored.scene, self.scenes[i]):
             yield f"its scene label is not that of {SCENES_NAME}"
 
@@ -394,6 +432,7 @@ class ShardDataset:
         return self._strips[first : first + int(sample["strip_count"])]
 
 
+_TRUTH_FIELDS = {SEGMENTS: "segments", BOXES: "boxes"}
 _FIELDS = {MASKS: "masks", SCENE: "scene", LABEL: "cls", INFO: "json"}
 
 

@@ -92,6 +92,8 @@ class GrowingShard:
             masks=self._index.count_with("masks"),
             scenes=self._index.count_with("scene"),
             sha256=sha256_of(final),
+            segments=self._index.count_with("segments"),
+            boxes=self._index.count_with("boxes"),
         )
 
     def discard(self) -> None:

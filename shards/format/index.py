@@ -1,9 +1,9 @@
 """Indexes of shards: where every component lies, so that a data set is opened by mapping a few files.
 
 Beside a shard `x.tar` lie `x.idx`, DALI's own index (v1.2), and `x.index.npz`, ours. Over the whole data set lie
-`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`: the shards' indexes one after another; and
-`sources.npy`, which earlier versions did not write. The tar files are the truth; `rebuild_index` makes every index from
-them. `strips` are the parts of the clips, which are film strips or video segments.
+`samples.npy`, `strips.npy` and, where there are scene labels, `scenes.npy`, where segments or boxes, `truths.npy`: the
+shards' indexes one after another; and `sources.npy`, which earlier versions did not write. The tar files are the truth;
+`rebuild_index` makes every index from them. `strips` are the parts of the clips: film strips or video segments.
 """
 
 import filecmp
@@ -16,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from tokenize import TokenError
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,12 @@ from shards.codecs.registry import part_format
 from shards.errors import UserError
 from shards.format.clip_sources import SOURCE_DTYPE, SOURCES_NAME, sources_in_shard
 from shards.format.manifest import MANIFEST_NAME, Manifest
-from shards.format.sample import INFO, LABEL, MASKS, SCENE, SCENE_COUNT, Sample, find_parts
+from shards.format.sample import BOXES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, SEGMENTS, Sample, find_parts
 from shards.system.atomic import atomic_write
 from shards.system.locks import locked_folder
 
 SHARD_PATTERN = "shard-*.tar"
-SAMPLES_NAME, STRIPS_NAME, SCENES_NAME = "samples.npy", "strips.npy", "scenes.npy"
+SAMPLES_NAME, STRIPS_NAME, SCENES_NAME, TRUTHS_NAME = "samples.npy", "strips.npy", "scenes.npy", "truths.npy"
 
 COMPONENT_DTYPE = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc32", "<u4")])  # all 0 where it is absent
 STRIP_DTYPE = np.dtype([*COMPONENT_DTYPE.descr, ("header_bytes", "<u4"), ("frame_count", "<u4")])
@@ -52,6 +52,7 @@ SAMPLE_DTYPE = np.dtype(
         ("json", COMPONENT_DTYPE),
     ]
 )
+TRUTH_DTYPE = np.dtype([("segments", COMPONENT_DTYPE), ("boxes", COMPONENT_DTYPE)])
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class ShardIndex:
     """Rows of `STRIP_DTYPE`, the parts of the samples one after another."""
     scenes: list[NDArray[np.float16]] = field(default_factory=list)
     """(365,) for every sample, zeros where it has no scene label."""
+    truths: list[tuple] = field(default_factory=list)
+    """Rows of `TRUTH_DTYPE`, one a sample."""
 
     @classmethod
     def read(cls, shard: Path) -> Self:
@@ -121,13 +124,15 @@ class ShardIndex:
             for place, header in zip(part_places, headers, strict=True)
         ]
         self.scenes.append(sample.scene if sample.scene is not None else np.zeros(SCENE_COUNT, np.float16))
+        self.truths.append(tuple(places.get(name, (0, 0, 0)) for name in (SEGMENTS, BOXES)))
         self.dali_lines.append(
             " ".join(f"{member.name} {member.offset} {len(member.data)} {key}.{member.name}" for member in members)
         )
 
-    def count_with(self, component: Literal["masks", "scene"]) -> int:
+    def count_with(self, component: Literal["masks", "scene", "segments", "boxes"]) -> int:
         """How many samples have a component."""
-        return int(np.count_nonzero(np.array(self.samples, dtype=SAMPLE_DTYPE)[component]["bytes"]))
+        rows, dtype = (self.samples, SAMPLE_DTYPE) if component in ("masks", "scene") else (self.truths, TRUTH_DTYPE)
+        return int(np.count_nonzero(np.array(rows, dtype=dtype)[component]["bytes"]))
 
     def save(self, shard: Path) -> None:
         """Write `x.idx` and `x.index.npz` beside `x.tar`."""
@@ -137,22 +142,25 @@ class ShardIndex:
 
     def files(self) -> dict[str, bytes]:
         """The content of both files by suffix."""
+        tables = {
+            "samples": np.array(self.samples, dtype=SAMPLE_DTYPE),
+            "strips": np.array(self.strips, dtype=STRIP_DTYPE),
+            "scenes": np.array(self.scenes, dtype="<f2"),
+        }
+        if self.count_with("segments") or self.count_with("boxes"):
+            tables["truths"] = np.array(self.truths, dtype=TRUTH_DTYPE)
         arrays = io.BytesIO()
-        np.savez(
-            arrays,
-            samples=np.array(self.samples, dtype=SAMPLE_DTYPE),
-            strips=np.array(self.strips, dtype=STRIP_DTYPE),
-            scenes=np.array(self.scenes, dtype="<f2"),
-        )
+        np.savez(arrays, **tables)  # type: ignore[arg-type]
         lines = "\n".join([f"v1.2 {len(self.dali_lines)}", *self.dali_lines, ""])
         return {".idx": lines.encode(), ".index.npz": arrays.getvalue()}
 
 
 def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
     """Write the data set's index from the indexes of its ``shards``, in their order, one shard at a time."""
-    sample_counts, strip_counts, has_scenes = [], [], False
+    sample_counts, strip_counts, has_scenes, has_truths = [], [], False, False
     for shard in shards:
         samples = _load(shard, "samples")
+        has_truths |= _has_truths(shard)
         sample_counts.append(len(samples))
         strip_counts.append(int(samples["strip_count"].sum()))
         has_scenes |= bool(samples["scene"]["bytes"].any())
@@ -171,6 +179,12 @@ def merge_indexes(directory: Path, shards: Sequence[Path]) -> None:
     if has_scenes:
         scenes = (_load(shard, "scenes") for shard in shards)
         _write_rows(directory / SCENES_NAME, np.dtype("<f2"), (sum(sample_counts), SCENE_COUNT), scenes)
+    if has_truths:
+        truths = (
+            _load(shard, "truths") if _has_truths(shard) else np.zeros(count, TRUTH_DTYPE)
+            for shard, count in zip(shards, sample_counts, strict=True)
+        )
+        _write_rows(directory / TRUTHS_NAME, TRUTH_DTYPE, (sum(sample_counts),), truths)
     sources = (sources_in_shard(shard, _load(shard, "samples")) for shard in shards)
     _write_rows(directory / SOURCES_NAME, SOURCE_DTYPE, (sum(sample_counts),), sources)
 
@@ -272,6 +286,12 @@ def _load(shard: Path, field: str) -> NDArray:
         return index[field]
 
 
+def _has_truths(shard: Path) -> bool:
+    """Whether a shard's index tells of segments or boxes."""
+    with np.load(shard.with_suffix(".index.npz"), allow_pickle=False) as index:
+        return "truths" in index
+
+
 def _write_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], chunks: Iterable[NDArray]) -> None:
     """Write a .npy file of ``shape``, whose rows come in ``chunks``: all of them need not fit into the memory."""
     with atomic_write(path) as file:
@@ -281,8 +301,21 @@ def _write_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], chunks: Ite
             file.write(rows.astype(dtype, copy=False).tobytes())
 
 
-def map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, NDArray[np.float16] | None]:
-    """Map the index of a data set: `SAMPLE_DTYPE` (N,), `STRIP_DTYPE` (strips,), and the scenes, (N, 365), if any.
+class Indexes(NamedTuple):
+    """The mapped index of a data set of N clips."""
+
+    samples: NDArray
+    """`SAMPLE_DTYPE` (N,)."""
+    strips: NDArray
+    """`STRIP_DTYPE` (strips,)."""
+    scenes: NDArray[np.float16] | None
+    """(N, 365); None where no clip has a scene label."""
+    truths: NDArray | None
+    """`TRUTH_DTYPE` (N,); None where no clip has segments or boxes."""
+
+
+def map_indexes(directory: Path, manifest: Manifest) -> Indexes:
+    """Map the index of a data set.
 
     Raises:
         UserError: a file is missing, damaged, or of another data set.
@@ -294,7 +327,8 @@ def map_indexes(directory: Path, manifest: Manifest) -> tuple[NDArray, NDArray, 
     strips = _map(directory / STRIPS_NAME, STRIP_DTYPE, (strip_count,))
     scene_shape = (count, SCENE_COUNT)
     scenes = _map(directory / SCENES_NAME, np.dtype("<f2"), scene_shape) if manifest.scene_count else None
-    return samples, strips, scenes
+    truths = _map(directory / TRUTHS_NAME, TRUTH_DTYPE, (count,)) if manifest.has_truth else None
+    return Indexes(samples, strips, scenes, truths)
 
 
 def map_sources(directory: Path, manifest: Manifest) -> NDArray | None:
@@ -307,12 +341,13 @@ def map_sources(directory: Path, manifest: Manifest) -> NDArray | None:
     return _map(path, SOURCE_DTYPE, (manifest.sample_count,)) if path.exists() else None
 
 
-def check_rows(directory: Path, samples: NDArray, strips: NDArray, manifest: Manifest) -> None:
+def check_rows(directory: Path, indexes: Indexes, manifest: Manifest) -> None:
     """Compare all rows of `map_indexes` with the manifest; no clip is read.
 
     Raises:
         UserError: a clip's row names a shard, a class, a part or bytes that there are none of.
     """
+    samples, strips, _, truths = indexes
     shard_bytes = np.array([shard.bytes for shard in manifest.shards])
     numbers = samples["shard"].astype(np.int64)
     first, count = samples["first_strip"].astype(np.float64), samples["strip_count"].astype(np.float64)
@@ -325,6 +360,8 @@ def check_rows(directory: Path, samples: NDArray, strips: NDArray, manifest: Man
         samples[name]["offset"].astype(np.float64) + samples[name]["bytes"]
         for name in ("masks", "scene", "cls", "json")
     ]
+    if truths is not None:
+        ends += [truths[name]["offset"].astype(np.float64) + truths[name]["bytes"] for name in ("segments", "boxes")]
     is_wrong |= np.max(ends, axis=0) > shard_bytes[np.minimum(numbers, len(shard_bytes) - 1)]
     if is_wrong.any():
         raise _unreadable(directory / SAMPLES_NAME, f"what it says of clip {int(is_wrong.argmax())} cannot be")

@@ -15,6 +15,7 @@ from shards.system.checksums import sha256_of
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 2
 # What the digest leaves out; what of each frame is stored, the checksums of the shards tell.
+_LATER_COUNTS = ("segments", "boxes")
 _CIRCUMSTANCES = ("provenance", "missing", "broken", "focus")
 
 
@@ -34,6 +35,10 @@ class ShardRecord:
     """Those of them that have a scene label."""
     sha256: str
     """Its checksum, in hexadecimal."""
+    segments: int = 0
+    """Those of its clips in which actions are marked in time."""
+    boxes: int = 0
+    """Those of its clips in which actors are marked by boxes."""
 
     def matches(self, directory: Path) -> bool:
         """Whether the file in ``directory`` still has the bytes that were written; reads all of it."""
@@ -101,6 +106,11 @@ class Manifest:
         return sum(shard.scenes for shard in self.shards)
 
     @property
+    def has_truth(self) -> bool:
+        """Whether actions or actors are marked within any clip."""
+        return any(shard.segments or shard.boxes for shard in self.shards)
+
+    @property
     def has_sources(self) -> bool:
         """Whether the packer says that `sources.npy` lies beside it; earlier versions wrote none."""
         return bool(self.provenance.get("sources"))
@@ -108,16 +118,25 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 of what is stored, through the shards' checksums: the same wherever and whenever it was packed."""
-        content = {name: value for name, value in asdict(self).items() if name not in _CIRCUMSTANCES}
+        content = {name: value for name, value in self._values().items() if name not in _CIRCUMSTANCES}
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`, whose presence says that the data set is complete."""
-        value = asdict(self)
+        value = self._values()
         if self.focus == WHOLE_FRAMES:
             del value["focus"]
         write_json(directory / MANIFEST_NAME, value)
+
+    def _values(self) -> dict[str, Any]:
+        """All fields as JSON values, without counts that earlier versions did not have and that are 0."""
+        value = asdict(self)
+        for record in value["shards"]:
+            for name in _LATER_COUNTS:
+                if not record[name]:
+                    del record[name]
+        return value
 
     @classmethod
     def load(cls, directory: Path) -> Self:

@@ -6,6 +6,8 @@
 | or `000.video.mp4`, `001.video.mp4`, …        | or video segments                                              |
 | `masks.npy`                                   | uint8 (N, h, ceil(w / 8)), human masks; absent where none      |
 | `scene.npy`                                   | float16 (365,), soft scene label, sums to 1; absent where none |
+| `segments.json`                               | actions in time, `Segment`s; absent where nobody looked        |
+| `boxes.npy`                                   | actors in frames, `BOX_DTYPE` (M,); absent where nobody looked |
 | `cls`                                         | the action class, an ASCII integer                             |
 | `json`                                        | ClipInfo                                                       |
 """
@@ -21,11 +23,21 @@ from numpy.typing import NDArray
 from shards.codecs.masks import npy_array, npy_bytes, packed_width
 from shards.codecs.registry import FILMSTRIP, part_format
 from shards.errors import UserError
+from shards.format.truth import (
+    NO_TRUTH,
+    Truth,
+    box_problems,
+    duration_of,
+    read_segments,
+    segment_problems,
+    segments_bytes,
+)
 
 SCENE_COUNT = 365  # classes of Places365
 SCENE_SUM_TOLERANCE = 1e-2  # 365 roundings to float16
 
 MASKS, SCENE, LABEL, INFO = "masks.npy", "scene.npy", "cls", "json"
+SEGMENTS, BOXES = "segments.json", "boxes.npy"
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,8 @@ class ClipInfo:
     """How the frames are stored."""
     crop: Crop | None = None
     """The part of the source's frames that is stored; None: all of them."""
+    key_frames_only: bool = False
+    """Whether nothing is known of frames without a box, where there are boxes."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -89,7 +103,7 @@ class ClipInfo:
         """
         value = json.loads(data)
         try:
-            known = {"codec": FILMSTRIP, "crop": None, "source_frames": None} | value
+            known = {"codec": FILMSTRIP, "crop": None, "source_frames": None, "key_frames_only": False} | value
             known["crop"] = known["crop"] and Crop(**known["crop"])
             if known["source_frames"] is not None:
                 start, end = known["source_frames"]
@@ -100,8 +114,8 @@ class ClipInfo:
 
     def to_json(self) -> bytes:
         value = asdict(self)
-        for name in ("crop", "source_frames"):
-            if value[name] is None:
+        for name, usual in (("crop", None), ("source_frames", None), ("key_frames_only", False)):
+            if value[name] == usual:
                 del value[name]
         return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
@@ -120,6 +134,8 @@ class Sample:
     """uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None."""
     scene: NDArray[np.float16] | None = None
     """float16 (365,), sums to 1, or None."""
+    truth: Truth = NO_TRUTH
+    """What is annotated within the clip."""
 
     def components(self) -> dict[str, bytes]:
         """Return the components in the order in which a shard holds them.
@@ -135,6 +151,10 @@ class Sample:
             components[MASKS] = npy_bytes(self.masks)
         if self.scene is not None:
             components[SCENE] = npy_bytes(self.scene)
+        if self.truth.segments is not None:
+            components[SEGMENTS] = segments_bytes(self.truth.segments)
+        if self.truth.boxes is not None:
+            components[BOXES] = npy_bytes(self.truth.boxes)
         return components | {LABEL: str(self.label).encode(), INFO: self.info.to_json()}
 
     @classmethod
@@ -153,6 +173,7 @@ class Sample:
             parts=tuple(components[name] for name in find_parts(components, info.codec)),
             masks=npy_array(components[MASKS]) if MASKS in components else None,
             scene=npy_array(components[SCENE]) if SCENE in components else None,
+            truth=truth_of(components, info),
         )
 
     def problems(self) -> Iterator[str]:
@@ -177,6 +198,7 @@ class Sample:
                 )
         yield from self._mask_problems()
         yield from self._scene_problems()
+        yield from self._truth_problems()
 
     def _mask_problems(self) -> Iterator[str]:
         info = self.info
@@ -199,6 +221,28 @@ class Sample:
         total = float(self.scene.sum(dtype=np.float64))
         if not np.all(self.scene >= 0) or not abs(total - 1) <= SCENE_SUM_TOLERANCE:
             yield f"scene must be probabilities that sum to 1, the sum is {total:.4f}"
+
+    def _truth_problems(self) -> Iterator[str]:
+        info, truth = self.info, self.truth
+        if truth.segments is not None:
+            yield from segment_problems(truth.segments, duration_of(info.frame_count, info.fps))
+        if truth.boxes is not None:
+            yield from box_problems(truth.boxes, info.frame_count, info.width, info.height)
+        if truth.key_frames_only != info.key_frames_only or (info.key_frames_only and truth.boxes is None):
+            yield "its information tells of key frames, but its boxes do not"
+
+
+def truth_of(components: Mapping[str, bytes], info: ClipInfo) -> Truth:
+    """What is annotated within a clip, of whose ``components`` only those that tell it are needed.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    return Truth(
+        segments=read_segments(components[SEGMENTS]) if SEGMENTS in components else None,
+        boxes=npy_array(components[BOXES]) if BOXES in components else None,
+        key_frames_only=info.key_frames_only,
+    )
 
 
 def part_names(codec: str, count: int) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from shards.errors import UserError
 from shards.format.clip_sources import SOURCES_NAME
-from shards.format.index import SAMPLES_NAME, SCENES_NAME, STRIPS_NAME
+from shards.format.index import SAMPLES_NAME, SCENES_NAME, STRIPS_NAME, TRUTHS_NAME
 from shards.format.manifest import MANIFEST_NAME, Manifest
 from shards.storage.downloads import RemoteFiles
 from shards.system.atomic import sync_folder
@@ -44,7 +44,7 @@ def fetch_indexes(files: RemoteFiles, cache: Path) -> tuple[Path, Manifest]:
 
 def forget_indexes(directory: Path) -> None:
     """Remove fetched indexes that turned out not to be those of the data set, so that they are fetched again."""
-    for name in (SAMPLES_NAME, STRIPS_NAME, SCENES_NAME, SOURCES_NAME):
+    for name in (SAMPLES_NAME, STRIPS_NAME, SCENES_NAME, TRUTHS_NAME, SOURCES_NAME):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -59,8 +59,9 @@ def _fetch(files: RemoteFiles, folder: Path) -> tuple[Path, Manifest]:
     except UserError as error:
         raise UserError(f"{files.url}: {error}") from error
     scenes = [SCENES_NAME] if manifest.scene_count else []
+    truths = [TRUTHS_NAME] if manifest.has_truth else []
     sources = [SOURCES_NAME] if manifest.has_sources else []
-    for name in (SAMPLES_NAME, STRIPS_NAME, *scenes, *sources):
+    for name in (SAMPLES_NAME, STRIPS_NAME, *scenes, *truths, *sources):
         if not (directory / name).exists():
             part = directory / f"{name}.part"
             files.download(name, part, _problem)

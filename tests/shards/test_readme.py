@@ -45,7 +45,7 @@ def program(word: str) -> dict:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_every_program_of_the_readme_runs_one_after_another(readme_folder, capsys):
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     names: dict = {}
     for block in BLOCKS:
         exec(block, names)
