@@ -20,9 +20,11 @@ from shards.decoding.video import EntryPoint, Frame, open_video
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus, FocusName
 from shards.format.sample import ClipInfo, Crop, Sample
+from shards.format.truth import NO_TRUTH, Truth
 from shards.packing.annotations import MaskSource
 from shards.packing.entry_points import SharedVideo
 from shards.packing.person_crop import person_crop
+from shards.packing.truth_fitting import Problem, View, fit_truth, with_boxes_of_masks
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.system.checksums import sha256_of
 
@@ -117,6 +119,8 @@ class PreparedClip:
     """The clip, without what networks add."""
     network_frames: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     """The frames that networks want, by frame number: RGB (H, W, C)."""
+    truth_problems: tuple[Problem, ...] = ()
+    """What of the labels within the clip did not fit its video."""
 
 
 def prepare_clip(
@@ -163,6 +167,11 @@ def _prepare(
         info = video.info
     if crop is None:
         mask_NHW = _load_masks(mask_source, entry, frame_count, info)
+    width = config.height if crop else info.width_at(config.height)
+    view = View(info, entry.start_frame or 0, frame_count, entry.end_frame is None, crop, width, config.height)
+    truth, problems = _find_truth(entry, label, view, mask_NHW)
+    if crop is not None and mask_NHW is not None:
+        mask_NHW = crop.cut(mask_NHW)
     sample = Sample(
         label=label,
         info=ClipInfo(
@@ -170,28 +179,39 @@ def _prepare(
             class_name=entry.class_name,
             fps=info.fps,
             frame_count=frame_count,
-            width=config.height if crop else info.width_at(config.height),
+            width=width,
             height=config.height,
             source_sha256=source_sha256,
             source_frames=_range_of(entry, frame_count),
             codec=config.codec,
             crop=crop,
+            key_frames_only=truth.key_frames_only,
         ),
         parts=tuple(parts),
+        truth=truth,
     )
-    return PreparedClip(sample if mask_NHW is None else with_masks(sample, mask_NHW, config.mask_scale), network_frames)
+    sample = sample if mask_NHW is None else with_masks(sample, mask_NHW, config.mask_scale)
+    return PreparedClip(sample, network_frames, problems)
 
 
 def _find_person(
     entry: ClipEntry, entry_point: EntryPoint | None, config: PackConfig, mask_source: MaskSource | None
 ) -> tuple[NDArray[np.bool_] | None, Crop]:
-    """What to cut from every frame, and the masks of that. For this the frames are counted, by decoding them."""
+    """The masks, and what to cut from every frame. For this the frames are counted, by decoding them."""
     with open_video(entry.path) as video:
         frame_count = sum(1 for _ in video.frames(entry.start_frame, entry.end_frame, entry_point))
         info = video.info
     mask_NHW = _load_masks(mask_source, entry, frame_count, info)
-    crop = person_crop(mask_NHW, info.height, info.width, info.aspect, config.focus_margin)
-    return None if mask_NHW is None else crop.cut(mask_NHW), crop
+    return mask_NHW, person_crop(mask_NHW, info.height, info.width, info.aspect, config.focus_margin)
+
+
+def _find_truth(
+    entry: ClipEntry, label: int, view: View, mask_NHW: NDArray[np.bool_] | None
+) -> tuple[Truth, tuple[Problem, ...]]:
+    """What happens within a clip; its masks are as large as its video."""
+    if entry.truth is None:
+        return NO_TRUTH, ()
+    return fit_truth(with_boxes_of_masks(entry.truth, mask_NHW, label, view.first_frame), view)
 
 
 def _load_masks(

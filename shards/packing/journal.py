@@ -35,6 +35,8 @@ class Commit:
     """Packed clips for which the scene source has no label."""
     without_person: tuple[str, ...] = ()
     """Packed clips whose masks show nobody to focus on."""
+    truth_problems: tuple[tuple[str, str], ...] = ()
+    """What of the labels within packed clips did not fit their videos: kinds and sentences."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def _line(value: Any) -> bytes:
 
 def _commit(line: dict[str, Any]) -> Commit:
     lists = {name: tuple(line.get(name, ())) for name in ("without_masks", "without_scenes", "without_person")}
-    return Commit(**(line | lists))
+    problems = tuple((kind, sentence) for kind, sentence in line.get("truth_problems", ()))
+    return Commit(**(line | lists | {"truth_problems": problems}))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ together, each makes every so many-th shard. The same input and options give the
 and processes, and after any number of interruptions.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRec
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
-from shards.packing.report import PackReport, refuse_shared, some, some_broken, strict_error
+from shards.packing.report import PackReport, by_kind, refuse_misfits, refuse_shared, some, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
 from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
@@ -107,7 +108,8 @@ def pack(
         share: Which part of it this process packs; all of them must be called alike.
         apart_from: Data sets that should have no clip of this one; the report tells those that they have.
         strict: Make any missing or broken clip, any video that is not read, any clip without annotation where an
-            annotator is given, and any that another data set has too, an error.
+            annotator is given, any label that does not fit its video, and any clip that another data set has too, an
+            error.
         overwrite: Replace the data set that is in ``out``, or an unfinished one of another request.
         progress: Told of the clips that are done, of those of this process.
 
@@ -178,6 +180,8 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
         )
     if request.config.focus == "person" and not annotators.mask_source:
         raise UserError("--focus person: needs masks that tell where the people are; give --masks")
+    if not annotators.mask_source and any(entry.truth and entry.truth.boxes_from_masks for entry in listing.clips):
+        raise UserError("--boxes: they are made from ready-made masks; give --masks FOLDER")
     if not strict:
         return
     if listing.missing:
@@ -212,6 +216,8 @@ def _is_done(out: Path, request: PackRequest, sources: SourceFiles, strict: bool
     if strict and dataset.manifest.broken:
         broken = {clip.name: clip.reason for clip in dataset.manifest.broken}
         raise strict_error(broken)
+    if strict and (out / REPORT_NAME).is_file():
+        refuse_misfits(json.loads((out / REPORT_NAME).read_bytes()).get("truth", {}))
     return True
 
 
@@ -228,9 +234,12 @@ def _finish(
         without_masks=tuple(name for commit in commits for name in commit.without_masks),
         without_scenes=tuple(name for commit in commits for name in commit.without_scenes),
         without_person=tuple(name for commit in commits for name in commit.without_person),
+        truth_problems=by_kind(problem for commit in commits for problem in commit.truth_problems),
     )
     if strict and broken:
         raise strict_error(broken)
+    if strict:
+        refuse_misfits(report.truth_problems)
     if not report.packed_count:
         raise UserError(f"none of the {len(broken)} clips could be packed: {some_broken(broken)}")
     records = [journal.record for journal in journals if journal.record]

@@ -169,7 +169,10 @@ class Packer:
         positions = {entry.name: k for k, entry in enumerate(entries)}
         broken: dict[str, str] = {}
         without_masks, without_scenes, without_person = [], [], []
-        for sample in self._annotate(_whole_clips(entries, futures, broken)):
+        truth_problems: list[tuple[str, str]] = []
+        for clip in self._annotate(_whole_clips(entries, futures, broken)):
+            truth_problems += clip.truth_problems
+            sample = clip.sample
             position = positions[sample.info.name]
             sample = self._add_source_scene(sample, entries[position])
             file.append(first_number + position, sample.components())
@@ -190,16 +193,16 @@ class Packer:
             without_masks=tuple(without_masks),
             without_scenes=tuple(without_scenes),
             without_person=tuple(without_person),
+            truth_problems=tuple(truth_problems),
         )
 
-    def _annotate(self, clips: Iterator[PreparedClip]) -> Iterator[Sample]:
+    def _annotate(self, clips: Iterator[PreparedClip]) -> Iterator[PreparedClip]:
         annotators = self._request.annotators
         if annotators.mask_network:
             clips = add_masks(clips, annotators.mask_network, self._request.config.mask_scale)
         if annotators.scene_network:
             clips = add_scenes(clips, annotators.scene_network)
-        for clip in clips:
-            yield clip.sample
+        return clips
 
     def _add_source_scene(self, sample: Sample, entry: ClipEntry) -> Sample:
         source = self._request.annotators.scene_source

@@ -1,8 +1,8 @@
 """What became of every clip that a data set should hold."""
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class PackReport:
     """Packed clips for which the scene source, where one was given, has no label."""
     without_person: tuple[str, ...] = ()
     """Packed clips whose masks show nobody to focus on, where that was asked for: they show the centre."""
+    truth_problems: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What of the labels within packed clips did not fit their videos, and what was done, by kind."""
     shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Packed clips that share frames of a video with each data set from which they should be apart, by its location."""
 
@@ -91,12 +93,28 @@ class PackReport:
             "remarks": {kind: list(items) for kind, items in self.listing.remarks.items()},
             "shared": {location: sorted(names) for location, names in self.shared.items()},
         }
+        if any(entry.truth for entry in self.listing.clips):
+            value["truth"] = {kind: sorted(sentences) for kind, sentences in self.truth_problems.items()}
         write_json(path, value)
 
 
 def strict_error(broken: Mapping[str, str]) -> UserError:
     """What ``--strict`` says of broken clips."""
     return UserError(f"--strict: broken: {some_broken(broken)}; replace or remove the videos")
+
+
+def by_kind(problems: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The sentences of pairs of a kind and a sentence, by kind."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, sentence in problems:
+        found[kind].append(sentence)
+    return dict(sorted(found.items()))
+
+
+def refuse_misfits(problems: Mapping[str, Sequence[str]]) -> None:
+    """Raise what ``--strict`` says of labels that do not fit their videos, if there are any."""
+    for kind, sentences in sorted(problems.items()):
+        raise UserError(f"--strict: {kind}: {some(sorted(sentences))}; correct the labels")
 
 
 def refuse_shared(shared: Mapping[str, Sequence[str]]) -> None:

@@ -69,6 +69,8 @@ class PackRequest:
         _add(digest, [self.config.output_options(), self.annotators.settings()])
         for entry in listing.clips:
             _add(digest, [entry.name, entry.class_name, entry.start_frame, entry.end_frame])
+            if entry.truth is not None:
+                _add(digest, entry.truth.values())
         for absent in listing.missing:
             _add(digest, [absent.name, absent.class_name])
         return digest.hexdigest()

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from shards.errors import refuse
 from shards.sources.texts import is_class_name, look
+from shards.sources.truth import ListedTruth
 
 Subset = Literal["train", "test"]
 
@@ -36,6 +37,8 @@ class ClipEntry:
     """The first frame of the clip; None: that of the video."""
     end_frame: int | None = None
     """The frame after its last; None: the video's end."""
+    truth: ListedTruth | None = None
+    """What label files say happens within the video; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
