@@ -32,6 +32,7 @@ from shards.packing.report import PackReport, refuse_shared, some
 from shards.packing.request import Annotators
 from shards.shared_clips import names_in_others
 from shards.sources import (
+    ActivityNetSource,
     CsvSource,
     Diving48Source,
     FolderSource,
@@ -39,6 +40,7 @@ from shards.sources import (
     JhmdbSource,
     Kinetics400Source,
     MiniKinetics200Source,
+    Thumos14Source,
     Ucf101Source,
 )
 from shards.sources.listing import ClipEntry, utf8_name
@@ -58,6 +60,8 @@ class MakeShards:
         | Annotated[Kinetics400Source, tyro.conf.subcommand("kinetics400")]
         | Annotated[MiniKinetics200Source, tyro.conf.subcommand("mini_kinetics")]
         | Annotated[JhmdbSource, tyro.conf.subcommand("jhmdb")]
+        | Annotated[Thumos14Source, tyro.conf.subcommand("thumos14")]
+        | Annotated[ActivityNetSource, tyro.conf.subcommand("activitynet")]
         | Annotated[FolderSource, tyro.conf.subcommand("folder")]
         | Annotated[CsvSource, tyro.conf.subcommand("csv")]
     )
@@ -89,7 +93,8 @@ class MakeShards:
     """Packed data sets that should have no clip of this one, such as the training set of a test set: folders, or their
     URLs. Clips of the same frames of the same videos, whatever they are called, are told and listed in report.json."""
     strict: bool = False
-    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or is in a data
+    """Fail if any clip is missing or broken, or has no mask or scene label where they are asked for, or a segment or
+    box does not fit its video, or any clip is in a data
     set of --apart-from, or a class has no clip, or a video below --root is not read, instead of reporting it."""
     overwrite: bool = False
     """Replace the data set that is in --out, or drop an unfinished one. Folders that hold anything else are never
@@ -222,6 +227,8 @@ def print_report(console: Console, report: PackReport) -> None:
     _print_some(console, [f"not read: {path}" for path in listing.unlisted])
     for kind, items in listing.remarks.items():
         console.print(f"{kind}: {some(items)}", style="yellow")
+    for kind, sentences in report.truth_problems.items():
+        console.print(f"{kind}: {some(sentences)}", style="yellow")
     for names, what in ((report.without_masks, "masks"), (report.without_scenes, "scene label")):
         if names:
             console.print(f"{len(names)} clip{' has' if len(names) == 1 else 's have'} no {what}", style="yellow")

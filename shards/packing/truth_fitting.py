@@ -17,7 +17,7 @@ from shards.decoding.display import VideoInfo
 from shards.decoding.refusal import BrokenClipError
 from shards.format.sample import Crop
 from shards.format.truth import BOX_DTYPE, SIDES, Segment, Truth, box_corners, duration_of, in_order
-from shards.sources.truth import ListedBoxes, ListedSegment, ListedTruth, VideoPromise
+from shards.sources.truths.listed import ListedBoxes, ListedSegment, ListedTruth, VideoPromise
 
 LEAST_LEFT = 0.1
 """Of a box that the frame or the square around people cuts, the least share of its area that is still worth a box."""

@@ -8,9 +8,12 @@ from shards.sources.jhmdb import JhmdbSource
 from shards.sources.kinetics.kinetics400 import Kinetics400Source
 from shards.sources.kinetics.mini_kinetics import MiniKinetics200Source
 from shards.sources.listing import ClipEntry, Listing, MissingClip, Source
+from shards.sources.truths.activitynet import ActivityNetSource
+from shards.sources.truths.thumos14 import Thumos14Source
 from shards.sources.ucf101 import Ucf101Source
 
 __all__ = [
+    "ActivityNetSource",
     "ClipEntry",
     "CsvSource",
     "Diving48Source",
@@ -22,5 +25,6 @@ __all__ = [
     "MiniKinetics200Source",
     "MissingClip",
     "Source",
+    "Thumos14Source",
     "Ucf101Source",
 ]

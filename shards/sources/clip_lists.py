@@ -14,6 +14,7 @@ from shards.errors import refuse
 from shards.sources.listing import ClipEntry, MissingClip
 from shards.sources.remarks import OTHER_ROWS, Remarks, files_of_two_classes, other_rows, remarks
 from shards.sources.texts import clean
+from shards.sources.truths.listed import ListedTruth
 from shards.sources.video_files import read_video_tree
 
 
@@ -33,6 +34,8 @@ class ListedClip:
     """The first frame of the clip; None: that of the video."""
     end_frame: int | None = None
     """The frame after its last; None: the video's end."""
+    truth: ListedTruth | None = None
+    """What label files say happens within the video; None: nothing."""
 
     @property
     def name(self) -> str:
@@ -79,7 +82,7 @@ def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> Locat
                 missing.append(MissingClip(name, root / listed_clip.path, listed_clip.class_name))
             case [video]:
                 start, end = listed_clip.start_frame, listed_clip.end_frame
-                clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end))
+                clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end, listed_clip.truth))
             case [first, second, *_]:
                 problems.append(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
     refuse(problems)

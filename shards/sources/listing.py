@@ -15,10 +15,12 @@ from typing import Literal, Protocol
 
 from shards.errors import refuse
 from shards.sources.texts import is_class_name, look
-from shards.sources.truth import ListedTruth
+from shards.sources.truths.listed import ListedTruth
 
 Subset = Literal["train", "test"]
 
+SUBSET_NAMES = {"training": "train", "validate": "val", "validation": "val", "testing": "test"}
+"""What label files call subsets, where it is not what commands call them."""
 UNKNOWN_CLASS = ""
 NO_VIDEO = "the video does not exist"
 

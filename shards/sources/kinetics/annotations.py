@@ -17,11 +17,11 @@ from typing import Any
 
 from shards.errors import UserError, each, refuse
 from shards.sources.label_files import read_json, read_lines, read_text
+from shards.sources.listing import SUBSET_NAMES
 from shards.sources.texts import clean, is_class_name, look_alikes
 
 _WANTED = "a CSV or JSON file of Kinetics, or a list of lines '<video> <label index>'"
 _REQUIRED = ("label", "youtube_id", "time_start", "time_end")
-_SUBSETS = {"training": "train", "validate": "val", "validation": "val", "testing": "test"}
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _FILE = re.compile(rf"(?:.*/)?({_ID.pattern})(?:_(\d+)_(\d+))?(?:\.[^./]+)?")
 _LIST_LINE = re.compile(r"(.+?)(?:\s+|,)(\d+)")
@@ -73,7 +73,7 @@ def read_annotations(paths: Sequence[Path], classes: tuple[str, ...] | None) -> 
     """
     annotations: dict[KineticsClip, Annotation] = {}
     labels: dict[str, str] = {}
-    subsets = dict.fromkeys(_SUBSETS.values(), "Kinetics' own files")
+    subsets = dict.fromkeys(SUBSET_NAMES.values(), "Kinetics' own files")
     problems = []
     for annotation in chain.from_iterable(each(lambda path: _read(path, classes), paths)):
         other = annotations.setdefault(annotation.clip, annotation)
@@ -163,5 +163,5 @@ def _annotation(youtube_id: str, label: str, seconds: tuple[Any, Any], subset: s
     if not is_class_name(label):
         raise UserError(f"{where}: needs a label without '/' or line breaks, found {label!r}; restore the file")
     return Annotation(
-        KineticsClip(youtube_id, (start, end)), sys.intern(label), _SUBSETS.get(subset, subset) or None, where
+        KineticsClip(youtube_id, (start, end)), sys.intern(label), SUBSET_NAMES.get(subset, subset) or None, where
     )

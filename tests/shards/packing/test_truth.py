@@ -30,7 +30,7 @@ from shards.packing.truth_fitting import (
     with_boxes_of_masks,
 )
 from shards.sources.listing import Listing
-from shards.sources.truth import ListedBoxes, ListedSegment, ListedTruth, VideoPromise
+from shards.sources.truths.listed import ListedBoxes, ListedSegment, ListedTruth, VideoPromise
 from tests.shards.packing.packs import CONFIG, Progress, StopHereError, content, listing_of, mask_files
 
 INFO = VideoInfo(height=240, width=320, aspect=Fraction(4, 3), fps=25.0)
