@@ -17,7 +17,7 @@ from shards.sources.clip_lists import ListedClip, locate_clips
 from shards.sources.label_files import read_json
 from shards.sources.listing import SUBSET_NAMES, Listing
 from shards.sources.remarks import remarks
-from shards.sources.texts import clean, look_alikes
+from shards.sources.texts import clean, is_class_name, look_alikes
 from shards.sources.truths.listed import ListedSegment, ListedTruth, VideoPromise
 
 NOT_LONG = "segments that do not end after they start, left out"
@@ -102,8 +102,8 @@ def _pair(annotation: Any, where: str, number: int) -> tuple[Any, Any]:
 
 
 def _segment(times: Any, label: Any, where: str, ambiguous: str | None) -> NamedSegment:
-    if not isinstance(label, str) or not clean(label) or "/" in label:
-        raise UserError(f"{where}: needs a label without '/', found {label!r}; restore the file")
+    if not isinstance(label, str) or not is_class_name(clean(label)):
+        raise UserError(f"{where}: needs a label without '/' or line breaks, found {label!r}; restore the file")
     class_name = clean(label)
     return named_segment(times, None if class_name == ambiguous else class_name, where)
 
