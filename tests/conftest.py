@@ -31,6 +31,8 @@ LONGEST_FIRST = (
     "tests/shards/packing/test_entry_points.py",
     "tests/scenebias/study",
     "tests/scenebias/annotators/networks/test_person_networks.py",
+    "tests/tools/test_slurm.py",
+    "tests/scenebias/distributed/test_launch.py",
     "tests/scenebias/transfer/test_command.py",
     "tests/scenebias/training/test_processes.py",
     "tests/scenebias/benchmark/loading/test_peers.py",

@@ -352,7 +352,7 @@ def test_networks_annotate_and_processes_share_the_work(folder):
     [
         ("kill_packing.py", ["--kills", "3", "--clips", "120"]),
         ("pack_memory.py", ["--clips", "400"]),
-        ("flip_bits.py", ["--flips", "40"]),
+        ("flip_bits.py", ["--flips", "16"]),
     ],
 )
 def test_a_small_trial_passes(trial, options):

@@ -120,7 +120,10 @@ def test_a_class_that_is_none_of_thumos14s_is_refused_with_its_place(tmp_path):
         ({"a": [1]}, "video a: has neither annotations nor segments with as many labels"),
         ({"a": {"segments": [[0, 1]], "labels": []}}, "video a: has neither"),
         ({"a": {"annotations": [{"label": "x"}]}}, "video a, segment 0: has no segment or label"),
-        ({"a": {"annotations": [{"label": 3, "segment": [0, 1]}]}}, "needs a label without '/' or line breaks, found 3"),
+        (
+            {"a": {"annotations": [{"label": 3, "segment": [0, 1]}]}},
+            "needs a label without '/' or line breaks, found 3",
+        ),
         ({"a": {"annotations": [{"label": "x", "segment": [0]}]}}, "expected two times in seconds"),
         ({"a": {"annotations": [{"label": "x", "segment": 5}]}}, "expected two times in seconds"),
         ({"a": {"annotations": [{"label": "x", "segment": [-1, 5]}]}}, "-1 to 5 is no time in a video"),
