@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -116,15 +117,18 @@ def options(name: str) -> frozenset[str]:
     return frozenset(spelt | {option.replace("--", "--no-", 1) for option in spelt} | {"--gpus", "--help"})
 
 
-CHOICES = {
-    name: {
-        option_name(field): {value for part in (hint, *get_args(hint)) for value in get_args(part)}
-        for kind in _dataclasses(import_module(program.module).COMMAND.command_line)
-        for field, hint in get_type_hints(kind).items()
-        if any(get_origin(part) is Literal for part in (hint, *get_args(hint)))
-    }
-    for name, program in PROGRAMS.items()
-}
+def choices_of(name: str) -> dict[str, set[str]]:
+    """By option of a program, the values that it takes in any of its subcommands, where these are a few."""
+    choices: defaultdict[str, set[str]] = defaultdict(set)
+    for kind in _dataclasses(import_module(PROGRAMS[name].module).COMMAND.command_line):
+        for field, hint in get_type_hints(kind).items():
+            for part in (hint, *get_args(hint)):
+                if get_origin(part) is Literal:
+                    choices[option_name(field)] |= set(get_args(part))
+    return choices
+
+
+CHOICES = {name: choices_of(name) for name in PROGRAMS}
 """By program and option, the values that it takes, where these are a few."""
 PROSE = {"and", "as", "at", "for", "goes", "in", "is", "must", "needs", "of", "or", "takes", "to", "with"}
 """Words that follow an option in a sentence without being its value."""

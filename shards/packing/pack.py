@@ -181,7 +181,7 @@ def _check_listing(request: PackRequest, strict: bool) -> None:
     if request.config.focus == "person" and not annotators.mask_source:
         raise UserError("--focus person: needs masks that tell where the people are; give --masks")
     if not annotators.mask_source and any(entry.truth and entry.truth.boxes_from_masks for entry in listing.clips):
-        raise UserError("--boxes: they are made from ready-made masks; give --masks FOLDER")
+        raise UserError("boxes of actors are made from ready-made masks; give --masks FOLDER")
     if not strict:
         return
     if listing.missing:

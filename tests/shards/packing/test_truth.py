@@ -226,7 +226,7 @@ def test_boxes_are_made_of_masks_in_the_squares_around_people_too(tmp_path, vide
     listing = listing_of(videos)
     clips = tuple(replace(entry, truth=ListedTruth(boxes_from_masks=True)) for entry in listing.clips)
     listing = replace(listing, clips=clips)
-    with pytest.raises(UserError, match="--boxes: they are made from ready-made masks; give --masks FOLDER"):
+    with pytest.raises(UserError, match="boxes of actors are made from ready-made masks; give --masks FOLDER"):
         pack(listing, tmp_path / "out", CONFIG)
     for focus in ("frame", "person"):
         config = replace(CONFIG, focus=focus, focus_margin=1.0)
