@@ -43,6 +43,10 @@ class WorldLook:
         if self.width < 32 or self.width % 2:
             raise ValueError(f"width must be even and at least 32, got {self.width}")
 
+    def randomness(self, instance: int, part: str) -> np.random.Generator:
+        """The random numbers of one part of a video: its ``person``, ``scene``, ``camera`` or ``label``."""
+        return np.random.default_rng([self.seed, instance, *part.encode()])
+
 
 @dataclass(frozen=True)
 class Camera:

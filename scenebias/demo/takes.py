@@ -75,16 +75,12 @@ class TakePlan:
         """What is to be found."""
         return [doing for doing in self.doings if doing.kind == "action"]
 
-    def randomness(self, look: WorldLook, part: str) -> np.random.Generator:
-        """The random numbers of one part of this take."""
-        return np.random.default_rng([look.seed, self.instance, *part.encode()])
-
 
 def plan_take(look: WorldLook, split: str, index: int) -> TakePlan:
     """Choose scene, actions and times of take ``index`` of ``split``; scenes take turns."""
     scene = sorted(SCENES)[index % len(SCENES)]
     instance = (len(SPLITS) + TAKE_SPLITS.index(split)) * MAX_CLIPS + index
-    rng = np.random.default_rng([look.seed, instance, *b"take"])
+    rng = look.randomness(instance, "take")
     duration_s = float(rng.uniform(*DURATION_S))
     rho = 0.0 if split == "swapped" else look.rho
     wanted = [_choose_action(scene, rho, rng) for _ in range(rng.integers(ACTIONS_A_TAKE[0], ACTIONS_A_TAKE[1] + 1))]
@@ -178,9 +174,9 @@ def render_take(look: WorldLook, plan: TakePlan) -> RenderedClip:
     frame_count = round(plan.duration_s * look.fps)
     times_longer = plan.duration_s / _CLIP_S
     scene = SCENES[plan.scene]
-    camera = hand_held(look, frame_count, plan.randomness(look, "camera"), times_longer)
-    frames = film(paint(look, scene, plan.randomness(look, "scene")), camera, look)
-    rng = plan.randomness(look, "person")
+    camera = hand_held(look, frame_count, look.randomness(plan.instance, "camera"), times_longer)
+    frames = film(paint(look, scene, look.randomness(plan.instance, "scene")), camera, look)
+    rng = look.randomness(plan.instance, "person")
     pose = standing(frame_count, rng, times_longer)
     for doing in plan.doings:
         _add(pose, doing, look.fps, rng)
@@ -190,4 +186,6 @@ def render_take(look: WorldLook, plan: TakePlan) -> RenderedClip:
     masks: NDArray[np.bool_] = np.zeros(frames.shape[:3], np.bool_)
     for part, angles, view in _in_parts(pose, viewpoint):
         masks[part] = draw_figure(frames[part], body, angles, view)
-    return RenderedClip((frames * 255 + 0.5).astype(np.uint8), masks, soft_label(scene, plan.randomness(look, "label")))
+    return RenderedClip(
+        (frames * 255 + 0.5).astype(np.uint8), masks, soft_label(scene, look.randomness(plan.instance, "label"))
+    )

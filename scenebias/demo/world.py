@@ -97,10 +97,6 @@ class ClipPlan:
     instance: int
     """Number of the person and of the scene instance; no other clip of the world has it."""
 
-    def randomness(self, config: WorldConfig, part: str) -> np.random.Generator:
-        """The random numbers of one part of this clip: ``person``, ``scene``, ``camera`` or ``label``."""
-        return np.random.default_rng([config.seed, self.instance, *part.encode()])
-
 
 def plan_clip(config: WorldConfig, split: str, index: int) -> ClipPlan:
     """Choose action and scene of clip ``index`` of ``split``; actions take turns."""
@@ -125,7 +121,7 @@ def _choose_scene(config: WorldConfig, split: str, action: str, turn: int, insta
         return scenes[turn % len(scenes)]
     typical = TYPICAL_SCENES[action]
     others = [scene for scene in scenes if scene != typical]
-    rng = np.random.default_rng([config.seed, instance, *b"place"])
+    rng = config.randomness(instance, "place")
     other = others[rng.integers(len(others))]
     if split == "swapped":
         return other
@@ -149,16 +145,16 @@ class RenderedClip:
 def render_clip(config: WorldConfig, plan: ClipPlan) -> RenderedClip:
     """Draw a clip; equal arguments give equal pixels."""
     scene = SCENES[plan.scene] if plan.scene else None
-    camera = hand_held(config, config.frames, plan.randomness(config, "camera"))
-    frames = film(paint(config, scene, plan.randomness(config, "scene")), camera, config)
+    camera = hand_held(config, config.frames, config.randomness(plan.instance, "camera"))
+    frames = film(paint(config, scene, config.randomness(plan.instance, "scene")), camera, config)
     masks = np.zeros(frames.shape[:3], np.bool_)
     if plan.has_person:
-        rng = plan.randomness(config, "person")
+        rng = config.randomness(plan.instance, "person")
         action = (ACTIONS | TARGET_ACTIONS)[plan.action]
         pose = perform(action, config.frames, config.fps, rng)
         viewpoint = standing_person(config, camera, rng)
         if scene:
             draw_shadow(frames, viewpoint, strength=float(rng.uniform(0.2, 0.5)))
         masks = draw_figure(frames, random_body(rng), pose, viewpoint)
-    label = soft_label(scene, plan.randomness(config, "label"))
+    label = soft_label(scene, config.randomness(plan.instance, "label"))
     return RenderedClip((frames * 255 + 0.5).astype(np.uint8), masks, label)

@@ -62,9 +62,8 @@ class Segments(_Instances):
 
     @property
     def box_N4(self) -> Tensor:
-        """The segments as boxes of height 1, so that the IoU of two boxes is that of their times."""
-        zero_N = torch.zeros_like(self.start_s_N)
-        return torch.stack([self.start_s_N, zero_N, self.end_s_N, zero_N + 1], dim=1)
+        """See `segments_as_boxes`."""
+        return segments_as_boxes(self.start_s_N, self.end_s_N)
 
     def suppressed(self, max_overlap: float, most: int | None = None) -> "Segments":
         """See `suppress`."""
@@ -104,6 +103,12 @@ class Tube:
             raise ValueError("frame_T must hold one or more ascending frames")
         if len(self.frame_T) != len(self.box_T4):
             raise ValueError(f"a tube must have a box for each frame: {len(self.box_T4)} for {len(self.frame_T)}")
+
+
+def segments_as_boxes(start: Tensor, end: Tensor) -> Tensor:
+    """Segments, of any shape (...), as boxes of height 1, (..., 4): the IoU of two boxes is that of their times."""
+    zero = torch.zeros_like(start)
+    return torch.stack([start, zero, end, zero + 1], dim=-1)
 
 
 def suppress(box_N4: Tensor, score_N: Tensor, group_N: Tensor, max_overlap: float, most: int | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from scenebias.detection.instances import segments_as_boxes
 from scenebias.localize.pyramid import PointOutputs
 
 CENTRE_RADIUS = 1.5
@@ -39,9 +40,7 @@ class Points:
 
 def segment_boxes(points: Points, distance_BP2: Tensor) -> Tensor:
     """The segments that points tell by their distances, as boxes of height 1: float (B, P, 4)."""
-    start_BP, end_BP = points.position_P - distance_BP2[..., 0], points.position_P + distance_BP2[..., 1]
-    zero_BP = torch.zeros_like(start_BP)
-    return torch.stack([start_BP, zero_BP, end_BP, zero_BP + 1], dim=-1)
+    return segments_as_boxes(points.position_P - distance_BP2[..., 0], points.position_P + distance_BP2[..., 1])
 
 
 def assign(points: Points, segment_N2: Tensor) -> Tensor:
@@ -80,8 +79,7 @@ def point_loss(outputs: PointOutputs, points: Points, segments: Sequence[Tensor]
     for video, (segment_N2, label_N) in enumerate(zip(segments, labels, strict=True)):
         number_p = number_BP[video, answers_BP[video]]
         target_BPA[video, answers_BP[video].nonzero()[:, 0], label_N[number_p]] = 1.0
-        start_p, end_p = segment_N2[number_p].unbind(dim=1)
-        true_boxes.append(torch.stack([start_p, torch.zeros_like(start_p), end_p, torch.ones_like(end_p)], dim=1))
+        true_boxes.append(segments_as_boxes(*segment_N2[number_p].unbind(dim=1)))
     focal_BPA = sigmoid_focal_loss(outputs.logits_BPA, target_BPA)
     classes = (focal_BPA * outputs.is_inside_BP[..., None]).sum()
     distances = generalized_box_iou_loss(box_BP4[answers_BP], torch.cat(true_boxes).to(box_BP4), reduction="sum")

@@ -88,9 +88,7 @@ def test_other_files_in_the_folder_are_refused_and_kept(tmp_path):
 
 
 def test_an_interrupted_render_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "scenebias.demo.render._write_split_truths", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+    monkeypatch.setattr("scenebias.demo.writing._write_truths", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         render_world(small_world(tmp_path / "world", clips_train=2, clips_test=0))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""Plans of videos rendered into a folder, by several processes: what clips and long takes have in common.
+
+<out>/<split>/videos/<name>.mp4
+<out>/<split>/masks/<name>.npz     ``masks``: uint8 (N, H, W), 1 where the person is
+<out>/<split>/scene_probs.npz      ``clips``: n names; ``probs``: float16 (n, 365)
+<out>/<split>/truth.json           what is so of every video, by its name
+<out>/world.json                   the configuration; there only when all is
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from scenebias.demo.world import RenderedClip
+from scenebias.reports.progress import ProgressDisplay
+from shards.checks import require_at_least
+from shards.errors import UserError
+from shards.packing.output_folder import new_folder
+from shards.system.atomic import write_json
+
+_WORLD_NAME = "world.json"
+
+
+class _Plan(Protocol):
+    """What happens in one video."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+Plan = TypeVar("Plan", bound=_Plan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldFolder:
+    """Where to put what is rendered; what else a subclass says is what determines the files."""
+
+    out: Path
+    """Folder to create; what is finished in it, of the same configuration, is kept as it is."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes that render; the files do not depend on their number."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, workers=self.workers)
+
+    @property
+    def world(self) -> dict[str, int | float]:
+        """What determines the files."""
+        return {name: value for name, value in asdict(self).items() if name not in ("out", "workers")}
+
+
+def write_world(
+    config: WorldFolder,
+    plans: Mapping[str, Sequence[Plan]],
+    render: Callable[[Plan], RenderedClip],
+    truth_of: Callable[[Plan], dict[str, Any]],
+    *,
+    fps: float,
+    unit: str,
+    at_a_time: int = 1,
+) -> None:
+    """Render the videos of every split into ``config.out``; of a split without any there is no folder.
+
+    Args:
+        config: Where to; the world that it asks for is kept where it is there.
+        plans: The videos of each split.
+        render: Draws one; called in other processes.
+        truth_of: What `truth.json` says of one.
+        fps: Frames per second of all.
+        unit: What one of them is called, in the plural.
+        at_a_time: How many are handed to a process together.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    if _is_rendered(config):
+        print(f"{config.out} is already rendered")
+        return
+    every_plan = [plan for of_split in plans.values() for plan in of_split]
+    begun_s = time.monotonic()
+    with new_folder(config.out) as folder, ProgressDisplay("rendering", len(every_plan), unit) as progress:
+        for parent in {path.parent for plan in every_plan for path in _files_of(folder, plan)}:
+            parent.mkdir(parents=True)
+        labels = []
+        for label in _in_processes(partial(_write, render, fps, folder), every_plan, config.workers, at_a_time):
+            labels.append(label)
+            progress.advance()
+        in_order = iter(labels)
+        for split, of_split in plans.items():
+            if of_split:
+                _write_truths(folder / split, of_split, list(islice(in_order, len(of_split))), truth_of)
+        write_json(folder / _WORLD_NAME, config.world)
+    print(f"{config.out}: {len(every_plan)} {unit} in {time.monotonic() - begun_s:.0f} s")
+
+
+def _files_of(folder: Path, plan: _Plan) -> tuple[Path, Path]:
+    """Its video and its masks."""
+    split = folder / plan.split
+    return split / "videos" / f"{plan.name}.mp4", split / "masks" / f"{plan.name}.npz"
+
+
+def _write(render: Callable[[Plan], RenderedClip], fps: float, folder: Path, plan: Plan) -> NDArray[np.float16]:
+    """Render one video into ``folder`` and return its scene label."""
+    clip = render(plan)
+    video, masks = _files_of(folder, plan)
+    _write_video(video, clip.frames, fps)
+    np.savez_compressed(masks, masks=clip.masks.astype(np.uint8))
+    return clip.scene_label
+
+
+def _write_truths(
+    folder: Path,
+    plans: Sequence[Plan],
+    scene_labels: Sequence[NDArray[np.float16]],
+    truth_of: Callable[[Plan], dict[str, Any]],
+) -> None:
+    names = np.array([plan.name for plan in plans])
+    np.savez_compressed(folder / "scene_probs.npz", clips=names, probs=np.stack(scene_labels))
+    write_json(folder / "truth.json", {plan.name: truth_of(plan) for plan in plans})
+
+
+def _write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    """Encode uint8 (T, H, W, 3) as H.264, nearly without loss, the same bytes every time."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # x264's macroblock tree gives other bytes from run to run, even on one thread.
+        stream.options = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _in_processes(
+    write: Callable[[Plan], NDArray[np.float16]], plans: Sequence[Plan], workers: int, at_a_time: int
+) -> Iterator[NDArray[np.float16]]:
+    """Write every video; the scene labels come in the order of ``plans``."""
+    if workers == 1:
+        yield from map(write, plans)
+        return
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        # Ctrl-C reaches every process of the terminal; the parent alone deals with it.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        try:
+            yield from pool.map(write, plans, chunksize=at_a_time)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _is_rendered(config: WorldFolder) -> bool:
+    path = config.out / _WORLD_NAME
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"--out {config.out}: {_WORLD_NAME} is no JSON ({error}); remove the folder") from error
+    if found != config.world:
+        options = sorted(key for key in found.keys() | config.world.keys() if found.get(key) != config.world.get(key))
+        raise UserError(
+            f"--out {config.out}: holds a world with other options ({', '.join(options)}); "
+            "choose another folder, or remove this one"
+        )
+    return True
