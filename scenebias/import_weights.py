@@ -156,7 +156,7 @@ def main(config: ImportConfig) -> None:
         backbone=model.config.backbone, classes=classes, trained_on=seen, configuration=plain(config)
     )
     try:
-        save_weights(config.out, model, metadata, scene_head)
+        save_weights(config.out, model, metadata, {"scene_head": scene_head})
     except OSError as error:
         raise UserError(f"--out {config.out} cannot be written ({error.strerror}): choose another place") from error
     with_scenes = "" if scene_head is None else " and a scene head"

@@ -6,6 +6,7 @@ corners of a box.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +38,10 @@ class Points:
         stride_P = torch.cat([torch.full((len(p),), s) for p, s in zip(positions, strides, strict=True)])
         return cls(torch.cat(positions).float(), stride_P.float())
 
+    def to(self, device: torch.device) -> "Points":
+        """The same on ``device``."""
+        return Points(self.position_P.to(device), self.stride_P.to(device))
+
 
 def segment_boxes(points: Points, distance_BP2: Tensor) -> Tensor:
     """The segments that points tell by their distances, as boxes of height 1: float (B, P, 4)."""
@@ -64,12 +69,21 @@ def assign(points: Points, segment_N2: Tensor) -> Tensor:
     return torch.where(shortest_P.isfinite(), number_P, -1)
 
 
-def point_loss(outputs: PointOutputs, points: Points, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-    """Focal loss of the classes at all points, and 1 - GIoU of the segments at those that answer for one.
+class SummedLoss(NamedTuple):
+    """A loss whose mean is yet to be taken, as other processes may hold more of the batch."""
 
-    Both are summed, and divided by the number of points that answer for a segment. Focal loss: Lin et al., "Focal loss
-    for dense object detection" (ICCV 2017), α = 0.25, γ = 2; GIoU: Rezatofighi et al. (CVPR 2019), of segments as boxes
-    of height 1. ``segments`` (N, 2) and ``labels`` (N,) are those of each video.
+    total: Tensor
+    answers: Tensor
+    """The number of points that answer for a segment, by which the total is to be divided."""
+
+
+def point_loss(
+    outputs: PointOutputs, points: Points, segments: Sequence[Tensor], labels: Sequence[Tensor]
+) -> SummedLoss:
+    """Focal loss of the classes at all points, and 1 - GIoU of the segments at those that answer for one; their sums.
+
+    Focal loss: Lin et al., "Focal loss for dense object detection" (ICCV 2017), α = 0.25, γ = 2; GIoU: Rezatofighi et
+    al. (CVPR 2019), of segments as boxes of height 1. ``segments`` (N, 2) and ``labels`` (N,) are those of each video.
     """
     number_BP = torch.stack([assign(points, segment_N2) for segment_N2 in segments])
     answers_BP = (number_BP >= 0) & outputs.is_inside_BP
@@ -83,4 +97,4 @@ def point_loss(outputs: PointOutputs, points: Points, segments: Sequence[Tensor]
     focal_BPA = sigmoid_focal_loss(outputs.logits_BPA, target_BPA)
     classes = (focal_BPA * outputs.is_inside_BP[..., None]).sum()
     distances = generalized_box_iou_loss(box_BP4[answers_BP], torch.cat(true_boxes).to(box_BP4), reduction="sum")
-    return (classes + distances) / answers_BP.sum().clamp(min=1)
+    return SummedLoss(classes + distances, answers_BP.sum())

@@ -1,14 +1,15 @@
 """Weight files: safetensors that say which network they belong to and which videos they have seen.
 
-Beside the action model, with the normalisation of its pixels, they may hold the scene head that it was pretrained with,
-for the next stage of pretraining; whoever wants the action model alone is not bothered with it.
+Beside the action model, with the normalisation of its pixels, they may hold what was trained with it or on it: the
+scene head, for the next stage of pretraining, or a detector; whoever wants the action model alone is not bothered with
+these.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -28,8 +29,9 @@ from shards.system.atomic import atomic_write
 FORMAT_VERSION = 2
 _KEY = "scenebias"
 _HEAD_PREFIX = "head."
-_SCENE_HEAD_PREFIX = "scene_head."
 _SEEN_PREFIX = "seen_clips."
+Part = Literal["scene_head", "segment_detector", "box_detector"]
+"""What a weight file may hold beside the action model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class WeightsMetadata:
     """What the run measured of itself."""
     focus: Focus = WHOLE_FRAMES
     """What of each frame the data showed that they were trained on last."""
+    parts: Mapping[Part, Mapping[str, Any]] = field(default_factory=dict)
+    """What each `Part` that needs it says of itself, JSON values only."""
     seen_clips: SeenClips | None = field(default=None, compare=False)
     """The clips of ``trained_on``; None: weights of an earlier version, which know its names alone."""
     format_version: int = FORMAT_VERSION
@@ -55,16 +59,22 @@ class WeightsMetadata:
 
 
 def save_weights(
-    path: Path, model: ActionModel, metadata: WeightsMetadata, scene_head: AdversaryHead | None = None
+    path: Path, model: ActionModel, metadata: WeightsMetadata, parts: Mapping[Part, nn.Module | None] | None = None
 ) -> None:
-    """Write the model's weights and their description; ``path`` appears only when it is complete."""
+    """Write the weights of the model and of those ``parts`` that are there, and their description.
+
+    ``path`` appears only when it is complete.
+    """
     assert metadata.backbone == model.config.backbone, "the description is of another backbone"
     assert len(metadata.classes) == model.action_count, "the description is of other classes"
     state = model.state_dict()
-    if scene_head is not None:
-        state |= {f"{_SCENE_HEAD_PREFIX}{name}": tensor for name, tensor in scene_head.state_dict().items()}
+    for part, module in (parts or {}).items():
+        if module is not None:
+            state |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     described = asdict(replace(metadata, seen_clips=None))
+    if not metadata.parts:
+        del described["parts"]  # versions before there were any refuse what they do not know
     if (seen := metadata.seen_clips) is not None:
         described["seen_clips"] = seen.data
         tensors |= {f"{_SEEN_PREFIX}{name}": tensor.contiguous() for name, tensor in seen.tensors().items()}
@@ -113,8 +123,8 @@ def load_scene_head(path: Path, scene_head: AdversaryHead) -> bool:
 
     Raises `UserError` for a missing or damaged file, or one whose scene head has another number of hidden layers.
     """
-    _, _, tensors = _read(path)
-    if not tensors:
+    tensors = _read(path)[2].get("scene_head")
+    if tensors is None:
         return False
     found, expected = _layer_count(tensors), _layer_count(scene_head.state_dict())
     if found != expected:
@@ -124,6 +134,18 @@ def load_scene_head(path: Path, scene_head: AdversaryHead) -> bool:
         )
     _load(path, scene_head, tensors, "the scene head")
     return True
+
+
+def load_part(path: Path, part: Part, module: nn.Module) -> None:
+    """Give ``module`` the weights of this part of the file.
+
+    Raises `UserError` for a missing or damaged file, or one that holds no such part, or one of another shape.
+    """
+    tensors = _read(path)[2].get(part)
+    what = f"the {part.replace('_', ' ')}"
+    if tensors is None:
+        raise UserError(f"{path}: does not hold {what}; give weights that hold one")
+    _load(path, module, tensors, what)
 
 
 def _layer_count(tensors: Mapping[str, Tensor]) -> int:
@@ -159,8 +181,10 @@ def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, for
         )
 
 
-def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[str, Tensor], dict[str, Tensor]]:
-    """The description, the state of the action model and that of the scene head."""
+def _read(
+    path: Path, with_tensors: bool = True
+) -> tuple[WeightsMetadata, dict[str, Tensor], dict[Part, dict[str, Tensor]]]:
+    """The description, the state of the action model, and that of every part that is there."""
     if not path.is_file():
         raise UserError(f"{path}: no such weight file; give the .safetensors file that a training run has written")
     try:
@@ -175,8 +199,9 @@ def _read(path: Path, with_tensors: bool = True) -> tuple[WeightsMetadata, dict[
         raise UserError(f"{path}: not a complete safetensors file ({error}); copy it again, or give another") from error
     if description is None:
         raise UserError(f"{path}: was not written by scenebias; give the .safetensors file of a training run")
-    seen_clips, scene_head = _take(tensors, _SEEN_PREFIX), _take(tensors, _SCENE_HEAD_PREFIX)
-    return _parse(path, description, seen_clips), tensors, scene_head
+    seen_clips = _take(tensors, _SEEN_PREFIX)
+    parts: dict[Part, dict[str, Tensor]] = {part: _take(tensors, f"{part}.") for part in get_args(Part)}
+    return _parse(path, description, seen_clips), tensors, {part: state for part, state in parts.items() if state}
 
 
 def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -180,6 +180,6 @@ def _finish(
         metrics=result.final,
         focus=train.manifest.focus,
     )
-    save_weights(folder.weights, model.action_model, metadata, model.scene_head)
+    save_weights(folder.weights, model.action_model, metadata, {"scene_head": model.scene_head})
     folder.write_result(result)
     print(f"{result.line}; weights in {folder.weights}")

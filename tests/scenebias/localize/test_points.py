@@ -51,7 +51,8 @@ def test_right_answers_cost_next_to_nothing_and_the_wrong_class_much(segments: l
 
     def loss(logits_PA: torch.Tensor) -> float:
         outputs = PointOutputs(logits_PA[None], distance_P2[None], inside_BP)
-        return point_loss(outputs, POINTS, [segment_N2], [label_N]).item()
+        found = point_loss(outputs, POINTS, [segment_N2], [label_N])
+        return (found.total / found.answers.clamp(min=1)).item()
 
     assert loss(logits_PA) == pytest.approx(0, abs=1e-3)
     if (number_P >= 0).any():
@@ -62,7 +63,8 @@ def test_the_loss_is_that_of_a_calculation_by_hand() -> None:
     """One level, one point in the segment: focal losses of p = 1/2, and a segment that is half as long as it should."""
     points = Points.of(3, 1)
     outputs = PointOutputs(torch.zeros(1, 3, 1), torch.full((1, 3, 2), 0.25), torch.tensor([[True, True, False]]))
-    loss = point_loss(outputs, points, [torch.tensor([[0.5, 1.5]])], [torch.tensor([0])])
+    loss, answers = point_loss(outputs, points, [torch.tensor([[0.5, 1.5]])], [torch.tensor([0])])
+    assert answers == 1
     ln2 = 0.6931472
     assert loss.item() == pytest.approx(0.25 * 0.25 * ln2 + 0.75 * 0.25 * ln2 + 0.5, abs=1e-5)
 

@@ -114,7 +114,7 @@ def test_what_was_seen_follows_through_stages_and_files(data: MakeData, tmp_path
     metadata = None
     for train in stages:
         metadata = after(train, earlier=metadata)
-        save_weights(path, model, metadata, scene_head)
+        save_weights(path, model, metadata, {"scene_head": scene_head})
         loaded, from_load = load_weights(path)
         assert torch.equal(loaded.head[1].weight, model.head[1].weight)
         load_scene_head(path, scene_head)

@@ -103,7 +103,7 @@ def test_a_scene_head_comes_back_as_it_went_and_is_in_nobody_s_way(tmp_path: Pat
     path = tmp_path / "stage.safetensors"
     scene_head = AdversaryHead(model.feature_count, 365, hidden_layers=3)
     scene_head(torch.randn(4, model.feature_count))  # moves the running statistics
-    save_weights(path, model, METADATA, scene_head)
+    save_weights(path, model, METADATA, {"scene_head": scene_head})
     new = AdversaryHead(model.feature_count, 365, hidden_layers=3)
     load_scene_head(path, new)
     torch.testing.assert_close(dict(new.state_dict()), dict(scene_head.state_dict()), rtol=0, atol=0)
@@ -123,7 +123,7 @@ def test_a_scene_head_stays_as_it_is_where_the_file_holds_none(weights: Path, mo
 
 def test_a_scene_head_of_another_depth_is_refused_with_the_option(tmp_path: Path, model: ActionModel) -> None:
     path = tmp_path / "stage.safetensors"
-    save_weights(path, model, METADATA, AdversaryHead(model.feature_count, 365, hidden_layers=1))
+    save_weights(path, model, METADATA, {"scene_head": AdversaryHead(model.feature_count, 365, hidden_layers=1)})
     message = (
         r"stage.safetensors: its scene head has 1 hidden layers, but the run is set to 3; pass --scene-hidden-l.* 1$"
     )
