@@ -50,8 +50,10 @@ def test_a_video_that_counts_twice_is_two_videos(
 ) -> None:
     found, truth = ([video for video, n in zip(each, times, strict=False) for _ in range(n)] for each in drawn)
     expected = matched(found, truth, protocol).average_precision_KC()
-    weighted = matched(*drawn, protocol).average_precision_KC(np.array(times[: len(drawn[0])]))
-    np.testing.assert_allclose(weighted, expected)
+    weight_VD = np.array([times[: len(drawn[0])], [1] * len(drawn[0])]).T
+    weighted_KCD = matched(*drawn, protocol).average_precision_KCD(weight_VD)
+    np.testing.assert_allclose(weighted_KCD[..., 0], expected)
+    np.testing.assert_allclose(weighted_KCD[..., 1], matched(*drawn, protocol).average_precision_KC())
 
 
 @given(videos(CLASSES), st.sampled_from(PROTOCOLS), st.randoms())

@@ -35,7 +35,7 @@ def noisy(seed: int, shift: int) -> list[Video]:
 
 def test_the_interval_is_that_of_resampled_videos() -> None:
     a, b = noisy(0, 4), noisy(1, 7)
-    interval = paired_bootstrap_of_maps(matched(a), matched(b), resamples=300)
+    interval = paired_bootstrap_of_maps([[matched(a)]], [[matched(b)]], resamples=300)
     random = np.random.default_rng(1)
     differences = []
     for _ in range(300):
@@ -49,31 +49,42 @@ def test_the_interval_is_that_of_resampled_videos() -> None:
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    interval = paired_bootstrap_of_maps(matched(noisy(0, 5)), matched(noisy(0, 5)), resamples=50)
+    interval = paired_bootstrap_of_maps([[matched(noisy(0, 5))]], [[matched(noisy(0, 5))]], resamples=50)
     assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
 
 
 def test_runs_count_as_their_mean() -> None:
     runs = [matched(noisy(seed, 5)) for seed in range(3)]
     other = matched(noisy(5, 7))
-    interval = paired_bootstrap_of_maps(runs, other, resamples=50)
+    interval = paired_bootstrap_of_maps([runs], [[other]], resamples=50)
     expected = np.mean([run.mean_average_precision for run in runs]) - other.mean_average_precision
     assert interval.mean == pytest.approx(expected)
 
 
+def test_splits_count_as_their_mean_and_are_drawn_by_themselves() -> None:
+    """Two equal splits vary less than one: by √2 less."""
+    a, b = matched(noisy(0, 4)), matched(noisy(1, 7))
+    one = paired_bootstrap_of_maps([[a]], [[b]], resamples=300)
+    two = paired_bootstrap_of_maps([[a], [a]], [[b], [b]], resamples=300)
+    assert two.mean == pytest.approx(one.mean)
+    assert (two.high - two.low) * 2**0.5 == pytest.approx(one.high - one.low, rel=0.2)
+
+
 def test_one_video_and_draws_without_truth_are_no_error() -> None:
     a, b = matched(noisy(0, 0)[:1], TRUTH[:1]), matched([[]], TRUTH[:1])
-    interval = paired_bootstrap_of_maps(a, b, resamples=20)
+    interval = paired_bootstrap_of_maps([[a]], [[b]], resamples=20)
     assert (interval.mean, interval.low, interval.high) == (1, 1, 1)
     mostly_empty = [TRUTH[0], [], []]
     a, b = matched([TRUTH[0], [], []], mostly_empty), matched([[], [], []], mostly_empty)
-    assert paired_bootstrap_of_maps(a, b, resamples=200).low == 0  # 8 of 27 draws have no truth
+    assert paired_bootstrap_of_maps([[a]], [[b]], resamples=200).low == 0  # 8 of 27 draws have no truth
 
 
 def test_other_truth_is_refused() -> None:
     with pytest.raises(ValueError, match="same videos"):
-        paired_bootstrap_of_maps(matched(TRUTH), matched(TRUTH[:3], TRUTH[:3]))
+        paired_bootstrap_of_maps([[matched(TRUTH)]], [[matched(TRUTH[:3], TRUTH[:3])]])
     with pytest.raises(ValueError, match="one or more"):
-        paired_bootstrap_of_maps([], matched(TRUTH))
+        paired_bootstrap_of_maps([[]], [[matched(TRUTH)]])
+    with pytest.raises(ValueError, match="as many splits"):
+        paired_bootstrap_of_maps([[matched(TRUTH)]], [[matched(TRUTH)]] * 2)
     with pytest.raises(ValueError, match="confidence"):
-        paired_bootstrap_of_maps(matched(TRUTH), matched(TRUTH), confidence=1)
+        paired_bootstrap_of_maps([[matched(TRUTH)]], [[matched(TRUTH)]], confidence=1)
