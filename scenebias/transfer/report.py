@@ -1,7 +1,6 @@
 """The results of a transfer command: a table on the screen, results.json, and a page with all there is to see."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from scenebias.commands import null_for_nan, write_output
-from scenebias.evaluation.statistics import Interval
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import confusion_matrix
 from scenebias.reports.html import Section, charts, page, paragraph, table
+from scenebias.reports.result_rows import NONE, Cells, by_target, differences
 from scenebias.reports.terminal import number_table
 from scenebias.transfer.results import MEASURES, TransferResults
 
 RESULTS_NAME = "results.json"
-NONE = "–"
 
 
 def report_results(out: Path, results: TransferResults) -> None:
@@ -28,37 +26,15 @@ def report_results(out: Path, results: TransferResults) -> None:
     )
     if len(results.rows) > 1:
         title = f"top-1 compared with {results.reference}, in percentage points, with its 95 % interval over test clips"
-        console.print(number_table(title, *_differences(results)))
+        console.print(number_table(title, *differences(results, results.differences)))
     write_output(out / RESULTS_NAME, as_json(results))
     write_output(out / "results.html", as_page(results))
     console.print(f"confusion matrices and classes: {escape(str(out / 'results.html'))}", soft_wrap=True)
 
 
-Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""The header and the rows of a table."""
-
-
-def _percent(interval: Interval) -> str:
-    """A share with half of its interval, where that is known."""
-    half = "" if math.isnan(interval.low) else f" ± {50 * (interval.high - interval.low):.1f}"
-    return f"{100 * interval.mean:.1f}{half}"
-
-
-def _runs(results: TransferResults, row: str) -> str:
-    return str(len({run.number for run in results.runs if run.row == row}))
-
-
-def _measured(results: TransferResults, name: str) -> Cells:
-    rows = [
-        [row, _runs(results, row), *(_percent(results.measure(row, target, name)) for target in results.targets)]
-        for row in results.rows
-    ]
-    return ("start", "seeds", *results.targets), rows
-
-
 def _top1(results: TransferResults) -> Cells:
     """Ours, and what was published of the same targets below."""
-    header, rows = _measured(results, "top1")
+    header, rows = by_target(results, "top1")
     published = [found for target in results.targets for found in results.published(target)]
     for source, objective in dict.fromkeys((found.source, found.objective) for found in published):
         top1 = {
@@ -67,15 +43,6 @@ def _top1(results: TransferResults) -> Cells:
         cells = (f"{100 * top1[target]:.1f}" if target in top1 else NONE for target in results.targets)
         rows = [*rows, [f"{objective}, {source}", NONE, *cells]]
     return header, rows
-
-
-def _differences(results: TransferResults) -> Cells:
-    rows = []
-    for row in results.rows:
-        if row != results.reference:
-            found = (results.differences[row, target] for target in results.targets)
-            rows.append([row, *(f"{100 * d.mean:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" for d in found)])
-    return ("start", *results.targets), rows
 
 
 def as_json(results: TransferResults) -> dict[str, Any]:
@@ -88,7 +55,7 @@ def as_json(results: TransferResults) -> dict[str, Any]:
             for run in results.runs
         ],
         "table": [
-            {"row": row, "target": target, "seeds": int(_runs(results, row)), "splits": results.splits(target)}
+            {"row": row, "target": target, "seeds": results.seeds(row), "splits": results.splits(target)}
             | {name: null_for_nan(vars(results.measure(row, target, name))) for name in MEASURES}
             for row, target in pairs
         ],
@@ -125,7 +92,7 @@ def as_page(results: TransferResults) -> str:
         sections.append(
             Section(
                 f"Top-1 accuracy compared with {results.reference} (percentage points)",
-                table(*_differences(results))
+                table(*differences(results, results.differences))
                 + paragraph(
                     "In brackets the 95 % interval of a paired bootstrap over the test clips: all runs of a clip stay"
                     " together, and every split is drawn by itself. It holds for these runs; what other seeds would"
@@ -134,7 +101,7 @@ def as_page(results: TransferResults) -> str:
             )
         )
     sections += [
-        Section(f"{title[0].upper()}{title[1:]} (%)", table(*_measured(results, name)))
+        Section(f"{title[0].upper()}{title[1:]} (%)", table(*by_target(results, name)))
         for name, title in MEASURES.items()
         if name != "top1"
     ]
@@ -155,7 +122,7 @@ def _confusion(results: TransferResults, target: str) -> Section:
 
 
 def _classes(results: TransferResults, target: str) -> Section:
-    clips_A = results.confusion_AA(results.rows[0], target).sum(axis=1) // int(_runs(results, results.rows[0]))
+    clips_A = results.confusion_AA(results.rows[0], target).sum(axis=1) // results.seeds(results.rows[0])
     accuracies_RA = [results.class_accuracy_A(row, target) for row in results.rows]
     rows = [
         [name, str(clips), *(NONE if math.isnan(share) else f"{100 * share:.1f}" for share in shares)]

@@ -3,17 +3,16 @@
 Shape suffixes: R runs (seeds), N clips, A actions.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 
 from scenebias.evaluation.accuracy import class_accuracies
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, Predictions, load_predictions
-from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
+from scenebias.evaluation.rows import ResultRows
+from scenebias.evaluation.statistics import Interval, paired_bootstrap
 from scenebias.transfer.published import PublishedResult, published_results
 
 MEASURES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
@@ -43,16 +42,8 @@ class FinishedRun:
         return self.predictions.evaluation.summary()
 
 
-class TransferResults:
-    """The finished runs of one command: every row has the same targets, and every run of a row the same splits."""
-
-    def __init__(self, runs: Sequence[FinishedRun]) -> None:
-        self.runs = tuple(runs)
-        self.rows = tuple(dict.fromkeys(run.row for run in runs))
-        self.targets = tuple(dict.fromkeys(run.target for run in runs))
-
-    def splits(self, target: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(run.split for run in self.runs if run.target == target))
+class TransferResults(ResultRows[FinishedRun]):
+    """The finished runs of one command."""
 
     def classes(self, target: str) -> tuple[str, ...]:
         return next(run.predictions.classes for run in self.runs if run.target == target)
@@ -71,23 +62,12 @@ class TransferResults:
         """What others have published of a target; see `published_results`."""
         return published_results(target, len(self.classes(target)), min(self.clip_counts(target)))
 
-    def runs_of(self, row: str, target: str) -> list[FinishedRun]:
-        return [run for run in self.runs if (run.row, run.target) == (row, target)]
-
-    def measure(self, row: str, target: str, name: str) -> Interval:
-        """Mean over the splits, then mean and interval over the runs of the row (see `seed_interval`)."""
-        runs = self.runs_of(row, target)
-        numbers = sorted({run.number for run in runs})
-        return seed_interval([fmean(run.summary[name] for run in runs if run.number == n) for n in numbers])
-
     @cached_property
     def differences(self) -> dict[tuple[str, str], Interval]:
         """By (row, target): how much more top-1 accuracy than the reference, with its interval over the test clips."""
         return {
             (row, target): paired_bootstrap(self._correct(row, target), self._correct(self.reference, target))
-            for target in self.targets
-            for row in self.rows
-            if row != self.reference
+            for row, target in self.compared
         }
 
     def _correct(self, row: str, target: str) -> list[np.ndarray]:
@@ -103,8 +83,3 @@ class TransferResults:
     def class_accuracy_A(self, row: str, target: str) -> np.ndarray:
         """Share of each class's clips predicted right in all runs together; NaN for a class without clips."""
         return class_accuracies(self.confusion_AA(row, target))
-
-    @property
-    def reference(self) -> str:
-        """The row that others are compared with: the one without debiasing, or else the first."""
-        return next((row for row in self.rows if row.split(" ")[0] == "baseline"), self.rows[0])
