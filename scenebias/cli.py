@@ -42,6 +42,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.transfer.command",
         "Tune pretrained weights on other data sets, and measure how well they serve them.",
     ),
+    "localize": Program(
+        "scenebias.localize.command",
+        "Train detectors of segments on pretrained backbones, and measure how well they find actions in long videos.",
+    ),
     "evaluate": Program(
         "scenebias.evaluate",
         "Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once.",

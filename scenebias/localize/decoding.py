@@ -21,15 +21,15 @@ class DecodingConfig:
 
     min_score: float = 0.001
     """The least probability of a segment's class, 0 to below 1."""
-    candidates: int = 2000
+    candidate_segments: int = 2000
     """Segments before suppression, the most probable ones."""
     max_overlap: float = 0.5
     """Of two segments of a class that overlap by a higher IoU the more probable one is told."""
-    most: int = 200
+    most_segments: int = 200
     """Segments that are told of a video."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, candidates=self.candidates, most=self.most)
+        require_at_least(1, candidate_segments=self.candidate_segments, most_segments=self.most_segments)
         if not 0 <= self.min_score < 1:
             raise ValueError(f"min_score must be from 0 to below 1, got {self.min_score}")
         if not 0 <= self.max_overlap <= 1:
@@ -48,10 +48,10 @@ def find_segments(pyramid: Pyramid, track: FeatureTrack, config: DecodingConfig 
     box_P4 = segment_boxes(points, outputs.distance_BP2.cpu())[0]
     probability_PA = outputs.logits_BPA[0].cpu().sigmoid()
     score_M, flat_M = probability_PA.flatten().sort(descending=True, stable=True)
-    score_M = score_M[: config.candidates]
+    score_M = score_M[: config.candidate_segments]
     score_N = score_M[score_M >= config.min_score]
     flat_N = flat_M[: len(score_N)]
     box_N4 = box_P4[flat_N // pyramid.class_count]
     start_s_N, end_s_N = track.times_s(box_N4[:, 0]), track.times_s(box_N4[:, 2])
     found = Segments(start_s_N=start_s_N, end_s_N=end_s_N, label_N=flat_N % pyramid.class_count, score_N=score_N)
-    return found[end_s_N > start_s_N].suppressed(config.max_overlap, config.most)
+    return found[end_s_N > start_s_N].suppressed(config.max_overlap, config.most_segments)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dali_pipelines.cropping import crop_clip
 from dali_pipelines.windows import ClipConfig, EvaluationWindows
 from scenebias.evaluation.accuracy import evaluating
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.tracks import FeatureTimes, FeatureTrack
 from scenebias.models.action_model import ActionModel
 from scenebias.models.backbones import Backbone
 from shards.checks import require_at_least
@@ -64,20 +64,33 @@ def dense_track(
         UserError: the video is damaged, or its shard cannot be fetched.
     """
     config.check_fits(clip)
-    fps = dataset.info(sample).fps
+    times = feature_times(dataset, sample, clip, config)
     pieces = frame_pieces(dataset, sample, clip, config.feature_batch_size * config.feature_stride // clip.stride)
-    return FeatureTrack(
-        feature_CT=dense_features(
-            model, pieces, clip.frames, config.feature_stride // clip.stride, config.feature_batch_size
-        ),
+    feature_CT = dense_features(
+        model, pieces, clip.frames, config.feature_stride // clip.stride, config.feature_batch_size
+    )
+    return FeatureTrack(feature_CT=feature_CT, **vars(times))
+
+
+def feature_times(dataset: ShardDataset, sample: int, clip: ClipConfig, config: DenseConfig) -> FeatureTimes:
+    """When the features of a video of a data set are."""
+    fps = dataset.info(sample).fps
+    return FeatureTimes(
         first_s=clip.span / 2 / fps,
         step_s=config.feature_stride / fps,
         duration_s=int(dataset.frame_counts[sample]) / fps,
     )
 
 
-def frame_pieces(dataset: ShardDataset, sample: int, clip: ClipConfig, piece_frames: int) -> Iterator[Tensor]:
-    """Every ``clip.stride``-th frame of a video, ``piece_frames`` at a time, uint8 (N, S, S, 3).
+def window_count(dataset: ShardDataset, sample: int, clip: ClipConfig, config: DenseConfig) -> int:
+    """How many windows, and so features, a video of a data set has."""
+    return max(0, int(dataset.frame_counts[sample]) - clip.span) // config.feature_stride + 1
+
+
+def frame_pieces(
+    dataset: ShardDataset, sample: int, clip: ClipConfig, piece_frames: int, frames: range | None = None
+) -> Iterator[Tensor]:
+    """Every ``clip.stride``-th frame of ``frames``, ``piece_frames`` at a time, uint8 (N, S, S, 3); None: of the video.
 
     The centre square is cut from each, as in evaluation; a video that is shorter than a window loops, to one.
     """
@@ -87,7 +100,7 @@ def frame_pieces(dataset: ShardDataset, sample: int, clip: ClipConfig, piece_fra
     if frame_count < clip.span:
         indices = np.arange(clip.frames) * clip.stride % frame_count
     else:
-        indices = np.arange(0, frame_count, clip.stride)
+        indices = np.array((range(frame_count) if frames is None else frames)[:: clip.stride])
     for start in range(0, len(indices), piece_frames):
         piece = indices[start : start + piece_frames]
         frames_NHWC = torch.from_numpy(dataset.decode(sample, dataset.read_clip(sample, piece)))

@@ -2,28 +2,37 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.localize.dense_features import DEFAULT_DENSE, DenseConfig, dense_track
 from scenebias.localize.tracks import FeatureTrack
-from scenebias.models.weights import clip_config_of, load_weights
+from scenebias.models.action_model import ActionModel
 from shards.dataset import ShardDataset
 from shards.system.atomic import atomic_write
-from shards.system.checksums import sha256_of
 
 _VERSION = 1
 """Of the files and of how features are made."""
 _TIMES = "times"
 
 
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A network that makes features, and what it is known by."""
+
+    model: ActionModel
+    clip: ClipConfig
+    """How its windows are cut."""
+    digest: str
+    """A checksum of its weights."""
+
+
 class FeatureCache:
-    """The features of a data set's videos by some weights, each made when it is first asked for, and kept.
+    """The features of a data set's videos by one network, each made when it is first asked for, and kept.
 
     A file a video lies in a folder of its own below ``folder``, whose name is a checksum of the weights, the shards and
     how windows are cut: others never find it. Files appear only when they are complete, so several processes may share
@@ -31,20 +40,12 @@ class FeatureCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        weights: Path,
-        dataset: ShardDataset,
-        config: DenseConfig = DEFAULT_DENSE,
-        device: torch.device | str = "cpu",
+        self, folder: Path, encoder: Encoder, dataset: ShardDataset, config: DenseConfig = DEFAULT_DENSE
     ) -> None:
-        """Raises UserError where the weights cannot be read."""
-        self._dataset, self._config = dataset, config
-        model, metadata = load_weights(weights)
-        self._model = model.to(device).to(memory_format=torch.channels_last_3d).eval()
-        self._clip = clip_config_of(metadata)
-        config.check_fits(self._clip)
-        self.folder = folder / feature_key(weights, dataset, self._clip, config)
+        """Raises ValueError as `DenseConfig.check_fits`."""
+        self._dataset, self._config, self._encoder = dataset, config, encoder
+        config.check_fits(encoder.clip)
+        self.folder = folder / feature_key(encoder, dataset, config)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __getitem__(self, sample: int) -> FeatureTrack:
@@ -53,16 +54,17 @@ class FeatureCache:
         kept = read_track(path)
         if kept is not None:
             return kept
-        track = dense_track(self._model, self._dataset, sample, self._clip, self._config)
+        track = dense_track(self._encoder.model, self._dataset, sample, self._encoder.clip, self._config)
         write_track(path, track)
         return track
 
 
-def feature_key(weights: Path, dataset: ShardDataset, clip: ClipConfig, config: DenseConfig) -> str:
+def feature_key(encoder: Encoder, dataset: ShardDataset, config: DenseConfig) -> str:
     """A checksum of all that features depend on: the weights' and the shards' content, and how windows are cut."""
+    clip = encoder.clip
     described = {
         "version": _VERSION,
-        "weights": sha256_of(weights),
+        "weights": encoder.digest,
         "shards": [shard.sha256 for shard in dataset.manifest.shards],
         "window": [clip.frames, clip.stride, clip.size],
         "feature_stride": config.feature_stride,

@@ -168,6 +168,11 @@ class DetectorTraining:
         if checkpoints is not None and (state := checkpoints.load_newest()) is not None:
             self._restore(state)
 
+    @property
+    def epochs_done(self) -> int:
+        """How many whole epochs are behind it."""
+        return self._epoch
+
     def run(self, after_epoch: Callable[[int, float], None] = lambda epoch, loss: None) -> list[float]:
         """Train to the last epoch; the mean loss of every one.
 

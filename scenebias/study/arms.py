@@ -23,7 +23,7 @@ class Weights:
     """`alpha_mask`."""
     scene: float = 0.1
     """`alpha_scene` of the marginal adversary."""
-    conditional: float = 0.3
+    conditional: float = 0.1
     """`alpha_scene` of the conditional adversary."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.models.backbones import BackboneName
 from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata
-from scenebias.run_folder.record import leaves
+from scenebias.run_folder.record import RECORD_NAME, leaves
 from scenebias.training.options import WITHOUT_EFFECT
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -54,6 +54,50 @@ class Pair:
     def name(self) -> str:
         """Of its folder."""
         return as_name(self.target, self.split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPlaces:
+    """What to transfer to what, and where."""
+
+    weights: tuple[Path, ...] = ()
+    """Pretrained weights. Those that differ in the seed of their pretraining alone are one row of the results, and the
+    second of them takes the seed after --seed, and so on. Without any the network starts at random."""
+    scratch: bool = False
+    """Also start at random, as many times as the row with the most weights: how much is pretraining worth?"""
+    train: tuple[str, ...]
+    """Packed data sets to train on: folders, or their URLs. Several splits of one data set count as their mean."""
+    val: tuple[str, ...]
+    """Packed data sets to test on, one for each of --train in the same order."""
+    out: Path
+    """Folder of the run, or of a folder for each where there are several; the same command continues what was
+    interrupted, and adds the runs of more weights and data to those that are there."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A start on a pair, in a folder of its own."""
+
+    start: Start
+    pair: Pair
+    folder: Path
+
+
+def planned_runs(places: StartPlaces, remote: RemoteConfig, *, force: bool) -> list[PlannedRun]:
+    """The runs of a command, pair by pair; a single one has all of ``--out``.
+
+    Raises UserError where weights or data cannot be read or do not fit together, where weights have seen clips of a
+    test set (unless forced), or where ``--out`` holds a single run and there are several.
+    """
+    starts = find_starts(places.weights, scratch=places.scratch)
+    pairs = find_pairs(places.train, places.val, remote)
+    check_unseen(starts, pairs, force=force)
+    planned = [(start, pair) for pair in pairs for start in starts]
+    if len(planned) == 1:
+        return [PlannedRun(*planned[0], places.out)]
+    if (places.out / RECORD_NAME).exists():
+        raise UserError(f"--out {places.out} holds a single run: choose another folder for several")
+    return [PlannedRun(start, pair, places.out / pair.name / start.name) for start, pair in planned]
 
 
 def as_name(*parts: str) -> str:

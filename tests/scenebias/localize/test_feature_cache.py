@@ -1,6 +1,6 @@
 """Kept features are found again by the same weights and shards alone."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,24 +9,16 @@ import torch
 from dali_pipelines.windows import ClipConfig
 from scenebias.localize import feature_cache
 from scenebias.localize.dense_features import DenseConfig
-from scenebias.localize.feature_cache import FeatureCache, read_track, write_track
+from scenebias.localize.feature_cache import Encoder, FeatureCache, read_track, write_track
 from scenebias.localize.tracks import FeatureTrack
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.weights import WeightsMetadata, save_weights
 from shards.dataset import ShardDataset
-from shards.errors import UserError
 
 
-def write_weights(path: Path, seed: int) -> Path:
+def encoder(seed: int) -> Encoder:
     torch.manual_seed(seed)
-    metadata = WeightsMetadata(
-        backbone="small3d",
-        classes=("a",),
-        trained_on=(),
-        configuration={"clip": asdict(ClipConfig(frames=4, size=32))},
-    )
-    save_weights(path, ActionModel(ModelConfig(backbone="small3d"), 1), metadata)
-    return path
+    model = ActionModel(ModelConfig(backbone="small3d"), 1).eval()
+    return Encoder(model, ClipConfig(frames=4, size=32), f"weights {seed}")
 
 
 @pytest.fixture
@@ -45,9 +37,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_features_are_made_once_and_come_back_the_same(tmp_path: Path, tiny_dataset: Path, made: list[int]) -> None:
     dataset = ShardDataset.open(tiny_dataset)
-    weights = write_weights(tmp_path / "weights.safetensors", 0)
-    first = FeatureCache(tmp_path / "cache", weights, dataset)[1]
-    again = FeatureCache(tmp_path / "cache", weights, dataset)[1]
+    first = FeatureCache(tmp_path / "cache", encoder(0), dataset)[1]
+    again = FeatureCache(tmp_path / "cache", encoder(0), dataset)[1]
     assert made == [1]
     assert torch.equal(first.feature_CT, again.feature_CT)
     assert (first.first_s, first.step_s, first.duration_s) == (again.first_s, again.step_s, again.duration_s)
@@ -56,22 +47,20 @@ def test_features_are_made_once_and_come_back_the_same(tmp_path: Path, tiny_data
 def test_other_weights_other_shards_and_other_windows_do_not_find_them(
     tmp_path: Path, tiny_dataset: Path, tiny_test_dataset: Path
 ) -> None:
-    one, other = (write_weights(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1))
+    one, other = encoder(0), encoder(1)
     train, test = ShardDataset.open(tiny_dataset), ShardDataset.open(tiny_test_dataset)
     folders = {
         FeatureCache(tmp_path, *asked).folder
         for asked in ((one, train), (other, train), (one, test), (one, train, DenseConfig(feature_stride=2)))
     }
     assert len(folders) == 4
-    moved = (tmp_path / "moved.safetensors").resolve()
-    moved.write_bytes(one.read_bytes())
-    assert FeatureCache(tmp_path, moved, train, DenseConfig(feature_batch_size=1)).folder in folders
+    assert FeatureCache(tmp_path, encoder(0), train, DenseConfig(feature_batch_size=1)).folder in folders
+    for clip in (ClipConfig(frames=8, size=32), ClipConfig(frames=4, size=48), ClipConfig(frames=4, size=32, stride=2)):
+        assert FeatureCache(tmp_path, replace(one, clip=clip), train).folder not in folders
 
 
 def test_a_damaged_file_is_made_anew(tmp_path: Path, tiny_dataset: Path, made: list[int]) -> None:
-    cache = FeatureCache(
-        tmp_path / "cache", write_weights(tmp_path / "weights.safetensors", 0), ShardDataset.open(tiny_dataset)
-    )
+    cache = FeatureCache(tmp_path / "cache", encoder(0), ShardDataset.open(tiny_dataset))
     expected = cache[0].feature_CT
     (kept,) = cache.folder.iterdir()
     whole = kept.read_bytes()
@@ -94,8 +83,3 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path, monkeypatch: pyte
         write_track(tmp_path / "new", track)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert read_track(tmp_path / "new") is None
-
-
-def test_missing_weights_are_told(tmp_path: Path, tiny_dataset: Path) -> None:
-    with pytest.raises(UserError, match="no such weight file"):
-        FeatureCache(tmp_path, tmp_path / "weights.safetensors", ShardDataset.open(tiny_dataset))

@@ -95,7 +95,7 @@ def test_segments_are_told_in_seconds_within_the_video_the_most_probable_first()
     torch.manual_seed(0)
     pyramid = Pyramid(4, 3, PyramidConfig(levels=3, width=8))
     track = FeatureTrack(feature_CT=torch.randn(4, 30), first_s=1.0, step_s=0.5, duration_s=16.0)
-    found = find_segments(pyramid, track, DecodingConfig(min_score=0, max_overlap=1, most=50))
+    found = find_segments(pyramid, track, DecodingConfig(min_score=0, max_overlap=1, most_segments=50))
     assert pyramid.training
     assert len(found) == 50
     assert (found.start_s_N >= 0).all()
@@ -110,7 +110,9 @@ def test_segments_are_told_in_seconds_within_the_video_the_most_probable_first()
     assert len(find_segments(pyramid, track, DecodingConfig(min_score=0.99))) == 0
 
 
-@pytest.mark.parametrize("options", [{"min_score": 1.0}, {"max_overlap": 1.5}, {"candidates": 0}, {"most": 0}])
+@pytest.mark.parametrize(
+    "options", [{"min_score": 1.0}, {"max_overlap": 1.5}, {"candidate_segments": 0}, {"most_segments": 0}]
+)
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         DecodingConfig(**options)

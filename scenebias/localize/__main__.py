@@ -1,0 +1,4 @@
+from scenebias.localize.command import COMMAND
+
+if __name__ == "__main__":
+    COMMAND.run()

@@ -1,0 +1,84 @@
+"""``python -m scenebias.localize`` (or ``torchrun … -m``): find when actions happen in long videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from dali_pipelines.windows import ClipConfig
+from scenebias.commands import Command
+from scenebias.detection.matching import Protocol
+from scenebias.detection.results import DetectionResults
+from scenebias.distributed.launch import is_main_process
+from scenebias.localize.report import finished_run, report_results
+from scenebias.localize.run import LocalizeOptions, LocalizeRunConfig, run_localization
+from scenebias.models.weights import WeightsMetadata, clip_config_of
+from scenebias.reports.terminal import tell
+from scenebias.run_folder.folder import RunFolder
+from scenebias.transfer.plan import PlannedRun, StartPlaces, planned_runs
+from shards.errors import UserError
+
+FEATURES_NAME = "features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizeConfig(LocalizeOptions, StartPlaces):
+    """Every start, pretrained or random, on every pair of a training and a test set."""
+
+    average_precision: Protocol = "voc"
+    """Which AP is reported: voc, all-point as ActivityNet's; thumos, as the evaluation kit of THUMOS 2014."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+
+
+def main(config: LocalizeConfig) -> None:
+    """Train detectors of segments on pretrained backbones, and measure how well they find actions in long videos.
+
+    Leaves results.json and results.html in --out, beside the folders of the runs.
+    """
+    with RunFolder(config.out).held("training into"):
+        _localize(config)
+
+
+def _localize(config: LocalizeConfig) -> None:
+    planned = planned_runs(config, config.remote, force=config.force)
+    clip = _random_clip(config, [run.start.metadata for run in planned if run.start.metadata is not None])
+    finished = []
+    for number, run in enumerate(planned):
+        if len(planned) > 1:
+            tell(f"run {number + 1} of {len(planned)}: {run.start.name} on {run.pair.name}")
+        run_localization(_run_config(config, run, clip))
+        if is_main_process():
+            finished.append(finished_run(run, config.average_precision))
+    if is_main_process():
+        report_results(config.out, DetectionResults(finished), config.average_precision)
+
+
+def _random_clip(config: LocalizeConfig, weights: Sequence[WeightsMetadata]) -> ClipConfig:
+    """How the windows of random networks are cut: as those of the first weights, if there are any."""
+    if not weights:
+        return config.clip
+    clip = clip_config_of(weights[0])
+    if config.clip not in (ClipConfig(), clip):
+        raise UserError(
+            f"--weights say how windows are cut ({clip.frames} frames, stride {clip.stride}, {clip.size} pixels): leave"
+            " out --frames, --stride, --size, --scales and --flip-probability, which are for random networks alone"
+        )
+    return clip
+
+
+def _run_config(config: LocalizeConfig, run: PlannedRun, clip: ClipConfig) -> LocalizeRunConfig:
+    start, pair = run.start, run.pair
+    options = {option.name: getattr(config, option.name) for option in fields(LocalizeOptions)}
+    options["training"] = replace(config.training, seed=config.training.seed + start.number)
+    options["backbone"] = config.backbone or start.backbone
+    options["features"] = config.features or config.out / FEATURES_NAME
+    return LocalizeRunConfig(
+        train=pair.train, val=pair.val, out=run.folder, weights=start.weights, clip=clip, **options
+    )
+
+
+COMMAND = Command(
+    main=main,
+    options=LocalizeConfig,
+    parallel=True,
+    example="python -m scenebias.localize --weights runs/baseline/weights.safetensors "
+    "runs/debias/weights.safetensors --train data/takes/train --val data/takes/test --out runs/takes",
+)
