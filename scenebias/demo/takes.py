@@ -62,7 +62,7 @@ class TakePlan:
 
     split: str
     name: str
-    """``take_NNNNNN``, as in the file names."""
+    """``<action>/take_NNNNNN``, as in the file names: the action that is done most often in it."""
     scene: str
     duration_s: float
     doings: tuple[Doing, ...]
@@ -87,7 +87,7 @@ def plan_take(look: WorldLook, split: str, index: int) -> TakePlan:
     doings = [_whole_repetitions("action", action, rng) for action in wanted]
     return TakePlan(
         split=split,
-        name=f"take_{index:06d}",
+        name=f"{min(wanted, key=lambda action: (-wanted.count(action), action))}/take_{index:06d}",
         scene=scene,
         duration_s=duration_s,
         doings=_with_rests(_with_distractors(doings, duration_s, rng), duration_s, rng),

@@ -80,6 +80,16 @@ def box_corners(boxes: NDArray) -> NDArray[np.float32]:
     return np.stack([boxes[side] for side in SIDES], axis=-1)
 
 
+def mask_extents(mask_NHW: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """x1, y1, x2, y2 of the smallest rectangle around each mask, int64 (N, 4); all 0 where a mask is empty."""
+    corners = []
+    for axis, length in ((1, mask_NHW.shape[2]), (2, mask_NHW.shape[1])):
+        any_NL = np.asarray(mask_NHW.any(axis=axis))
+        corners.append((any_NL.argmax(axis=1), length - any_NL[:, ::-1].argmax(axis=1)))
+    (x1, x2), (y1, y2) = corners
+    return np.stack([x1, y1, x2, y2], axis=-1) * np.asarray(mask_NHW.any(axis=(1, 2)))[:, None]
+
+
 def in_order(boxes: NDArray) -> NDArray:
     """Rows of `BOX_DTYPE` in the order in which they are stored."""
     return boxes[np.lexsort((boxes["label"], boxes["tube"], boxes["frame"]))]

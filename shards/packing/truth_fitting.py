@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shards.decoding.display import VideoInfo
 from shards.decoding.refusal import BrokenClipError
 from shards.format.sample import Crop
-from shards.format.truth import BOX_DTYPE, SIDES, Segment, Truth, box_corners, duration_of, in_order
+from shards.format.truth import BOX_DTYPE, SIDES, Segment, Truth, box_corners, duration_of, in_order, mask_extents
 from shards.sources.truths.listed import ListedBoxes, ListedSegment, ListedTruth, VideoPromise
 
 LEAST_LEFT = 0.1
@@ -35,6 +35,7 @@ OVERHANG = "segments that end after the video, cut off at its end"
 NO_FRAME = "boxes in frames that the video does not have, left out"
 OUTSIDE = "boxes outside the frame, left out"
 ACROSS = "boxes that reach beyond the frame, cut off at its edge"
+SAME_FRAME = "boxes of one actor and action whose times are in one frame, all but the first left out"
 CUT = "boxes that the square around people cuts or leaves out"
 OTHER_VIDEO = "labels of another length or frame rate than the video"
 
@@ -90,17 +91,13 @@ def with_boxes_of_masks(
     """``listed``, with a box around each mask where it asks for that; masks are as large as the video."""
     if not listed.boxes_from_masks or mask_NHW is None:
         return listed
-    rows = []
-    for frame in np.flatnonzero(mask_NHW.any(axis=(1, 2))).tolist():
-        (y1, y2), (x1, x2) = (_extent(mask_NHW[frame].any(axis=axis)) for axis in (1, 0))
-        rows.append((first_frame + frame, 0, label, x1, y1, x2, y2))
-    return replace(listed, boxes=ListedBoxes(np.array(rows, BOX_DTYPE), "the masks"))
-
-
-def _extent(any_L: NDArray[np.bool_]) -> tuple[int, int]:
-    """The first line that is set, and the one after the last."""
-    lines = np.flatnonzero(any_L)
-    return int(lines[0]), int(lines[-1]) + 1
+    extent_N4 = mask_extents(mask_NHW)
+    frames = np.flatnonzero(extent_N4.any(axis=1))
+    rows = np.zeros(len(frames), BOX_DTYPE)
+    rows["frame"], rows["label"] = first_frame + frames, label
+    for side, corner_M in zip(SIDES, extent_N4[frames].T, strict=True):
+        rows[side] = corner_M
+    return replace(listed, boxes=ListedBoxes(rows, "the masks"))
 
 
 def _other_video(listed: ListedTruth, view: View) -> Iterator[Problem]:
@@ -160,9 +157,12 @@ def _fit_boxes(listed: ListedBoxes, view: View, problems: list[Problem]) -> NDAr
     frame_M -= view.first_frame
     if view.to_the_end:
         problems += _told(NO_FRAME, listed, frame_M >= view.frame_count)
+    first_M = np.zeros(len(rows), np.bool_)
+    first_M[np.unique([frame_M, rows["tube"], rows["label"]], axis=1, return_index=True)[1]] = True
+    problems += _told(SAME_FRAME, listed, ~first_M)
     size = np.array([view.info.width, view.info.height] * 2)
     corner_M4 = box_corners(rows).astype(np.float64) * (size if listed.in_shares else 1)
-    shown_M = (frame_M >= 0) & (frame_M < view.frame_count)
+    shown_M = first_M & (frame_M >= 0) & (frame_M < view.frame_count)
     left_M4, share_M = _cut(corner_M4, np.array([0, 0, *size[:2]]))
     overhang_M = np.abs(left_M4 - corner_M4).max(axis=1, initial=0) > PIXEL_TOLERANCE
     problems += _told(OUTSIDE, listed, shown_M & (share_M < LEAST_LEFT))

@@ -1,21 +1,21 @@
 """Any data set listed in a CSV file."""
 
-import csv
-import io
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from shards.errors import UserError, each, refuse
 from shards.sources.file_finder import FileFinder, Found
-from shards.sources.label_files import read_classes, read_text
+from shards.sources.label_files import check_columns, read_classes, read_csv
 from shards.sources.listing import ClipEntry, Listing, MissingClip
-from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, files_of_two_classes, other_rows, remarks
-from shards.sources.texts import clean, has_control, is_class_name, look, look_alikes
+from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, Remarks, files_of_two_classes, other_rows, remarks
+from shards.sources.texts import clean, has_control, is_class_name, look_alikes
+from shards.sources.truths.listed import ListedTruth
+from shards.sources.truths.own import STRANGERS, TruthFiles, VideoTruths
 
 _REQUIRED = ("path", "label")
 _KNOWN = (*_REQUIRED, "start", "end", "split")
@@ -29,21 +29,33 @@ class _Row(NamedTuple):
     path: str
     """The video, from the root on."""
     label: str
-    """Name of the class."""
+    """Name of the class; empty where only what happens in the video may tell it."""
     start: int | None
     """The first frame."""
     end: int | None
     """The frame after the last."""
     split: str
     """The subset that the row belongs to."""
+    truth: ListedTruth | None = None
+    """What happens within the video; None: nobody says it."""
+
+    def is_of(self, subset: str) -> bool:
+        """Whether it is of ``subset``, which may be all."""
+        return subset in ("all", self.split)
+
+    def with_truth(self, truths: VideoTruths) -> Self:
+        """The row with what is said of its video, from which it has its label if it has none."""
+        return self._replace(label=self.label or truths.class_of(self.path) or "", truth=truths.truth_of(self.path))
 
 
 MOST_DIGITS = 12  # of a frame number
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvSource:
+class CsvSource(TruthFiles):
     """Videos listed in a CSV file with a header: path,label[,start,end,split].
+
+    With --segments or --boxes the label may be left out: a video is then of the class of most of its segments.
 
     start and end are frame numbers counted from 0, the end not included; empty means the video's own. A clip is named
     <label>/<file name without extension>, followed by _<start>_<end> where a range is given; where several files of a
@@ -67,54 +79,64 @@ class CsvSource:
         """The chosen rows; classes are those of the whole file, so the labels of all its subsets agree."""
         columns, rows = self._read()
         subset = clean(self.subset)
-        chosen = [k for k, row in enumerate(rows) if subset in ("all", row.split)]
-        if not chosen:
+        if not any(row.is_of(subset) for row in rows):
             values = sorted({row.split for row in rows if row.split})
             raise UserError(f"--subset {self.subset}: no row of {self.file} has it; its column 'split' holds {values}")
-        classes = read_classes(self.classes) if self.classes else tuple(sorted({row.label for row in rows}))
-        names = self._names(rows)
-        found = self._find([rows[k] for k in chosen])
-        clips, missing, numbered = [], [], []
-        for k, file in zip(chosen, found, strict=True):
-            row = rows[k]
-            if file.reason is None:
-                clips.append(ClipEntry(names[k], file.path, row.label, row.start, row.end))
-                numbered.append((file.number, clips[-1]))
-            else:
-                missing.append(MissingClip(names[k], file.path, row.label, file.reason))
-        others = (row.split for row in rows if subset not in ("all", row.split))
-        told = remarks(
-            {
-                OTHER_ROWS: other_rows(others),
-                OTHER_COLUMNS: (column or "(without a name)" for column in columns if column not in _KNOWN),
-            }
-        )
+        unread = [column or "(without a name)" for column in columns if column not in _KNOWN]
+        told: dict[str, Iterable[str]] = {OTHER_ROWS: other_rows(row.split for row in rows if not row.is_of(subset))}
+        classes = read_classes(self.classes) if self.classes else None
+        if self.has_truth:
+            truths = self.truths_of(
+                list(dict.fromkeys(row.path for row in rows)),
+                classes,
+                {row.label: row.where for row in rows if row.label},
+            )
+            rows = [row.with_truth(truths) for row in rows]
+            chosen = [row for row in rows if row.is_of(subset)]
+            told |= truths.remarks(
+                dict.fromkeys(row.path for row in chosen if row.label), [row.path for row in chosen if not row.label]
+            )
+            told[STRANGERS] = [f"{name} ({where})" for name, (_, where) in truths.strangers.items()]
+            classes, unread = truths.classes, [*unread, *truths.other_columns]
+            rows = [row for row in rows if row.label]
+        clips, missing, same_files = self._clips(rows, subset)
         return Listing(
             self.dataset,
             self.split,
             subset,
-            classes,
-            tuple(clips),
-            tuple(missing),
-            remarks=told | files_of_two_classes(numbered),
+            classes or tuple(sorted({row.label for row in rows})),
+            clips,
+            missing,
+            remarks=remarks({**told, OTHER_COLUMNS: unread}) | same_files,
+            may_lack_classes=self.has_truth,
         )
+
+    def _clips(
+        self, rows: Sequence[_Row], subset: str
+    ) -> tuple[tuple[ClipEntry, ...], tuple[MissingClip, ...], Remarks]:
+        """The clips of ``subset`` among ``rows``, those that are missing, and what is to be said of their files."""
+        chosen = [k for k, row in enumerate(rows) if row.is_of(subset)]
+        names = self._names(rows)
+        clips, missing, numbered = [], [], []
+        for k, file in zip(chosen, self._find([rows[k] for k in chosen]), strict=True):
+            row = rows[k]
+            if file.reason is None:
+                clips.append(ClipEntry(names[k], file.path, row.label, row.start, row.end, row.truth))
+                numbered.append((file.number, clips[-1]))
+            else:
+                missing.append(MissingClip(names[k], file.path, row.label, file.reason))
+        return tuple(clips), tuple(missing), files_of_two_classes(numbered)
 
     @property
     def _root(self) -> Path:
         return self.root or self.file.parent
 
-    def _read(self) -> tuple[list[str], list[_Row]]:
+    def _read(self) -> tuple[Sequence[str], list[_Row]]:
         """The names of the columns, and all rows."""
-        text = read_text(self.file, "--file", "a CSV file in UTF-8")
-        reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
-        try:
-            columns = self._read_header(next(reader, []))
-            cells = ((f"{self.file}, line {reader.line_num}", cells) for cells in reader if any(map(clean, cells)))
-            rows = each(lambda line: _row(columns, line[1], line[0]), cells)
-        except csv.Error as error:
-            raise UserError(
-                f"{self.file}, line {reader.line_num}: {error}; are all quotes closed, and those in a cell doubled?"
-            ) from error
+        required = ("path",) if self.has_truth else _REQUIRED
+        lines = read_csv(self.file, "--file", "a CSV file in UTF-8")
+        columns = check_columns(self.file, "--file", next(lines, (1, []))[1], required, _KNOWN)
+        rows = each(lambda line: _row(columns, line[1], f"{self.file}, line {line[0]}", self.has_truth), lines)
         if not rows:
             raise UserError(f"--file {self.file}: has no rows; write one a clip below the header")
         labels: dict[str, str] = {}
@@ -124,18 +146,6 @@ class CsvSource:
             splits.setdefault(row.split, row.where)
         refuse([*look_alikes(labels, "label"), *look_alikes(splits, "split")])
         return columns, rows
-
-    def _read_header(self, cells: Sequence[str]) -> list[str]:
-        columns = [clean(cell) for cell in cells]
-        known = [column for column in columns if column in _KNOWN]
-        if not set(_REQUIRED) <= set(known) or len(known) > len(set(known)):
-            raise UserError(f"--file {self.file}: its columns must be path,label[,start,end,split], found {columns}")
-        refuse(
-            f"--file {self.file}: column {column!r} must be written {look(column)!r}"
-            for column in columns
-            if column not in _KNOWN and look(column) in _KNOWN
-        )
-        return columns
 
     def _names(self, rows: Sequence[_Row]) -> list[str]:
         """The names of the clips: with as much of the paths as tells those of one label and file name apart."""
@@ -169,18 +179,18 @@ class CsvSource:
         return each(find, rows)
 
 
-def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> _Row:
+def _row(columns: Sequence[str], cells: Sequence[str], where: str, label_may_lack: bool) -> _Row:
     if len(cells) != len(columns):
         more_or_fewer = "more" if len(cells) > len(columns) else "fewer"
         raise UserError(f"{where}: has {more_or_fewer} cells than the header; correct it")
-    cell = {column: clean(text) for column, text in zip(columns, cells, strict=True) if column in _KNOWN}
+    cell = {column: text for column, text in zip(columns, cells, strict=True) if column in _KNOWN}
     refuse(
         f"{where}: {column} {text[:40]!r} holds a line break or another control character; is a quote not closed?"
         for column, text in cell.items()
         if has_control(text)
     )
-    path, label = cell["path"], cell["label"]
-    if not path or not is_class_name(label):
+    path, label = cell["path"], cell.get("label", "")
+    if not path or not (is_class_name(label) or (label_may_lack and not label)):
         raise UserError(f"{where}: needs a path, and a label without '/'; correct it")
     start, end = (_frame_number(cell.get(column, ""), column, where) for column in ("start", "end"))
     if end is not None and end <= (start or 0):

@@ -5,18 +5,19 @@ from pathlib import Path
 
 from shards.errors import UserError, refuse
 from shards.sources.label_files import read_classes
-from shards.sources.listing import Listing, utf8_name
-from shards.sources.remarks import FOLDERS_WITHOUT_VIDEO, files_of_two_classes, remarks
+from shards.sources.listing import NO_VIDEO, ClipEntry, Listing, MissingClip, utf8_name
+from shards.sources.remarks import FOLDERS_WITHOUT_VIDEO, OTHER_COLUMNS, files_of_two_classes, remarks
 from shards.sources.texts import clean, look_alikes
+from shards.sources.truths.own import TruthFiles, clip_name
 from shards.sources.video_files import VideoTree, read_video_tree
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSource:
-    """Videos as <root>/<class>/<clip>.mp4 (or .avi, .mkv, ...)."""
+class FolderSource(TruthFiles):
+    """Videos as <root>/<class>/<clip>.mp4 (or .avi, .mkv, ...); with --segments or --boxes anywhere below <root>."""
 
     root: Path
-    """Folder that holds one folder of videos a class."""
+    """Folder that holds one folder of videos a class, or, with --segments or --boxes, the videos."""
     dataset: str = "folder"
     """Name of the data set, kept in the manifest."""
     split: str = "1"
@@ -28,8 +29,10 @@ class FolderSource:
     videos, sorted. Give it when the subsets do not all hold every class, or their labels would not agree."""
 
     def listing(self) -> Listing:
-        """Every video of every class folder."""
-        tree = read_video_tree(self.root, "the folder that holds one folder of videos a class")
+        """Every video of every class folder; or every one of which the files of truth speak."""
+        tree = read_video_tree(self.root, "the folder that holds the videos")
+        if self.has_truth:
+            return self._annotated(tree)
         names = self._class_names(tree)
         clips = tuple(tree.clips(frozenset(names)))
         if not clips:
@@ -44,6 +47,33 @@ class FolderSource:
             unlisted=tree.unlisted(lambda video: video.count("/") == 1),
             remarks=remarks({FOLDERS_WITHOUT_VIDEO: (name for name in names if name not in with_video)})
             | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+        )
+
+    def _annotated(self, tree: VideoTree) -> Listing:
+        """The videos in which something happens."""
+        truths = self.truths_of(tree.videos, read_classes(self.classes) if self.classes else None)
+        clips = tuple(
+            ClipEntry(clip_name(video.class_name, path), self.root / path, video.class_name, truth=video.truth)
+            for path, video in truths.videos.items()
+            if video.class_name is not None
+        )
+        missing = (
+            MissingClip(clip_name(class_name, name), self.root / name, class_name, f"{where}: {NO_VIDEO}")
+            for name, (class_name, where) in truths.strangers.items()
+        )
+        kept = [path for path in truths.videos if truths.class_of(path) is not None]
+        return Listing(
+            self.dataset,
+            self.split,
+            self.subset,
+            truths.classes,
+            clips,
+            tuple(missing),
+            unlisted=tree.unlisted(lambda video: video in truths.videos),
+            remarks=remarks({OTHER_COLUMNS: truths.other_columns})
+            | truths.remarks(kept, (path for path in truths.videos if truths.class_of(path) is None))
+            | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
+            may_lack_classes=True,
         )
 
     def _class_names(self, tree: VideoTree) -> list[str]:

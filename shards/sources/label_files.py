@@ -1,13 +1,15 @@
 """Reading of label files: text in UTF-8, with or without a byte order mark, lines ended the Unix or the Windows way."""
 
+import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError, refuse
-from shards.sources.texts import clean, look_alikes
+from shards.sources.texts import clean, look, look_alikes
 
 
 def read_text(path: Path, option: str, wanted: str) -> str:
@@ -50,6 +52,38 @@ def read_json(path: Path, option: str, wanted: str) -> Any:
         return json.loads(read_text(path, option, wanted), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{option}: {path} is not JSON ({error}); give {wanted}") from error
+
+
+def read_csv(path: Path, option: str, wanted: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the last line and the cells, each as `clean` makes it, of all rows that are not empty.
+
+    Raises:
+        UserError: the file cannot be read, or is no CSV.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, option, wanted)), skipinitialspace=True, strict=True)
+    try:
+        for row in reader:
+            if any(cells := [clean(cell) for cell in row]):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: {error}; are all quotes closed, and those in a cell doubled?"
+        ) from error
+
+
+def check_columns(
+    path: Path, option: str, columns: Sequence[str], required: Sequence[str], known: Collection[str]
+) -> Sequence[str]:
+    """The columns of a CSV file as they are; a UserError where one is not there, there twice, or written otherwise."""
+    present = [column for column in columns if column in known]
+    if not set(required) <= set(present) or len(present) > len(set(present)):
+        raise UserError(f"{option} {path}: its columns must be {','.join(required)}, found {','.join(columns)}")
+    refuse(
+        f"{option} {path}: column {column!r} must be written {look(column)!r}"
+        for column in columns
+        if column not in known and look(column) in known
+    )
+    return columns
 
 
 def read_classes(path: Path, option: str = "--classes") -> tuple[str, ...]:

@@ -7,7 +7,7 @@ are in seconds. Some tell the ``subset``, the length and the frame rate.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,29 +152,31 @@ def untrimmed_listing(
     for video in videos:
         own_subset = video.subset or subset
         segments = tuple(segment for segment in video.segments if segment.start_s < segment.end_s)
-        main_class = _main_class(segments, labels)
+        class_name = main_class(segments, labels)
         if own_subset == subset:
             short += [segment.where for segment in video.segments if segment not in segments]
-            without += [video.name] if main_class is None else []
-        if main_class is not None:
-            truth = _truth(segments, labels, video.promise)
-            listed.append(ListedClip(f"{video.name}.mp4", main_class, own_subset, video.promise.where, truth=truth))
+            without += [video.name] if class_name is None else []
+        if class_name is not None:
+            truth = ListedTruth(listed_segments(segments, labels), promise=video.promise)
+            listed.append(ListedClip(f"{video.name}.mp4", class_name, own_subset, video.promise.where, truth=truth))
     located = locate_clips(root, listed, subset)
     told = located.remarks | remarks({NO_ACTION: without, NOT_LONG: short})
     return Listing(dataset, "1", subset, classes, *located[:3], remarks=told, may_lack_classes=True)
 
 
-def _truth(segments: Sequence[NamedSegment], labels: dict[str, int], promise: VideoPromise) -> ListedTruth:
-    return ListedTruth(
-        tuple(
-            ListedSegment(start_s, end_s, None if name is None else labels[name], where)
-            for start_s, end_s, name, where in segments
-        ),
-        promise=promise,
+def listed_segments(segments: Sequence[NamedSegment], labels: Mapping[str, int]) -> tuple[ListedSegment, ...]:
+    """The segments of a video, of ``labels`` by class name."""
+    return tuple(
+        ListedSegment(start_s, end_s, None if name is None else labels[name], where)
+        for start_s, end_s, name, where in segments
     )
 
 
-def _main_class(segments: Sequence[NamedSegment], labels: dict[str, int]) -> str | None:
-    """The class of most segments; of several the first one. None where there are only ambiguous ones."""
-    counts = Counter(segment.class_name for segment in segments if segment.class_name is not None)
+def main_class(segments: Iterable[NamedSegment], labels: Mapping[str, int]) -> str | None:
+    """The class of most segments, of several the first one; None where there are only ambiguous ones."""
+    return most_frequent(Counter(name for *_, name, _ in segments if name is not None), labels)
+
+
+def most_frequent(counts: Mapping[str, int], labels: Mapping[str, int]) -> str | None:
+    """The class that is counted most, of several the first one; None where none is."""
     return min(counts, key=lambda name: (-counts[name], labels[name]), default=None)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scenebias.annotators import open_mask_source
 from scenebias.demo.actions import ACTIONS, TARGET_ACTIONS
 from scenebias.demo.filming import WorldLook
 from scenebias.demo.render_takes import TakesConfig, render_takes
@@ -27,7 +28,13 @@ from scenebias.demo.takes import (
     render_take,
 )
 from scenebias.demo.world import SPLITS, TYPICAL_SCENES, WorldConfig, plan_clip
+from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.format.truth import box_corners
+from shards.packing.clip_preparation import PackConfig
+from shards.packing.pack import pack
+from shards.packing.request import Annotators
+from shards.sources import FolderSource
 
 LOOK = WorldLook(seed=5)
 
@@ -138,12 +145,45 @@ def test_every_take_has_a_video_masks_a_scene_vector_and_a_truth(takes):
         truth = json.loads((takes.out / split / "truth.json").read_text())
         assert len(truth) == takes.take_count(split)
         for name, facts in truth.items():
-            plan = plan_take(takes, split, int(name.partition("_")[2]))
+            plan = plan_take(takes, split, int(name.rpartition("_")[2]))
             assert [doing["start_s"] for doing in facts["doings"]] == [doing.start_s for doing in plan.doings]
             with av.open(str(takes.out / split / "videos" / f"{name}.mp4")) as container:
                 assert container.streams.video[0].frames == round(plan.duration_s * takes.fps)
             with np.load(takes.out / split / "masks" / f"{name}.npz", allow_pickle=False) as file:
                 assert file["masks"].shape == (round(plan.duration_s * takes.fps), takes.height, takes.width)
+
+
+@pytest.mark.parametrize("split", TAKE_SPLITS)
+def test_takes_are_packed_with_their_segments_and_boxes(takes, tmp_path, split):
+    folder = takes.out / split
+    tables = {"segments": folder / "segments.csv", "boxes": folder / "boxes.csv"}
+    source = FolderSource(root=folder / "videos", classes=takes.out / "classes.txt", **tables)
+    listing = source.listing()
+    assert listing.classes == tuple(sorted(ACTIONS))
+    assert (listing.missing, listing.unlisted, listing.remarks) == ((), (), {})
+    annotators = Annotators(mask_source=open_mask_source(folder / "masks", listing.clips))
+    config = PackConfig(height=takes.height, mask_scale=1, workers=1)
+    pack(listing, tmp_path / "packed", config, annotators=annotators, strict=True)
+    dataset = ShardDataset.open(tmp_path / "packed")
+    for i in range(len(dataset)):
+        name = dataset.info(i).name
+        plan = plan_take(takes, split, int(name.rpartition("_")[2]))
+        assert name == plan.name
+        truth, masks = dataset.truth(i), dataset[i].masks
+        assert [(s.start_s, s.end_s, dataset.classes[s.label]) for s in truth.segments] == [
+            (doing.start_s, doing.end_s, doing.action) for doing in plan.actions
+        ]
+        assert not truth.key_frames_only
+        shown_s = truth.boxes["frame"] / takes.fps
+        for tube, doing in enumerate(plan.actions):
+            rows = truth.boxes[truth.boxes["tube"] == tube]
+            assert {dataset.classes[label] for label in rows["label"]} == {doing.action}
+            inside = (shown_s >= doing.start_s) & (shown_s < doing.end_s)
+            np.testing.assert_array_equal(truth.boxes[inside], rows)
+            assert len(rows) == np.ceil(doing.end_s * takes.fps) - np.ceil(doing.start_s * takes.fps)
+        for row in truth.boxes[::20]:
+            y, x = np.nonzero(masks[row["frame"]])
+            assert box_corners(row).tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
 
 
 def test_the_files_do_not_depend_on_the_number_of_workers_and_are_kept(takes, tmp_path, capsys):

@@ -25,6 +25,7 @@ from shards.packing.truth_fitting import (
     OTHER_VIDEO,
     OUTSIDE,
     OVERHANG,
+    SAME_FRAME,
     View,
     fit_truth,
     with_boxes_of_masks,
@@ -88,6 +89,14 @@ def test_boxes_outside_are_left_out_or_cut_and_told_by_the_first_of_a_clip():
     }
     assert truth.boxes["x1"][0] == 0
     assert truth.boxes["y2"][1] == 64
+
+
+def test_of_boxes_of_one_actor_whose_times_are_in_one_frame_the_first_stays_and_that_is_told():
+    rows = [(0, 0, 0, 0, 0, 9, 9), (0, 1, 0, 0, 0, 8, 8), (0, 0, 0, 0, 0, 7, 7), (0, 0, 1, 0, 0, 6, 6)]
+    truth, problems = fit_truth(boxes(*rows, times_s=np.array([1, 1.01, 1.01, 1.01])), WHOLE)
+    assert truth.boxes[["frame", "tube", "label"]].tolist() == [(25, 0, 0), (25, 0, 1), (25, 1, 0)]
+    assert truth.boxes["x2"].tolist() == pytest.approx(np.array([9, 6, 8]) * 86 / 320)
+    assert problems == ((SAME_FRAME, "b.csv, line 3"),)
 
 
 def test_in_a_square_around_people_boxes_count_from_its_corner():
