@@ -56,7 +56,7 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "predict": Program(
         "scenebias.predict",
-        "The five most probable actions in a video, and how much of the first one's score survives without its humans.",
+        "What happens in a video: its most probable actions, or where the weights find segments, those.",
     ),
     "import-weights": Program(
         "scenebias.import_weights",

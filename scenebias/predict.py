@@ -19,6 +19,7 @@ from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, P
 from scenebias.annotators.masks.human_masks import JHMDB_FPS
 from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
+from scenebias.localize.predicting import find_in_video, load_localizer
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
 from scenebias.models.weights import read_metadata
 from scenebias.reports.terminal import number_table
@@ -33,6 +34,8 @@ from shards.packing.person_crop import person_crop
 from shards.sources.listing import ClipEntry
 
 SHOWN = 5
+SURE = 0.25
+"""Segments of a lower probability are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class PredictConfig:
     video: Annotated[Path, tyro.conf.Positional]
     """Any video file."""
     weights: Path
-    """Weights of a training run."""
+    """Weights of a training run, or of scenebias localize: these find segments."""
     mask: Path | None = None
     """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
     .png; as tools/make_shards.py --masks explains them. Weights of data that were packed with --focus person need
@@ -231,26 +234,59 @@ def print_prediction(console: Console, title: str, prediction: Prediction) -> No
 
 
 def main(config: PredictConfig) -> None:
-    """The five most probable actions in a video, and how much of the first one's score survives without its humans."""
+    """What happens in a video: its most probable actions, or where the weights find segments, those.
+
+    With --mask also how much of the most probable action's score survives without the humans.
+    """
+    metadata = read_metadata(config.weights)
+    try:
+        if "segment_detector" in metadata.parts:
+            _tell_segments(config)
+        else:
+            _tell_actions(config, metadata.focus)
+    except BrokenClipError as error:
+        raise UserError(f"{config.video}: {error}; give another video") from error
+
+
+def _tell_segments(config: PredictConfig) -> None:
+    if config.mask is not None:
+        raise UserError(f"{config.weights} find segments, in which nobody is hidden: leave out --mask")
+    localizer = load_localizer(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    height = config.height or stored_height(ClipTransform(localizer.clip))
+    found, duration_s = find_in_video(config.video, localizer, height)
+    rows = [
+        {"action": localizer.classes[label], "start_s": start_s, "end_s": end_s, "probability": score}
+        for label, start_s, end_s, score in zip(
+            found.label_N.tolist(), found.start_s_N.tolist(), found.end_s_N.tolist(), found.scores.tolist(), strict=True
+        )
+    ]
+    shown = sorted((row for row in rows if row["probability"] >= SURE), key=lambda row: row["start_s"])
+    title = f"{config.video}, {duration_s:.1f} s: segments of a probability of {SURE} or more"
+    cells = [
+        (row["action"], f"{row['start_s']:.1f}", f"{row['end_s']:.1f}", f"{100 * row['probability']:.1f} %")
+        for row in shown
+    ]
+    Console(soft_wrap=True).print(number_table(title, ("action", "from s", "to s", "probability"), cells))
+    if config.json is not None:
+        write_output(config.json, {"video": str(config.video), "duration_s": duration_s, "segments": rows})
+
+
+def _tell_actions(config: PredictConfig, focus: Focus) -> None:
     loaded = load_model(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
-    focus = read_metadata(config.weights).focus
     if focus.on == "person" and config.mask is None:
         raise UserError(
             f"{config.weights} were trained on {focus}, and nothing tells where those of {config.video} are: give their"
             " masks as --mask"
         )
-    try:
-        prediction = predict_video(
-            config.video,
-            loaded,
-            height=config.height or stored_height(loaded.transform),
-            batch_size=config.batch_size,
-            mask_NHW=None if config.mask is None else read_mask(config.video, config.mask, config.mask_fps),
-            fill=config.fill,
-            focus=focus,
-        )
-    except BrokenClipError as error:
-        raise UserError(f"{config.video}: {error}; give another video") from error
+    prediction = predict_video(
+        config.video,
+        loaded,
+        height=config.height or stored_height(loaded.transform),
+        batch_size=config.batch_size,
+        mask_NHW=None if config.mask is None else read_mask(config.video, config.mask, config.mask_fps),
+        fill=config.fill,
+        focus=focus,
+    )
     if prediction.crop is not None and not prediction.crop.on_person:
         print(f"{config.mask} shows no person: the centre of the frame is looked at")
     count = prediction.window_count

@@ -1,6 +1,6 @@
 """The results of localising: tables on the screen, results.json, and a page with pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from scenebias.reports.terminal import number_table
 from scenebias.transfer.plan import PlannedRun
 
 RESULTS_NAME = "results.json"
+ON_SCREEN = {name: MEASURES[name] for name in ("map@0.3", "map@0.5", "map@0.7", "map@0.1:0.7", HEADLINE)}
+"""As many measures as fit beside the names of the rows."""
 
 
 def finished_run(run: PlannedRun, protocol: Protocol) -> DetectionRun:
@@ -48,7 +50,7 @@ def report_results(out: Path, results: DetectionResults, protocol: Protocol) -> 
     """Print the results, and write ``results.json`` and ``results.html`` into ``out``."""
     console = Console()
     for target in results.targets:
-        console.print(number_table(_title(target, protocol), *maps(results, target)))
+        console.print(number_table(_title(target, protocol), *maps(results, target, ON_SCREEN)))
     if len(results.rows) > 1:
         console.print(number_table(_difference_title(results), *differences(results, results.differences)))
     write_output(out / RESULTS_NAME, as_json(results, protocol))
@@ -67,12 +69,12 @@ def _difference_title(results: DetectionResults) -> str:
     )
 
 
-def maps(results: DetectionResults, target: str) -> Cells:
+def maps(results: DetectionResults, target: str, titles: Mapping[str, str] = MEASURES) -> Cells:
     """Ours, and below what was published of the same target."""
-    header, rows = by_measure(results, target, MEASURES)
+    header, rows = by_measure(results, target, titles)
     published = published_maps(target, len(results.classes(target)), min(results.video_counts(target)))
     others = [
-        [f"{found.objective}, {SOURCE}", NONE, *(f"{100 * found.summary[name]:.1f}" for name in MEASURES)]
+        [f"{found.objective}, {SOURCE}", NONE, *(f"{100 * found.summary[name]:.1f}" for name in titles)]
         for found in published
     ]
     return header, [*rows, *others]
