@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed
@@ -20,6 +20,7 @@ from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.distributed.rendezvous import meet
 from shards.errors import UserError
 
+T = TypeVar("T")
 LONGEST_WAIT = timedelta(days=30)
 LAST_WORDS_S = 30
 """How long a process may go on whose parent has been killed; as long as torchrun itself waits."""
@@ -70,11 +71,11 @@ class ProcessPlace:
         torch.distributed.all_gather(tensors, tensor)
         return torch.stack(tensors)
 
-    def concatenate(self, items: list[int]) -> list[int]:
+    def concatenate(self, items: list[T]) -> list[T]:
         """The ``items`` of all ranks, of each any number, in the order of the ranks; every rank gets them."""
         if self.world_size == 1:
             return items
-        lists: list[list[int]] = [[]] * self.world_size
+        lists: list[list[T]] = [[]] * self.world_size
         torch.distributed.all_gather_object(lists, items)
         return [item for of_rank in lists for item in of_rank]
 

@@ -53,7 +53,7 @@ class TrainingState:
     counts: dict[str, int]
     """What was counted in ``epoch`` so far, over all ranks."""
     history: list[dict[str, Any]]
-    """One entry per finished epoch, with the validation's "top1"."""
+    """One entry per finished epoch; where epochs are evaluated, with the validation's "top1"."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -62,8 +62,9 @@ class TrainingState:
 
     @property
     def best_position(self) -> tuple[int, int] | None:
-        """Where the run stood after the finished epoch with the best validation top-1, the first of equals."""
-        if not self.history:
+        """Where the run stood after the finished epoch with the best validation top-1, the first of equals; None:
+        there is none."""
+        if not self.history or "top1" not in self.history[0]:
             return None
         best_epoch = max(range(len(self.history)), key=lambda epoch: self.history[epoch]["top1"])
         return best_epoch + 1, 0

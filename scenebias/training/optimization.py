@@ -90,9 +90,17 @@ def build_optimizer(model: DebiasingModel, config: OptimizationConfig) -> torch.
         ("heads", model.scene_head),
         ("heads", model.masked_head),
     )
+    return optimizer_of([(part, module) for part, module in modules if module is not None], config)
+
+
+def optimizer_of(modules: Sequence[tuple[Part, torch.nn.Module]], config: OptimizationConfig) -> torch.optim.Optimizer:
+    """The optimiser of the trainable parameters of ``modules``, each of which says what of the network it is.
+
+    Each of its groups says so in "part".
+    """
     # A group for each module: torch's fused SGD wants momentum for all parameters that it updates at once, or for none,
     # and those of a module get their first gradient together.
-    groups = [group for part, module in modules if module is not None for group in _groups(part, module, config)]
+    groups = [group for part, module in modules for group in _groups(part, module, config)]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
