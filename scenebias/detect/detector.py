@@ -21,6 +21,9 @@ from shards.checks import require_at_least
 
 _PROBE_SIZE = 64
 """Pixels of a frame that all strides divide."""
+_FIRST_DISTANCE = 2.0
+"""How far the sides of a box are before anything is learned, in points of the map. From torchvision's 0 half of the
+distances do not learn at first, as they are what a ReLU leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,14 @@ def backbone_maps(model: ActionModel, clip_BTHWC: Tensor, count: int) -> list[Te
     return maps[-count:]
 
 
+class SummedLoss(NamedTuple):
+    """A loss whose mean is yet to be taken, as other processes may hold more of the batch."""
+
+    total: Tensor
+    answers: Tensor
+    """The number of points that answer for a box, by which the total is to be divided."""
+
+
 class HeadOutputs(NamedTuple):
     """What FCOS's head says, and of which points."""
 
@@ -100,26 +111,39 @@ class ActionDetector(nn.Module):
         self.fcos = FCOS(
             _NoBackbone(config.width),
             class_count,
-            head=FCOSHead(config.width, 1, class_count, config.head_layers),
+            head=_SummingHead(config.width, 1, class_count, config.head_layers),
             center_sampling_radius=config.centre_radius,
             score_thresh=config.min_score,
             nms_thresh=config.max_overlap,
             detections_per_img=config.most,
         )
+        nn.init.constant_(self.fcos.head.regression_head.bbox_reg.bias, _FIRST_DISTANCE)
         self.to(model.scale.device)
+
+    @property
+    def own_layers(self) -> nn.ModuleDict:
+        """All that is not of ``model``, the layers themselves: what a weight file holds beside it."""
+        return nn.ModuleDict({"pyramid": self.pyramid, "fcos": self.fcos})
 
     def loss(self, clip_BTHWC: Tensor, truth: Sequence[FrameBoxes]) -> Tensor:
         """The sum of FCOS's losses, on the true boxes of the middle frame of each window; a scalar.
 
         Those that are `AMBIGUOUS` are not learned.
         """
-        outputs, anchor_P4, points_per_map = self(clip_BTHWC)
+        found = self.summed_loss(self(clip_BTHWC), truth)
+        return found.total / found.answers.clamp(min=1)
+
+    def summed_loss(self, said: HeadOutputs, truth: Sequence[FrameBoxes]) -> SummedLoss:
+        """The same of what the head has said of the windows, in float32, before the mean."""
+        outputs, anchor_P4, points_per_map = said
+        outputs = {name: value.float() for name, value in outputs.items()}
         clear = [boxes[boxes.label_N != AMBIGUOUS] for boxes in truth]
         targets = [
             {"boxes": boxes.box_N4.to(anchor_P4), "labels": boxes.label_N.to(anchor_P4.device)} for boxes in clear
         ]
         losses = self.fcos.compute_loss(targets, outputs, [anchor_P4] * len(targets), points_per_map)
-        return torch.stack(list(losses.values())).sum()
+        answers = losses.pop("answers")
+        return SummedLoss(torch.stack(list(losses.values())).sum(), answers)
 
     def find(self, clip_BTHWC: Tensor, frames: Sequence[int]) -> list[FrameBoxes]:
         """What is found in the middle frame of each window, on the CPU, the best first.
@@ -164,6 +188,22 @@ def point_anchors(height: int, width: int, stride: int) -> Tensor:
     top, left = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
     corner_P2 = torch.stack([left.flatten(), top.flatten()], dim=1).float()
     return torch.cat([corner_P2, corner_P2 + stride], dim=1)
+
+
+class _SummingHead(FCOSHead):
+    """FCOS's head, which divides its losses by the points that answer for a box, without that division."""
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Its three losses, summed, and as "answers" the number of these points."""
+        means = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        answers = (torch.stack(matched_idxs) >= 0).sum()
+        return {name: mean * answers.clamp(min=1) for name, mean in means.items()} | {"answers": answers}
 
 
 class _NoBackbone(nn.Identity):
