@@ -12,7 +12,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from scenebias.detect.evaluating import BoxEvaluation, VideoBoxes
 from scenebias.detection.instances import FrameBoxes
-from scenebias.reports.html import frame_rows, some_frames
+from scenebias.reports.html import Section, frame_rows, grid, paragraph, picture, some_frames
 from shards.dataset import ShardDataset
 
 TRUE_COLOUR = (255, 255, 255)
@@ -64,3 +64,18 @@ def key_frame_strip(
         truth = video.truth[video.truth.frame_N == frame]
         pictures.append(draw_boxes(frame_HW3, truth, found, evaluation.classes))
     return frame_rows([np.stack(pictures)])
+
+
+def key_frame_section(evaluation: BoxEvaluation, dataset: ShardDataset, *, videos: int = 6, most: int = 1) -> Section:
+    """Strips of some videos, spread evenly over those of the evaluation, for a page; raises as `key_frame_strip`."""
+    shown = some_frames(len(evaluation.videos), min(videos, len(evaluation.videos))).tolist()
+    introduction = (
+        f"Key frames of {len(shown)} of {len(evaluation.videos)} videos. White: the truth; green: found, with a class"
+        f" of the frame's truth; red: found, with another. Shown are the best {most} of each frame, with scores in"
+        " percent."
+    )
+    strips = [
+        picture(key_frame_strip(evaluation, video, dataset, most=most), video.name)
+        for video in (evaluation.videos[number] for number in shown)
+    ]
+    return Section("Key frames", paragraph(introduction) + grid(strips, 40))

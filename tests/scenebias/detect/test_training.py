@@ -15,6 +15,7 @@ from scenebias.detect.windows_ahead import TrainingWindows
 from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import distributed_session
 from scenebias.run_folder.checkpoint import CheckpointFolder
+from scenebias.training.arithmetic import Precision
 from scenebias.training.optimization import OptimizationConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -124,8 +125,9 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_rest_learns(folder: Path) -> N
     assert all(moved)
 
 
-def test_bfloat16_is_about_as_good(folder: Path) -> None:
-    _, losses = trained(folder, replace(SHORT, precision="bf16"))
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_the_bits_are_about_as_good(folder: Path, precision: Precision) -> None:
+    _, losses = trained(folder, replace(SHORT, precision=precision))
     _, exact = trained(folder, replace(SHORT, precision="fp32"))
     assert losses != exact
     assert losses == pytest.approx(exact, rel=0.05)
