@@ -46,6 +46,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.localize.command",
         "Train detectors of segments on pretrained backbones, and measure how well they find actions in long videos.",
     ),
+    "detect": Program(
+        "scenebias.detect.command",
+        "Train detectors of boxes on pretrained backbones, and measure how well they find actors and their actions.",
+    ),
     "evaluate": Program(
         "scenebias.evaluate",
         "Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once.",

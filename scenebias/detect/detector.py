@@ -42,11 +42,11 @@ class DetectorConfig:
     """The least score of a box, 0 to below 1."""
     max_overlap: float = 0.5
     """Of two boxes of a class that overlap by a higher IoU the better one is told."""
-    most: int = 50
+    most_boxes: int = 50
     """Boxes that are told of a frame."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, maps=self.maps, width=self.width, head_layers=self.head_layers, most=self.most)
+        require_at_least(1, maps=self.maps, width=self.width, head_layers=self.head_layers, most_boxes=self.most_boxes)
         if self.width % 32:
             raise ValueError(f"width must be a multiple of 32, the groups of its GroupNorm, got {self.width}")
         if not self.centre_radius > 0:
@@ -115,7 +115,7 @@ class ActionDetector(nn.Module):
             center_sampling_radius=config.centre_radius,
             score_thresh=config.min_score,
             nms_thresh=config.max_overlap,
-            detections_per_img=config.most,
+            detections_per_img=config.most_boxes,
         )
         nn.init.constant_(self.fcos.head.regression_head.bbox_reg.bias, _FIRST_DISTANCE)
         self.to(model.scale.device)

@@ -39,13 +39,9 @@ class InputConfig:
     input_width: int | None = None
     """Columns of the input; None: 4/3 of the rows, the shape of most data sets' videos. A frame keeps its own shape:
     it is made as large as fits, at the top left, and what is left over is grey."""
-    flip_probability: float = 0.5
-    """How often a training window is mirrored, with its boxes."""
 
     def __post_init__(self) -> None:
         require_at_least(16, input_height=self.input_height, input_width=self.input_width)
-        if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"flip_probability must be from 0 to 1, got {self.flip_probability}")
 
     def size(self, clip: ClipConfig) -> tuple[int, int]:
         """Rows and columns of the input of weights whose clips are so."""
@@ -222,7 +218,7 @@ def training_window(
     video, size = int(key_frames.video_K[number]), config.size(clip)
     frame = key_frames.drawn(number, seed, epoch)
     truth = key_frames.truth(video, frame)
-    mirrored = bool(uniform(seed, epoch, number, _FLIP) < config.flip_probability)
+    mirrored = bool(uniform(seed, epoch, number, _FLIP) < clip.flip_probability)
     placement = key_frames.placement(video, size, mirrored)
     clip_1THWC = read_windows(key_frames.dataset, video, np.array([frame]), placement, clip, size)
     return Window(clip_1THWC[0], replace(truth, box_N4=placement.to_input(truth.box_N4)))

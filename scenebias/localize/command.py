@@ -1,6 +1,5 @@
 """``python -m scenebias.localize`` (or ``torchrun … -m``): find when actions happen in long videos."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from dali_pipelines.windows import ClipConfig
@@ -8,13 +7,13 @@ from scenebias.commands import Command
 from scenebias.detection.matching import Protocol
 from scenebias.detection.results import DetectionResults
 from scenebias.distributed.launch import is_main_process
-from scenebias.localize.report import finished_run, report_results
+from scenebias.localize.report import finished_run, reporting
 from scenebias.localize.run import LocalizeOptions, LocalizeRunConfig, run_localization
-from scenebias.models.weights import WeightsMetadata, clip_config_of
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
+from scenebias.transfer.detector_report import report_results
+from scenebias.transfer.detector_run import clip_of_random_starts
 from scenebias.transfer.plan import PlannedRun, StartPlaces, planned_runs
-from shards.errors import UserError
 
 FEATURES_NAME = "features"
 
@@ -39,7 +38,7 @@ def main(config: LocalizeConfig) -> None:
 
 def _localize(config: LocalizeConfig) -> None:
     planned = planned_runs(config, config.remote, force=config.force)
-    clip = _random_clip(config, [run.start.metadata for run in planned if run.start.metadata is not None])
+    clip = clip_of_random_starts(config.clip, planned)
     finished = []
     for number, run in enumerate(planned):
         if len(planned) > 1:
@@ -48,20 +47,7 @@ def _localize(config: LocalizeConfig) -> None:
         if is_main_process():
             finished.append(finished_run(run, config.average_precision))
     if is_main_process():
-        report_results(config.out, DetectionResults(finished), config.average_precision)
-
-
-def _random_clip(config: LocalizeConfig, weights: Sequence[WeightsMetadata]) -> ClipConfig:
-    """How the windows of random networks are cut: as those of the first weights, if there are any."""
-    if not weights:
-        return config.clip
-    clip = clip_config_of(weights[0])
-    if config.clip not in (ClipConfig(), clip):
-        raise UserError(
-            f"--weights say how windows are cut ({clip.frames} frames, stride {clip.stride}, {clip.size} pixels): leave"
-            " out --frames, --stride, --size, --scales and --flip-probability, which are for random networks alone"
-        )
-    return clip
+        report_results(config.out, DetectionResults(finished), reporting(config.average_precision))
 
 
 def _run_config(config: LocalizeConfig, run: PlannedRun, clip: ClipConfig) -> LocalizeRunConfig:

@@ -68,7 +68,7 @@ def test_every_start_is_a_row_with_its_seeds(finished: LocalizeConfig) -> None:
     assert runs_of(finished.out).keys() == {
         "scratch-0", "scratch-1", "baseline-seed0", "baseline-seed1", "mask-seed0"
     }  # fmt: skip
-    assert results["average_precision"] == "voc"
+    assert results["average_precision"] == "VOC all-point AP"
     for run in results["runs"]:
         found = FoundSegments.load(Path(run["folder"]) / SEGMENTS_NAME)
         assert len(found.videos) == 5
