@@ -42,6 +42,7 @@ from shards.sources import (
     MiniKinetics200Source,
     Thumos14Source,
     Ucf101Source,
+    Ucf10124Source,
 )
 from shards.sources.listing import ClipEntry, utf8_name
 
@@ -62,6 +63,7 @@ class MakeShards:
         | Annotated[JhmdbSource, tyro.conf.subcommand("jhmdb")]
         | Annotated[Thumos14Source, tyro.conf.subcommand("thumos14")]
         | Annotated[ActivityNetSource, tyro.conf.subcommand("activitynet")]
+        | Annotated[Ucf10124Source, tyro.conf.subcommand("ucf101_24")]
         | Annotated[FolderSource, tyro.conf.subcommand("folder")]
         | Annotated[CsvSource, tyro.conf.subcommand("csv")]
     )

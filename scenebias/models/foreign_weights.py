@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scenebias.annotators.pickled_dictionary import SCALAR_STAND_INS
 from shards.errors import UserError, system_fault
+from shards.sources.pickles import SCALAR_STAND_INS
 
 # They stand in for NumPy's own functions, which are not called.
 _NUMPY_NUMBERS: list[Any] = [(stand_in, ".".join(name)) for name, stand_in in SCALAR_STAND_INS.items()]

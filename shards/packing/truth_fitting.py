@@ -81,6 +81,8 @@ def fit_truth(listed: ListedTruth, view: View) -> tuple[Truth, tuple[Problem, ..
         segments = _fit_segments(listed.segments, view, problems)
     if listed.boxes is not None:
         boxes = _fit_boxes(listed.boxes, view, problems)
+        if listed.segments_from_boxes:
+            segments = _filled_by(listed.boxes, view)
     key_frames_only = listed.boxes is not None and listed.boxes.times_s is not None
     return Truth(segments, boxes, key_frames_only), tuple(problems)
 
@@ -149,12 +151,30 @@ def _fit_segments(listed: tuple[ListedSegment, ...], view: View, problems: list[
     return tuple(sorted(fitted, key=lambda segment: (segment.start_s, segment.end_s)))
 
 
-def _fit_boxes(listed: ListedBoxes, view: View, problems: list[Problem]) -> NDArray:
-    rows = listed.rows.copy()
-    frame_M = rows["frame"].astype(np.int64)
+def _filled_by(listed: ListedBoxes, view: View) -> tuple[Segment, ...]:
+    """The stretches of frames of the clip in which each class has a box, whether or not what is stored shows it."""
+    frame_M = _frames_of(listed, view)
+    segments = []
+    for label in np.unique(listed.rows["label"]).tolist():
+        frames = np.unique(frame_M[listed.rows["label"] == label])
+        frames = frames[(frames >= 0) & (frames < view.frame_count)]
+        for run in np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1) if len(frames) else ():
+            first_s, end_s = (duration_of(int(frame), view.info.fps) for frame in (run[0], run[-1] + 1))
+            segments.append(Segment(first_s, end_s, label))
+    return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s)))
+
+
+def _frames_of(listed: ListedBoxes, view: View) -> NDArray[np.int64]:
+    """The frame of the clip in which each box is, also before its first or after its last."""
+    frame_M = listed.rows["frame"].astype(np.int64)
     if listed.times_s is not None:
         frame_M = np.floor(listed.times_s * view.info.fps + 0.5).astype(np.int64)
-    frame_M -= view.first_frame
+    return frame_M - view.first_frame
+
+
+def _fit_boxes(listed: ListedBoxes, view: View, problems: list[Problem]) -> NDArray:
+    rows = listed.rows.copy()
+    frame_M = _frames_of(listed, view)
     if view.to_the_end:
         problems += _told(NO_FRAME, listed, frame_M >= view.frame_count)
     first_M = np.zeros(len(rows), np.bool_)

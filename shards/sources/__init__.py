@@ -10,6 +10,7 @@ from shards.sources.kinetics.mini_kinetics import MiniKinetics200Source
 from shards.sources.listing import ClipEntry, Listing, MissingClip, Source
 from shards.sources.truths.activitynet import ActivityNetSource
 from shards.sources.truths.thumos14 import Thumos14Source
+from shards.sources.truths.ucf101_24 import Ucf10124Source
 from shards.sources.ucf101 import Ucf101Source
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "Source",
     "Thumos14Source",
     "Ucf101Source",
+    "Ucf10124Source",
 ]

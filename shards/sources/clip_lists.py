@@ -5,7 +5,7 @@ unpacking will do: a folder a class, all in one folder, transcoded. Upper and lo
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -56,13 +56,17 @@ class LocatedClips(NamedTuple):
     """As of `Listing`."""
 
 
-def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> LocatedClips:
+def locate_clips(
+    root: Path, listed: Iterable[ListedClip], subset: str, is_beside: Callable[[str], bool] = lambda name: False
+) -> LocatedClips:
     """Find the clips of ``subset``, in the order of the lists.
 
     Args:
         root: Folder of the videos.
         listed: The clips of all subsets.
         subset: Those to look for.
+        is_beside: Whether a video, by the name of its file without extension, is known to be of another data set that
+            may lie in the same folder, so that nothing need be said of it.
 
     Raises:
         UserError: ``root`` is no folder, or clips are listed twice or there twice.
@@ -90,7 +94,7 @@ def locate_clips(root: Path, listed: Iterable[ListedClip], subset: str) -> Locat
     return LocatedClips(
         tuple(clips),
         tuple(missing),
-        tree.unlisted(lambda video: _key(video) in lists),
+        tree.unlisted(lambda video: _key(video) in lists or is_beside(clean(PurePosixPath(video).stem))),
         remarks({OTHER_ROWS: other_rows(others)})
         | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
     )

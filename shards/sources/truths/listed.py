@@ -74,6 +74,8 @@ class ListedTruth:
     """Its actors; None: nobody looked for them."""
     boxes_from_masks: bool = False
     """Whether the actor is whom the clip's masks show: one box a frame, around the whole mask."""
+    segments_from_boxes: bool = False
+    """Whether an action happens where somebody does it: a segment for each class and stretch of frames with boxes."""
     promise: VideoPromise | None = None
     """What the labels say of the video."""
 
@@ -87,4 +89,6 @@ class ListedTruth:
             if self.boxes.times_s is not None:
                 digest.update(self.boxes.times_s.tobytes())
             boxes = [digest.hexdigest(), self.boxes.times_s is not None, self.boxes.in_shares]
-        return [segments, boxes, self.boxes_from_masks, promise]
+        # What was added later stands there only where it is so: data sets that were packed before keep their checksums.
+        added = ["segments_from_boxes"] if self.segments_from_boxes else []
+        return [segments, boxes, self.boxes_from_masks, promise, *added]

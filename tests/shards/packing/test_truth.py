@@ -99,6 +99,24 @@ def test_of_boxes_of_one_actor_whose_times_are_in_one_frame_the_first_stays_and_
     assert problems == ((SAME_FRAME, "b.csv, line 3"),)
 
 
+def test_segments_are_the_stretches_in_which_a_class_has_a_box():
+    rows = [
+        (frame, tube, 3, 0, 0, 9, 9) for tube, frames in ((0, range(10, 20)), (1, range(15, 30))) for frame in frames
+    ]
+    rows += [(frame, 0, 1, 0, 0, 9, 9) for frame in (*range(5), *range(40, 45), 99, 100)]
+    listed = replace(boxes(*rows), segments_from_boxes=True)
+    truth, problems = fit_truth(listed, WHOLE)
+    spans = [(0, 5, 1), (10, 30, 3), (40, 45, 1), (99, 100, 1)]
+    assert truth.segments == tuple(Segment(start / 25, end / 25, label) for start, end, label in spans)
+    assert [kind for kind, _ in problems] == [NO_FRAME]
+    part = replace(WHOLE, first_frame=20, frame_count=21, to_the_end=False)
+    assert fit_truth(listed, part)[0].segments == (Segment(0, 10 / 25, 3), Segment(20 / 25, 21 / 25, 1))
+    crop = Crop(left=160, top=80, width=96, height=96, on_person=True)
+    hidden, _ = fit_truth(listed, replace(WHOLE, crop=crop, width=64, height=64))
+    assert len(hidden.boxes) == 0
+    assert hidden.segments == truth.segments
+
+
 def test_in_a_square_around_people_boxes_count_from_its_corner():
     crop = Crop(left=100, top=40, width=128, height=128, on_person=True)
     view = replace(WHOLE, crop=crop, width=64, height=64)

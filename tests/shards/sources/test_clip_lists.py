@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from shards.errors import UserError
 from shards.sources import Diving48Source, Hmdb51Source, JhmdbSource, Listing, Ucf101Source
 from shards.sources.hmdb51 import CLASSES as HMDB51_CLASSES
+from shards.sources.hmdb51 import read_split
+from shards.sources.jhmdb import CLASSES as JHMDB_CLASSES
 from tests.shards.sources.files import names, touch
 
 SPLITS = (1, 2, 3)
@@ -227,6 +231,63 @@ def test_an_unused_clip_of_jhmdb_is_in_neither_subset(tmp_path):
         for subset in SUBSETS
     }
     assert found == {"train": ["clap/a", "clap/unlisted"], "test": ["clap/@c"]}
+
+
+@pytest.mark.parametrize("form", ["zip", "list", "list of videos", "folder"])
+def test_jhmdbs_own_split_in_all_forms(real_data, tmp_path, form):
+    """Of its 268 clips to test on, HMDB51's split 1 trains on 194, and four of the seven that it does not list."""
+    labels = real_data / "labels/jhmdb/groundtruths_split1_test.zip"
+    with zipfile.ZipFile(labels) as archive:
+        files = sorted({Path(name).stem.rpartition("_")[0] for name in archive.namelist() if name.endswith(".txt")})
+    test = []
+    for file in files:
+        (class_name,) = (name for name in JHMDB_CLASSES if file.startswith(f"{name}_"))
+        test.append(f"{class_name}/{file.removeprefix(f'{class_name}_')}")
+    if form.startswith("list"):
+        suffix = ".avi" if form == "list of videos" else ""
+        labels = tmp_path / "test.txt"
+        labels.write_text("".join(f"{name}{suffix}\n" for name in test))
+    if form == "folder":
+        labels = tmp_path / "splits"
+        labels.mkdir()
+        for video in (real_data / "jhmdb" / "videos").glob("*/*.mp4"):
+            code = 2 if f"{video.parent.name}/{video.stem}" in test else 1
+            with (labels / f"{video.parent.name}_test_split1.txt").open("a") as lines:
+                lines.write(f"{video.stem}.avi {code}\n")
+    found = {}
+    for subset in SUBSETS:
+        source = JhmdbSource(root=real_data / "jhmdb/videos", labels=labels, splits_of="jhmdb", subset=subset)
+        listing = source.listing()
+        assert (listing.dataset, listing.split, listing.missing) == ("jhmdb", "jhmdb-1", ())
+        found[subset] = set(names(listing.clips))
+    assert found["test"] == set(test)
+    assert (len(found["train"]), len(found["test"])) == (660, 268)
+    assert not found["train"] & found["test"]
+    leaked = {name.replace("@", "#") for name in found["test"] & set(names(jhmdb(real_data, subset="train").clips))}
+    listed = {
+        f"{clip.class_name}/{clip.name}"
+        for class_name in JHMDB_CLASSES
+        for clip in read_split(real_data / "labels/hmdb51", class_name, 1)
+    }
+    assert (len(leaked & listed), len(leaked - listed)) == (194, 4)
+
+
+def test_clips_of_jhmdbs_own_split_that_are_not_there_are_missing(tmp_path):
+    touch(*(tmp_path / "videos" / name for name in ("clap/a@1.avi", "clap/b.avi")))
+    labels = tmp_path / "test.txt"
+    labels.write_text("clap/a#1\nclap/c.avi\nwave/d\n")
+    listing = JhmdbSource(root=tmp_path / "videos", labels=labels, splits_of="jhmdb", subset="test").listing()
+    assert (names(listing.clips), names(listing.missing)) == (["clap/a@1"], ["clap/c", "wave/d"])
+    with pytest.raises(UserError, match=r"--labels .*: no such folder; give the folder of HMDB51's split files"):
+        JhmdbSource(root=tmp_path / "videos", labels=labels, subset="test").listing()
+    labels.write_text("clap/a\njuggle/c\nclap\n")
+    with pytest.raises(UserError) as raised:
+        JhmdbSource(root=tmp_path / "videos", labels=labels, splits_of="jhmdb", subset="test").listing()
+    assert [problem.split(": ")[0] for problem in raised.value.args] == [f"{labels}, line {k}" for k in (2, 3)]
+    with zipfile.ZipFile(tmp_path / "test.zip", "w") as archive:
+        archive.writestr("readme.txt", "")
+    with pytest.raises(UserError, match="holds no files <class>_<clip>_<frame>"):
+        JhmdbSource(root=tmp_path / "videos", labels=tmp_path / "test.zip", splits_of="jhmdb").listing()
 
 
 @pytest.mark.parametrize(
