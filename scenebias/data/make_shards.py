@@ -225,7 +225,7 @@ def print_report(console: Console, report: PackReport) -> None:
         ],
     )
     _print_some(console, [f"not read: {path}" for path in listing.unlisted])
-    for kind, items in listing.remarks.items():
+    for kind, items in report.remarks.items():
         console.print(f"{kind}: {some(items)}", style="yellow")
     for kind, sentences in report.truth_problems.items():
         console.print(f"{kind}: {some(sentences)}", style="yellow")

@@ -30,6 +30,7 @@ from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
 from shards.shared_clips import names_in_others, require_known_videos
 from shards.sources.listing import Listing
+from shards.sources.remarks import equal_files
 
 REPORT_NAME = "report.json"
 
@@ -252,12 +253,15 @@ def _finish(
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     manifest = _manifest(request, report, records, sources.checksum)
     packed = ShardDataset.of_manifest(work.dataset, manifest, work.out)
+    stored = stored_videos(packed, request.videos)
+    packed_clips = (entry for entry in request.listing.clips if entry.name not in broken)
+    report = replace(report, equal_files=equal_files((stored[entry.path], entry) for entry in packed_clips))
     if apart_from:
         report = replace(report, shared=names_in_others(packed, apart_from))
         if strict:
             refuse_shared(report.shared)
     report.save(work.dataset / REPORT_NAME)
-    sources.save(work.dataset, request.rows(), stored_videos(packed, request.videos))
+    sources.save(work.dataset, request.rows(), stored)
     manifest.save(work.dataset)
     return report
 

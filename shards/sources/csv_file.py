@@ -5,8 +5,10 @@ import io
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,14 @@ from shards.errors import UserError, each, refuse
 from shards.sources.file_finder import FileFinder, Found
 from shards.sources.label_files import read_classes, read_text
 from shards.sources.listing import ClipEntry, Listing, MissingClip
-from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, files_of_two_classes, other_rows, remarks
+from shards.sources.remarks import (
+    OTHER_COLUMNS,
+    OTHER_ROWS,
+    clips_of_two_subsets,
+    files_of_two_classes,
+    other_rows,
+    remarks,
+)
 from shards.sources.texts import clean, has_control, is_class_name, look, look_alikes
 
 _REQUIRED = ("path", "label")
@@ -73,31 +82,28 @@ class CsvSource:
             raise UserError(f"--subset {self.subset}: no row of {self.file} has it; its column 'split' holds {values}")
         classes = read_classes(self.classes) if self.classes else tuple(sorted({row.label for row in rows}))
         names = self._names(rows)
-        found = self._find([rows[k] for k in chosen])
+        files = FileFinder(self._root)
+        found = self._find(files, [rows[k] for k in chosen])
         clips, missing, numbered = [], [], []
         for k, file in zip(chosen, found, strict=True):
             row = rows[k]
             if file.reason is None:
                 clips.append(ClipEntry(names[k], file.path, row.label, row.start, row.end))
-                numbered.append((file.number, clips[-1]))
+                numbered.append((file.number, (clips[-1], row.split)))
             else:
                 missing.append(MissingClip(names[k], file.path, row.label, file.reason))
-        others = (row.split for row in rows if subset not in ("all", row.split))
+        others = [k for k, row in enumerate(rows) if subset not in ("all", row.split)]
         told = remarks(
             {
-                OTHER_ROWS: other_rows(others),
+                OTHER_ROWS: other_rows(rows[k].split for k in others),
                 OTHER_COLUMNS: (column or "(without a name)" for column in columns if column not in _KNOWN),
             }
         )
-        return Listing(
-            self.dataset,
-            self.split,
-            subset,
-            classes,
-            tuple(clips),
-            tuple(missing),
-            remarks=told | files_of_two_classes(numbered),
-        )
+        told |= files_of_two_classes((number, entry) for number, (entry, _) in numbered)
+        numbers = {number for number, _ in numbered}
+        elsewhere = self._others(files, ((rows[k], names[k]) for k in others))
+        told |= clips_of_two_subsets(chain(numbered, (use for use in elsewhere if use[0] in numbers)))
+        return Listing(self.dataset, self.split, subset, classes, tuple(clips), tuple(missing), remarks=told)
 
     @property
     def _root(self) -> Path:
@@ -156,9 +162,8 @@ class CsvSource:
             for row, name in zip(rows, short, strict=True)
         ]
 
-    def _find(self, rows: Sequence[_Row]) -> list[Found]:
+    def _find(self, files: FileFinder, rows: Sequence[_Row]) -> list[Found]:
         """Where the videos of the rows are."""
-        files = FileFinder(self._root)
 
         def find(row: _Row) -> Found:
             try:
@@ -167,6 +172,16 @@ class CsvSource:
                 raise UserError(*(f"{row.where}: {problem}" for problem in error.args)) from error
 
         return each(find, rows)
+
+    def _others(
+        self, files: FileFinder, rows: Iterable[tuple[_Row, str]]
+    ) -> Iterator[tuple[int, tuple[ClipEntry, str]]]:
+        """The clips of rows that are not asked for, with their names, as far as their videos are there."""
+        for row, name in rows:
+            with suppress(UserError):  # of names that differ too little: it is told where the row is asked for
+                file = files.find(self._root / row.path)
+                if file.reason is None:
+                    yield file.number, (ClipEntry(name, file.path, row.label, row.start, row.end), row.split)
 
 
 def _row(columns: Sequence[str], cells: Sequence[str], where: str) -> _Row:
