@@ -24,7 +24,7 @@ from shards.sources.remarks import (
     other_rows,
     remarks,
 )
-from shards.sources.texts import clean, has_control, is_class_name, look, look_alikes
+from shards.sources.texts import clean, has_control, is_class_name, look_alikes, looks
 
 _REQUIRED = ("path", "label")
 _KNOWN = (*_REQUIRED, "start", "end", "split")
@@ -133,14 +133,14 @@ class CsvSource:
 
     def _read_header(self, cells: Sequence[str]) -> list[str]:
         columns = [clean(cell) for cell in cells]
+        refuse(
+            f"--file {self.file}: column {column!a} must be written {known!r}"
+            for column in columns
+            for known in sorted(looks(column) & {*_KNOWN} - {column})
+        )
         known = [column for column in columns if column in _KNOWN]
         if not set(_REQUIRED) <= set(known) or len(known) > len(set(known)):
             raise UserError(f"--file {self.file}: its columns must be path,label[,start,end,split], found {columns}")
-        refuse(
-            f"--file {self.file}: column {column!r} must be written {look(column)!r}"
-            for column in columns
-            if column not in _KNOWN and look(column) in _KNOWN
-        )
         return columns
 
     def _names(self, rows: Sequence[_Row]) -> list[str]:
