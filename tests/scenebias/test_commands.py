@@ -1,6 +1,7 @@
 """Every command: mistakes of the user's in one sentence, exit status 2, no traceback."""
 
 import io
+import os
 import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -47,6 +48,52 @@ def test_a_user_error_is_printed_as_one_sentence_and_ends_with_status_2(capsys: 
 
     assert exit_status(["--name", "x"], main) == 2
     assert capsys.readouterr().err == "error: no such thing: x; choose [another]\n"
+
+
+def print_much(options: Options) -> None:
+    for _ in range(20_000):  # more than a buffer holds
+        print(options.name)
+
+
+@pytest.mark.parametrize("main", [print_much, lambda options: print(options.name)])
+def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
+    main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert exit_status(["--name", "x"], main) == 2
+    told = "error: standard output cannot be written (No space left on device); mend that, or print elsewhere\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("main", [print_much, lambda options: print(options.name)])
+def test_nothing_is_said_where_nobody_reads_any_more(
+    main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert exit_status(["--name", "x"], main) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_beside_an_output_that_can_be_written_stays_what_it_is() -> None:
+    def main(options: Options) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        Command(main=main, options=Options).run(["--name", "x"])
+
+
+def test_a_current_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_status(["--name", "x"]) == 2
+    assert "the current folder cannot be used (No such file or directory); cd into one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--name", "a", "--scale", "-1"], ["--name", "a", "--nonsense", "1"]])
