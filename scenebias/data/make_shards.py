@@ -28,7 +28,7 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import ALONE, REPORT_NAME, Share, pack
-from shards.packing.report import PackReport, refuse_shared, some
+from shards.packing.report import PackReport, refuse_shared
 from shards.packing.request import Annotators
 from shards.shared_clips import names_in_others
 from shards.sources import (
@@ -44,6 +44,7 @@ from shards.sources import (
     Ucf101Source,
 )
 from shards.sources.listing import ClipEntry, utf8_name
+from shards.sources.texts import some
 
 NONE = "none"
 BROKEN_SHOWN = 20

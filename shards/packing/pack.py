@@ -24,13 +24,14 @@ from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRec
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
-from shards.packing.report import PackReport, by_kind, refuse_misfits, refuse_shared, some, some_broken, strict_error
+from shards.packing.report import PackReport, by_kind, refuse_misfits, refuse_shared, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
 from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
 from shards.shared_clips import names_in_others, require_known_videos
 from shards.sources.listing import Listing
 from shards.sources.remarks import equal_files
+from shards.sources.texts import some
 
 REPORT_NAME = "report.json"
 

@@ -10,6 +10,7 @@ from typing import Any
 from shards.errors import UserError
 from shards.sources.listing import UNKNOWN_CLASS, ClipEntry, Listing, utf8_name
 from shards.sources.remarks import Remarks
+from shards.sources.texts import some
 from shards.system.atomic import write_json
 
 
@@ -135,9 +136,3 @@ def refuse_shared(shared: Mapping[str, Sequence[str]]) -> None:
 def some_broken(broken: Mapping[str, str]) -> str:
     """The first few broken clips, with their reasons, and how many there are."""
     return some([f"{name} ({reason})" for name, reason in broken.items()])
-
-
-def some(names: Sequence[str], limit: int = 10) -> str:
-    """The first few of ``names``, and how many there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -3,10 +3,10 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from shards.sources.listing import ClipEntry, utf8_name
+from shards.sources.texts import some
 
 OTHER_ROWS = "rows of no subset asked for"
 OTHER_COLUMNS = "columns that are not read"
@@ -53,7 +53,7 @@ def clips_of_two_subsets(numbered: Iterable[tuple[int, tuple[ClipEntry, str]]]) 
     for uses in _by_file(numbered):
         if len({subset for _, subset in uses}) > 1 and _are_one_file([entry for entry, _ in uses]):
             for clash in _clashes(uses):
-                found.append(", ".join(f"{_shown(entry)} of {subset or '(none)'}" for entry, subset in clash))
+                found.append(some([f"{_shown(entry)} of {subset or '(none)'}" for entry, subset in clash]))
     return remarks({TWO_SUBSETS: found})
 
 
@@ -69,7 +69,7 @@ def equal_files(contents: Iterable[tuple[str, ClipEntry]]) -> Remarks:
         alike: defaultdict[tuple[str, tuple[int, int]], list[ClipEntry]] = defaultdict(list)
         for entry in entries:
             alike[entry.class_name, _frames(entry)].append(entry)
-        repeated += [", ".join(map(_shown, same)) for same in alike.values() if len(same) > 1]
+        repeated += [some([*map(_shown, same)]) for same in alike.values() if len(same) > 1]
     return remarks({REPEATED: repeated}) | _of_two_classes(files)
 
 
@@ -86,9 +86,9 @@ def _of_two_classes(files: Iterable[list[ClipEntry]]) -> Remarks:
     same_file: list[str] = []
     for entries in files:
         clashes = _clashes([(entry, entry.class_name) for entry in entries])
-        same_clip += [", ".join(_shown(entry) for entry, _ in clash) for clash in clashes]
+        same_clip += [some([_shown(entry) for entry, _ in clash]) for clash in clashes]
         if not clashes and len({entry.class_name for entry in entries}) > 1:
-            same_file.append(", ".join(map(_shown, entries)))
+            same_file.append(some([*map(_shown, entries)]))
     return remarks({TWO_LABELS: same_clip, TWO_CLASSES: same_file})
 
 
@@ -96,12 +96,26 @@ def _clashes(uses: Sequence[tuple[ClipEntry, str]]) -> list[list[tuple[ClipEntry
     """The clips of a file that have frames in common with one of another group; apart, where they lie apart."""
     ordered = sorted(uses, key=lambda use: _frames(use[0]))
     clashing: set[int] = set()
+    # The furthest end so far, and the furthest of a group other than that.
+    furthest, its_group, others_furthest = 0, None, 0
     for i, (entry, group) in enumerate(ordered):
-        for j, (other, other_group) in enumerate(islice(ordered, i + 1, None), i + 1):
-            if _frames(other)[0] >= _frames(entry)[1]:
-                break
-            if other_group != group:
-                clashing |= {i, j}
+        start, end = _frames(entry)
+        if start < (others_furthest if group == its_group else furthest):
+            clashing.add(i)
+        if group == its_group:
+            furthest = max(furthest, end)
+        elif end > furthest:
+            furthest, its_group, others_furthest = end, group, furthest
+        else:
+            others_furthest = max(others_furthest, end)
+    next_start, next_group, next_others_start = sys.maxsize, None, sys.maxsize
+    for i in reversed(range(len(ordered))):
+        (start, end), group = _frames(ordered[i][0]), ordered[i][1]
+        if group != next_group:
+            next_others_start, next_group = next_start, group
+        next_start = start
+        if next_others_start < end:
+            clashing.add(i)
     found: list[list[tuple[ClipEntry, str]]] = []
     reach = 0
     for i in sorted(clashing):

@@ -8,7 +8,7 @@ slip than a difference, and is refused.
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 # White space, the soft hyphen, zero-width characters, marks of direction, the word joiner, the byte order mark.
@@ -60,6 +60,12 @@ def look_alikes(places: Mapping[str, str], what: str) -> list[str]:
                 f"{other!a} in {places[other]}; write both alike"
             )
     return problems
+
+
+def some(names: Sequence[str], limit: int = 10) -> str:
+    """The first few of ``names``, and how many there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _in_latin(text: str) -> str:

@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,15 @@ def test_clips_with_two_labels_are_just_those_that_share_a_frame_with_one_of_ano
     }
     told = ", ".join(equal_files(("0", clip) for clip in clips).get("clips with two labels", ()))
     assert sorted(re.findall(r"(\S+) \(a\.mp4\)", told)) == sorted(shared)
+
+
+def test_many_clips_of_one_file_are_compared_at_once_and_some_are_named():
+    clips = [ClipEntry(f"{k}/a", Path("a.mp4"), str(k), k, 40_000) for k in range(20_000)]
+    started_s = time.process_time()
+    (told,) = equal_files(("0", clip) for clip in clips)["clips with two labels"]
+    assert time.process_time() - started_s < 5
+    assert told.startswith("0/a (a.mp4), 1/a (a.mp4), ")
+    assert told.endswith(" and 19990 more")
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
