@@ -27,7 +27,7 @@ from scenebias.distributed.launch import (
     leave_words,
     said_once,
 )
-from scenebias.option_names import refuse_nan, refuse_repeated, refused_in_options
+from scenebias.option_names import option_name, refuse_nan, refuse_repeated, refused_in_options
 from scenebias.utf8_mode import enter_utf8_mode
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
@@ -99,8 +99,10 @@ class Command:
             for field in self.writes if is_main_process() else ():
                 if (path := getattr(config, field)) is None:
                     continue
+                name = f"{option_name(field)} {path}"
+                _check_output_file(name, path, field, config)
                 try:
-                    stack.enter_context(locked_file(path, f"--{field} {path}"))
+                    stack.enter_context(locked_file(path, name))
                 except OSError as error:
                     raise _unwritable(path, error) from error
             yield
@@ -164,6 +166,28 @@ def _end_by_mistake(error: UserError) -> NoReturn:
     if not leave_words(str(error)):
         print_error(str(error))
     sys.exit(USER_ERROR_STATUS)
+
+
+def _check_output_file(name: str, path: Path, field: str, config: Any) -> None:
+    """Raise a UserError where writing ``path``, the value of ``field``, would replace what must stay."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{name}: is no file that can be replaced; give the name of a file")
+    if path.parent.resolve() == Path("/dev"):  # the standard output, sent to a file
+        raise UserError(f"{name}: a file appears there when it is complete; give a name elsewhere")
+    for other, value in _paths(config):
+        if other != field and value.resolve() == path.resolve():
+            raise UserError(f"{name}: {option_name(other)} names the same file; give another")
+
+
+def _paths(options: Any) -> Iterator[tuple[str, Path]]:
+    """The paths among ``options``, with the names of their fields."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Path):
+                yield field.name, part
 
 
 def _check_current_folder() -> None:
