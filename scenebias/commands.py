@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from scenebias.distributed.launch import (
     leave_words,
     said_once,
 )
-from scenebias.option_names import refuse_nan, refuse_repeated, refused_in_options
+from scenebias.option_names import option_name, refuse_nan, refuse_repeated, refused_in_options
 from scenebias.utf8_mode import enter_utf8_mode
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
@@ -55,8 +56,8 @@ class Command:
     def run(self, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
         """Read ``arguments`` (``sys.argv`` when None), do it and exit; ``name`` is what ``--help`` calls the program.
 
-        Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C.
-        Of several processes it is that of the first that failed.
+        Exit status: what ``main`` returns, 2 for a mistake of the user's (refused options included), 130 for Ctrl-C, 1
+        where whoever read its output has ended. Of several processes it is that of the first that failed.
         """
         if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal's encoding does not have are no error
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -64,6 +65,7 @@ class Command:
             enter_utf8_mode()
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         try:
+            _check_current_folder()
             config, processes = self.read(arguments, name)
             check_process_count(processes)
             if processes is not None and processes > 1 and not is_rank():
@@ -73,14 +75,18 @@ class Command:
                 sys.exit(ending.status)
             with self._outputs_locked(config):
                 status = self.main(config)
+            _check_output()
         except UserError as error:
-            if not leave_words(str(error)):
-                print_error(str(error))
-            sys.exit(USER_ERROR_STATUS)
+            _end_by_mistake(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
-        except Exception:
+        except Exception as fault:
+            try:
+                # What has failed to print is forgotten, so a new line is tried.
+                _check_output("\n" if isinstance(fault, OSError) and fault.filename is None else "")
+            except UserError as error:
+                _end_by_mistake(error)
             if not leave_words(traceback.format_exc()):
                 raise
             sys.exit(1)
@@ -93,8 +99,10 @@ class Command:
             for field in self.writes if is_main_process() else ():
                 if (path := getattr(config, field)) is None:
                     continue
+                name = f"{option_name(field)} {path}"
+                _check_output_file(name, path, field, config)
                 try:
-                    stack.enter_context(locked_file(path, f"--{field} {path}"))
+                    stack.enter_context(locked_file(path, name))
                 except OSError as error:
                     raise _unwritable(path, error) from error
             yield
@@ -152,6 +160,57 @@ class Command:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
         return _bare(self.command_line)(**{**left_to_user, **self.recipes[name], "recipe": name})
+
+
+def _end_by_mistake(error: UserError) -> NoReturn:
+    if not leave_words(str(error)):
+        print_error(str(error))
+    sys.exit(USER_ERROR_STATUS)
+
+
+def _check_output_file(name: str, path: Path, field: str, config: Any) -> None:
+    """Raise a UserError where writing ``path``, the value of ``field``, would replace what must stay."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{name}: is no file that can be replaced; give the name of a file")
+    if path.parent.resolve() == Path("/dev"):  # the standard output, sent to a file
+        raise UserError(f"{name}: a file appears there when it is complete; give a name elsewhere")
+    for other, value in _paths(config):
+        if other != field and value.resolve() == path.resolve():
+            raise UserError(f"{name}: {option_name(other)} names the same file; give another")
+
+
+def _paths(options: Any) -> Iterator[tuple[str, Path]]:
+    """The paths among ``options``, with the names of their fields."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Path):
+                yield field.name, part
+
+
+def _check_current_folder() -> None:
+    """Raise a UserError where the folder that relative paths start from is gone."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the current folder cannot be used ({error.strerror}); cd into one that is there") from error
+
+
+def _check_output(probe: str = "") -> None:
+    """Raise a UserError where what was printed cannot be written; end the program where nobody reads it any more."""
+    try:
+        if sys.stdout is not None:
+            print(end=probe, flush=True)
+    except OSError as error:
+        # Or Python would fail again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        raise UserError(
+            f"standard output cannot be written ({error.strerror}); mend that, or print elsewhere"
+        ) from error
 
 
 Processes = Annotated[

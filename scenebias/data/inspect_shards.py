@@ -147,6 +147,6 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
 COMMAND = Command(
     main=main,
     options=InspectShards,
-    writes=("html",),
+    writes=("html", "duplicates_json"),
     example="python tools/inspect_shards.py data/jhmdb/train --verify --html data/jhmdb/train.html",
 )

@@ -28,7 +28,7 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import ALONE, REPORT_NAME, Share, pack
-from shards.packing.report import PackReport, refuse_shared, some
+from shards.packing.report import PackReport, refuse_shared
 from shards.packing.request import Annotators
 from shards.shared_clips import names_in_others
 from shards.sources import (
@@ -45,6 +45,7 @@ from shards.sources import (
     Ucf10124Source,
 )
 from shards.sources.listing import ClipEntry, utf8_name
+from shards.sources.texts import some
 
 NONE = "none"
 BROKEN_SHOWN = 20
@@ -227,7 +228,7 @@ def print_report(console: Console, report: PackReport) -> None:
         ],
     )
     _print_some(console, [f"not read: {path}" for path in listing.unlisted])
-    for kind, items in listing.remarks.items():
+    for kind, items in report.remarks.items():
         console.print(f"{kind}: {some(items)}", style="yellow")
     for kind, sentences in report.truth_problems.items():
         console.print(f"{kind}: {some(sentences)}", style="yellow")

@@ -24,12 +24,14 @@ from shards.format.manifest import MANIFEST_NAME, AbsentClip, Manifest, ShardRec
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.journal import ShardJournal
 from shards.packing.packer import Packer, PackProgress, PlannedShard, shard_count
-from shards.packing.report import PackReport, by_kind, refuse_misfits, refuse_shared, some, some_broken, strict_error
+from shards.packing.report import PackReport, by_kind, refuse_misfits, refuse_shared, some_broken, strict_error
 from shards.packing.request import Annotators, PackRequest, versions
 from shards.packing.source_files import SourceFiles, stored_videos
 from shards.packing.work_folder import WorkFolder
 from shards.shared_clips import names_in_others, require_known_videos
 from shards.sources.listing import Listing
+from shards.sources.remarks import equal_files
+from shards.sources.texts import some
 
 REPORT_NAME = "report.json"
 
@@ -252,12 +254,15 @@ def _finish(
     merge_indexes(work.dataset, [work.dataset / record.name for record in records])
     manifest = _manifest(request, report, records, sources.checksum)
     packed = ShardDataset.of_manifest(work.dataset, manifest, work.out)
+    stored = stored_videos(packed, request.videos)
+    packed_clips = (entry for entry in request.listing.clips if entry.name not in broken)
+    report = replace(report, equal_files=equal_files((stored[entry.path], entry) for entry in packed_clips))
     if apart_from:
         report = replace(report, shared=names_in_others(packed, apart_from))
         if strict:
             refuse_shared(report.shared)
     report.save(work.dataset / REPORT_NAME)
-    sources.save(work.dataset, request.rows(), stored_videos(packed, request.videos))
+    sources.save(work.dataset, request.rows(), stored)
     manifest.save(work.dataset)
     return report
 

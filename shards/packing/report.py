@@ -9,6 +9,8 @@ from typing import Any
 
 from shards.errors import UserError
 from shards.sources.listing import UNKNOWN_CLASS, ClipEntry, Listing, utf8_name
+from shards.sources.remarks import Remarks
+from shards.sources.texts import some
 from shards.system.atomic import write_json
 
 
@@ -44,11 +46,18 @@ class PackReport:
     """What of the labels within packed clips did not fit their videos, and what was done, by kind."""
     shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Packed clips that share frames of a video with each data set from which they should be apart, by its location."""
+    equal_files: Remarks = field(default_factory=dict)
+    """What the checksums of the videos tell of the packed clips."""
 
     @property
     def broken_clips(self) -> list[ClipEntry]:
         """The clips that were set aside."""
         return [entry for entry in self.listing.clips if entry.name in self.broken]
+
+    @property
+    def remarks(self) -> Remarks:
+        """What should be known of lists and files. What the checksums tell stands for what the lists tell of it."""
+        return {**self.listing.remarks, **self.equal_files}
 
     @property
     def packed_count(self) -> int:
@@ -90,7 +99,7 @@ class PackReport:
             "without_scenes": sorted(self.without_scenes),
             "without_person": sorted(self.without_person),
             "unlisted": list(self.listing.unlisted),
-            "remarks": {kind: list(items) for kind, items in self.listing.remarks.items()},
+            "remarks": {kind: list(items) for kind, items in self.remarks.items()},
             "shared": {location: sorted(names) for location, names in self.shared.items()},
         }
         if any(entry.truth for entry in self.listing.clips):
@@ -127,9 +136,3 @@ def refuse_shared(shared: Mapping[str, Sequence[str]]) -> None:
 def some_broken(broken: Mapping[str, str]) -> str:
     """The first few broken clips, with their reasons, and how many there are."""
     return some([f"{name} ({reason})" for name, reason in broken.items()])
-
-
-def some(names: Sequence[str], limit: int = 10) -> str:
-    """The first few of ``names``, and how many there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -3,8 +3,10 @@
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -12,7 +14,15 @@ from shards.errors import UserError, each, refuse
 from shards.sources.file_finder import FileFinder, Found
 from shards.sources.label_files import check_columns, read_classes, read_csv
 from shards.sources.listing import ClipEntry, Listing, MissingClip
-from shards.sources.remarks import OTHER_COLUMNS, OTHER_ROWS, Remarks, files_of_two_classes, other_rows, remarks
+from shards.sources.remarks import (
+    OTHER_COLUMNS,
+    OTHER_ROWS,
+    Remarks,
+    clips_of_two_subsets,
+    files_of_two_classes,
+    other_rows,
+    remarks,
+)
 from shards.sources.texts import clean, has_control, is_class_name, look_alikes
 from shards.sources.truths.listed import ListedTruth
 from shards.sources.truths.own import STRANGERS, TruthFiles, VideoTruths
@@ -116,16 +126,22 @@ class CsvSource(TruthFiles):
     ) -> tuple[tuple[ClipEntry, ...], tuple[MissingClip, ...], Remarks]:
         """The clips of ``subset`` among ``rows``, those that are missing, and what is to be said of their files."""
         chosen = [k for k, row in enumerate(rows) if row.is_of(subset)]
-        names = self._names(rows)
+        names, files = self._names(rows), FileFinder(self._root)
         clips, missing, numbered = [], [], []
-        for k, file in zip(chosen, self._find([rows[k] for k in chosen]), strict=True):
+        for k, file in zip(chosen, self._find(files, [rows[k] for k in chosen]), strict=True):
             row = rows[k]
             if file.reason is None:
                 clips.append(ClipEntry(names[k], file.path, row.label, row.start, row.end, row.truth))
-                numbered.append((file.number, clips[-1]))
+                numbered.append((file.number, (clips[-1], row.split)))
             else:
                 missing.append(MissingClip(names[k], file.path, row.label, file.reason))
-        return tuple(clips), tuple(missing), files_of_two_classes(numbered)
+        told = files_of_two_classes((number, entry) for number, (entry, _) in numbered)
+        numbers = {number for number, _ in numbered}
+        elsewhere = self._others(
+            files, ((row, name) for row, name in zip(rows, names, strict=True) if not row.is_of(subset))
+        )
+        told |= clips_of_two_subsets(chain(numbered, (use for use in elsewhere if use[0] in numbers)))
+        return tuple(clips), tuple(missing), told
 
     @property
     def _root(self) -> Path:
@@ -166,9 +182,8 @@ class CsvSource(TruthFiles):
             for row, name in zip(rows, short, strict=True)
         ]
 
-    def _find(self, rows: Sequence[_Row]) -> list[Found]:
+    def _find(self, files: FileFinder, rows: Sequence[_Row]) -> list[Found]:
         """Where the videos of the rows are."""
-        files = FileFinder(self._root)
 
         def find(row: _Row) -> Found:
             try:
@@ -177,6 +192,16 @@ class CsvSource(TruthFiles):
                 raise UserError(*(f"{row.where}: {problem}" for problem in error.args)) from error
 
         return each(find, rows)
+
+    def _others(
+        self, files: FileFinder, rows: Iterable[tuple[_Row, str]]
+    ) -> Iterator[tuple[int, tuple[ClipEntry, str]]]:
+        """The clips of rows that are not asked for, with their names, as far as their videos are there."""
+        for row, name in rows:
+            with suppress(UserError):  # of names that differ too little: it is told where the row is asked for
+                file = files.find(self._root / row.path)
+                if file.reason is None:
+                    yield file.number, (ClipEntry(name, file.path, row.label, row.start, row.end), row.split)
 
 
 def _row(columns: Sequence[str], cells: Sequence[str], where: str, label_may_lack: bool) -> _Row:

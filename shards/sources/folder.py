@@ -6,7 +6,13 @@ from pathlib import Path
 from shards.errors import UserError, refuse
 from shards.sources.label_files import read_classes
 from shards.sources.listing import NO_VIDEO, ClipEntry, Listing, MissingClip, utf8_name
-from shards.sources.remarks import FOLDERS_WITHOUT_VIDEO, OTHER_COLUMNS, files_of_two_classes, remarks
+from shards.sources.remarks import (
+    FOLDERS_OF_FOLDERS,
+    FOLDERS_WITHOUT_VIDEO,
+    OTHER_COLUMNS,
+    files_of_two_classes,
+    remarks,
+)
 from shards.sources.texts import clean, look_alikes
 from shards.sources.truths.own import TruthFiles, clip_name
 from shards.sources.video_files import VideoTree, read_video_tree
@@ -14,7 +20,10 @@ from shards.sources.video_files import VideoTree, read_video_tree
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource(TruthFiles):
-    """Videos as <root>/<class>/<clip>.mp4 (or .avi, .mkv, ...); with --segments or --boxes anywhere below <root>."""
+    """Videos as <root>/<class>/<clip>.mp4 (or .avi, .mkv, ...); with --segments or --boxes anywhere below <root>.
+
+    Videos in folders below that of their class are clips of it too, named by their path: <class>/<folder>/<clip>.
+    """
 
     root: Path
     """Folder that holds one folder of videos a class, or, with --segments or --boxes, the videos."""
@@ -29,12 +38,12 @@ class FolderSource(TruthFiles):
     videos, sorted. Give it when the subsets do not all hold every class, or their labels would not agree."""
 
     def listing(self) -> Listing:
-        """Every video of every class folder; or every one of which the files of truth speak."""
+        """Every video in and below every class folder; or every one of which the files of truth speak."""
         tree = read_video_tree(self.root, "the folder that holds the videos")
         if self.has_truth:
             return self._annotated(tree)
         names = self._class_names(tree)
-        clips = tuple(tree.clips(frozenset(names)))
+        clips = tuple(tree.clips(frozenset(names), deep=True))
         if not clips:
             raise UserError(f"--root {self.root}: no video in it; the layout is <root>/<class>/<clip>.mp4")
         with_video = {entry.class_name for entry in clips}
@@ -44,8 +53,13 @@ class FolderSource(TruthFiles):
             self.subset,
             read_classes(self.classes) if self.classes else tuple(sorted(with_video)),
             clips,
-            unlisted=tree.unlisted(lambda video: video.count("/") == 1),
-            remarks=remarks({FOLDERS_WITHOUT_VIDEO: (name for name in names if name not in with_video)})
+            unlisted=tree.unlisted(lambda video: "/" in video),
+            remarks=remarks(
+                {
+                    FOLDERS_WITHOUT_VIDEO: (name for name in names if name not in with_video),
+                    FOLDERS_OF_FOLDERS: sorted(with_video) if _hold_folders_alone(tree) else (),
+                }
+            )
             | files_of_two_classes((tree.file_id(entry), entry) for entry in clips),
         )
 
@@ -84,7 +98,7 @@ class FolderSource(TruthFiles):
             for folder in folders
             if folder != utf8_name(folder)
         )
-        holding = {video.rpartition("/")[0] for video in tree.videos}
+        holding = {video.partition("/")[0] for video in tree.videos if "/" in video}
         on_disk: dict[str, str] = {}
         problems = []
         for folder in folders:
@@ -97,3 +111,8 @@ class FolderSource(TruthFiles):
         places = {name: f"--root {self.root}" for name, folder in on_disk.items() if folder in holding}
         refuse([*problems, *look_alikes(places, "folder")])
         return list(on_disk)
+
+
+def _hold_folders_alone(tree: VideoTree) -> bool:
+    """Whether no class folder holds a video itself: then their folders may be the classes."""
+    return not any(video.count("/") == 1 for video in tree.videos)

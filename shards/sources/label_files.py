@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError, refuse
-from shards.sources.texts import clean, look, look_alikes
+from shards.sources.texts import clean, look_alikes, looks
 
 
 def read_text(path: Path, option: str, wanted: str) -> str:
@@ -75,14 +75,14 @@ def check_columns(
     path: Path, option: str, columns: Sequence[str], required: Sequence[str], known: Collection[str]
 ) -> Sequence[str]:
     """The columns of a CSV file as they are; a UserError where one is not there, there twice, or written otherwise."""
+    refuse(
+        f"{option} {path}: column {column!a} must be written {near!r}"
+        for column in columns
+        for near in sorted(looks(column) & {*known} - {column})
+    )
     present = [column for column in columns if column in known]
     if not set(required) <= set(present) or len(present) > len(set(present)):
         raise UserError(f"{option} {path}: its columns must be {','.join(required)}, found {','.join(columns)}")
-    refuse(
-        f"{option} {path}: column {column!r} must be written {look(column)!r}"
-        for column in columns
-        if column not in known and look(column) in known
-    )
     return columns
 
 

@@ -45,13 +45,13 @@ class VideoTree:
     file_ids: Mapping[str, int] = field(default_factory=dict, repr=False)
     """The number that the file system has for the file of each of the videos."""
 
-    def clips(self, classes: Collection[str]) -> Iterator[ClipEntry]:
-        """The videos directly in the folders that are named like ``classes``."""
+    def clips(self, classes: Collection[str], *, deep: bool = False) -> Iterator[ClipEntry]:
+        """The videos in the folders that are named like ``classes``: directly, or ``deep`` in folders below too."""
         for video in self.videos:
-            folder, _, file = video.rpartition("/")
+            folder, *parts = PurePosixPath(video).with_suffix("").parts
             class_name = clean(folder)
-            if class_name in classes:
-                name = f"{class_name}/{clean(utf8_name(PurePosixPath(file).stem))}"
+            if class_name in classes and (len(parts) == 1 or (deep and parts)):
+                name = "/".join([class_name, *(clean(utf8_name(part)) for part in parts)])
                 yield ClipEntry(name, self.root / video, sys.intern(class_name))
 
     def file_id(self, entry: ClipEntry) -> int:

@@ -1,6 +1,9 @@
 """Every command: mistakes of the user's in one sentence, exit status 2, no traceback."""
 
+import inspect
 import io
+import os
+import re
 import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import tyro
 
 from scenebias.cli import PROGRAMS, command
 from scenebias.commands import Command
+from scenebias.option_names import _dataclasses
 from shards.errors import UserError
 
 
@@ -47,6 +51,52 @@ def test_a_user_error_is_printed_as_one_sentence_and_ends_with_status_2(capsys: 
 
     assert exit_status(["--name", "x"], main) == 2
     assert capsys.readouterr().err == "error: no such thing: x; choose [another]\n"
+
+
+def print_much(options: Options) -> None:
+    for _ in range(20_000):  # more than a buffer holds
+        print(options.name)
+
+
+@pytest.mark.parametrize("main", [print_much, lambda options: print(options.name)])
+def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
+    main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert exit_status(["--name", "x"], main) == 2
+    told = "error: standard output cannot be written (No space left on device); mend that, or print elsewhere\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("main", [print_much, lambda options: print(options.name)])
+def test_nothing_is_said_where_nobody_reads_any_more(
+    main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert exit_status(["--name", "x"], main) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_beside_an_output_that_can_be_written_stays_what_it_is() -> None:
+    def main(options: Options) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        Command(main=main, options=Options).run(["--name", "x"])
+
+
+def test_a_current_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_status(["--name", "x"]) == 2
+    assert "the current folder cannot be used (No such file or directory); cd into one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--name", "a", "--scale", "-1"], ["--name", "a", "--nonsense", "1"]])
@@ -137,6 +187,7 @@ class WritingOptions:
     json: Path | None = None
     out: Path | None = None
     weights: Path | None = None
+    more_files: tuple[Path, ...] = ()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -157,6 +208,49 @@ def test_the_first_process_of_a_command_locks_the_files_that_it_writes_as_long_a
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--json", "/dev/null"], "--json /dev/null: is no file that can be replaced; "),
+        (["--json", "/dev/a.json"], "--json /dev/a.json: a file appears there when it is complete; "),
+        (["--json", "folder"], "--json folder: is no file that can be replaced; "),
+        (["--json", "a", "--out", "folder/../a"], "--json a: --out names the same file; "),
+        (["--json", "link", "--weights", "a"], "--json link: --weights names the same file; "),
+        (["--json", "a", "--more-files", "b", "a"], "--json a: --more-files names the same file; "),
+    ],
+)
+def test_a_file_that_must_stay_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    writing = Command(main=lambda _: pytest.fail("it worked"), options=WritingOptions, writes=("json", "out"))
+    with pytest.raises(SystemExit) as stop:
+        writing.run(arguments)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+WRITTEN = re.compile(r'^    (\w+): Path.*\n    """(?:(?:Also )?[Ww]rite |[^\n]*file to write)', re.MULTILINE)
+
+
+def test_every_file_that_a_program_writes_by_the_words_of_its_option_is_locked() -> None:
+    written = {
+        name: {
+            field
+            for kind in _dataclasses(command(name).options)
+            for field in WRITTEN.findall(inspect.getsource(kind) if kind.__module__ != "types" else "")
+        }
+        for name in PROGRAMS
+    }
+    assert written["inspect"] == {"html", "duplicates_json"}
+    assert written["import-weights"] == {"out"}
+    for name, files in written.items():
+        assert files <= {*command(name).writes}, name
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_the_work_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,7 +265,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work_is_done(
 def test_every_program_says_which_of_its_options_are_files_that_it_writes(name: str) -> None:
     program = command(name)
     options = get_args(program.options)[0] if get_origin(program.options) else program.options
-    written = {"json", "html", "png", "plot", "predictions"} & {field.name for field in fields(options)}
+    written = {"json", "html", "png", "plot", "predictions", "duplicates_json"} & {
+        field.name for field in fields(options)
+    }
     assert set(program.writes) == written | ({"out"} if name == "import-weights" else set())
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from shards.errors import UserError
 from shards.packing.clip_preparation import PackConfig
 from shards.packing.pack import REPORT_NAME, pack
 from shards.packing.request import Annotators
-from shards.sources import ClipEntry, Listing
+from shards.sources import ClipEntry, FolderSource, Listing
 from shards.sources.listing import MissingClip
 from tests.shards.packing.packs import (
     CONFIG,
@@ -160,6 +161,32 @@ def test_clips_may_be_ranges_of_one_video(tmp_path, videos):
     pack(Listing("d", "1", "all", ("run",), clips), tmp_path / "out", CONFIG)
     dataset = ShardDataset.open(tmp_path / "out")
     assert {dataset.info(i).name: dataset.info(i).frame_count for i in range(2)} == {"run/first": 3, "run/rest": 5}
+
+
+def test_clips_of_equal_files_are_told_by_the_checksums(tmp_path, videos):
+    copied = {
+        "run/a": "run/clip0",
+        "run/b": "run/clip0",
+        "jump/c": "run/clip0",
+        "jump/bad2": "jump/bad",
+        "run/d": "run/clip4",
+    }
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    for new, old in copied.items():
+        shutil.copy(root / f"{old}.mp4", root / f"{new}.mp4")
+    (root / "run/b.mp4").unlink()
+    (root / "run/b.mp4").symlink_to("a.mp4")
+    listing = FolderSource(root=root).listing()
+    assert listing.remarks == {}
+    report = pack(listing, tmp_path / "out", CONFIG)
+    same = "run/a (a.mp4), run/b (b.mp4), run/clip0 (clip0.mp4)"
+    assert report.remarks == {
+        "clips that are there twice": (same, "run/clip4 (clip4.mp4), run/d (d.mp4)"),
+        "clips with two labels": (f"jump/c (c.mp4), {same}",),
+    }
+    saved = json.loads((tmp_path / "out" / REPORT_NAME).read_bytes())["remarks"]
+    assert saved == {kind: list(items) for kind, items in report.remarks.items()}
 
 
 def test_strict_refuses_an_empty_class_unless_the_lists_have_none_of_it(tmp_path, videos):

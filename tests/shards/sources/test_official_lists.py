@@ -49,11 +49,25 @@ def test_folders_are_classes_in_alphabetical_order(tmp_path):
     assert listing.unlisted == ()
 
 
-def test_videos_beside_or_below_the_class_folders_are_told(tmp_path):
-    touch(tmp_path / "wave" / "a.mp4", tmp_path / "stray.mp4", tmp_path / "wave" / "old" / "b.mp4")
+def test_videos_beside_the_class_folders_are_told_and_those_below_are_clips_named_by_their_path(tmp_path):
+    touch(
+        tmp_path / "wave/a.mp4",
+        tmp_path / "stray.mp4",
+        *(tmp_path / "wave" / p for p in ("x y/a.mp4", "x y/z/a.b.avi")),
+    )
     listing = FolderSource(root=tmp_path).listing()
-    assert [entry.name for entry in listing.clips] == ["wave/a"]
-    assert listing.unlisted == ("stray.mp4", "wave/old/b.mp4")
+    assert [entry.name for entry in listing.clips] == ["wave/a", "wave/x y/a", "wave/x y/z/a.b"]
+    assert {entry.class_name for entry in listing.clips} == {"wave"}
+    assert listing.unlisted == ("stray.mp4",)
+    assert listing.remarks == {}
+
+
+def test_a_root_that_is_one_level_too_high_is_told(tmp_path):
+    touch(tmp_path / "train/wave/a.mp4", tmp_path / "train/clap/b.mp4", tmp_path / "test/wave/c.mp4")
+    listing = FolderSource(root=tmp_path).listing()
+    assert listing.classes == ("test", "train")
+    assert listing.remarks == {"classes that hold folders alone (is --root one level too high?)": ("test", "train")}
+    assert FolderSource(root=tmp_path / "train").listing().remarks == {}
 
 
 def test_a_list_of_classes_fixes_the_labels(tmp_path):

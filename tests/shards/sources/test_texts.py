@@ -51,6 +51,11 @@ def test_cleaning_twice_is_cleaning_once_and_keeps_the_look(text):
         ("run", "ｒｕｎ"),
         ("run", "r\u200bun"),
         ("STRASSE", "straße"),
+        ("jump", "jum\u0440"),
+        ("a", "\u0430"),
+        ("Hop", "\u041d\u043e\u0440"),
+        ("HOP", "\u0397\u039f\u03a1"),
+        ("\u043d\u043e\u0433\u0430", "\u041d\u043e\u0433a"),
     ],
 )
 def test_texts_that_only_look_different_are_told_with_both_places(one, other):
@@ -59,6 +64,18 @@ def test_texts_that_only_look_different_are_told_with_both_places(one, other):
         f"line 4: label {other!a} differs only in case, spaces or variants of letters from {one!a}"
     )
     assert "in line 2" in problem
+
+
+@pytest.mark.parametrize(
+    "others", [("type A", "type 4"), ("тип А", "тип Б"), ("ırmak", "irmak"), ("走", "跑"), ("l", "I", "1")]
+)
+def test_texts_that_look_different_are_no_look_alikes(others):
+    assert look_alikes(dict.fromkeys(others, ""), "label") == []
+
+
+def test_columns_written_in_another_alphabet_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"column '\\u0440ath' must be written 'path'"):
+        csv_listing(tmp_path, "\u0440ath,label\n1.mp4,run\n")
 
 
 def test_real_class_lists_have_no_look_alikes(real_data):

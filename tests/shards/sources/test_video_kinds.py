@@ -2,15 +2,21 @@
 
 import gzip
 import os
+import re
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from shards.sources import CsvSource, FolderSource, Hmdb51Source, JhmdbSource, Kinetics400Source
+from shards.sources import ClipEntry, CsvSource, FolderSource, Hmdb51Source, JhmdbSource, Kinetics400Source
 from shards.sources.file_kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES
 from shards.sources.hmdb51 import CLASSES as HMDB51_CLASSES
+from shards.sources.remarks import equal_files
 from shards.sources.video_files import read_video_tree
 from tests.shards.sources.files import names, touch
 
@@ -98,11 +104,11 @@ def test_the_suffixes_are_of_one_kind_each():
 
 def test_folders_that_hold_no_video_are_no_classes(root):
     touch(root / "__MACOSX/run/._a.mp4", root / "__MACOSX/run/b.mp4", root / "@eaDir/a.mp4/picture.jpg")
-    touch(root / "notes/readme.txt", root / "run/@eaDir/a.mp4/x", root / "deep/er/c.mp4")
+    touch(root / "notes/readme.txt", root / "run/@eaDir/a.mp4/x", root / "deep/er/c.txt", root / "c.mp4")
     touch(root / "$RECYCLE.BIN/x.mp4", root / "#recycle/y.mp4", root / "run/@Recycle/z.mp4")
     listing = FolderSource(root=root).listing()
     assert listing.classes == ("run",)
-    assert listing.unlisted == ("deep/er/c.mp4",)
+    assert listing.unlisted == ("c.mp4",)
     assert listing.remarks == {"folders without a video, which are no classes": ("deep", "notes")}
 
 
@@ -136,6 +142,78 @@ def test_a_clip_with_two_labels_and_a_file_with_clips_of_two_classes_are_told(tm
     assert listing.remarks == {
         "clips with two labels": ("run/a (a.mp4), walk/a (a.mp4)", "run/c (c.mp4), jump/link_3_9 (link.mp4)"),
         "files with clips of two classes": ("run/b_0_8 (b.mp4), walk/b_8_16 (b.mp4)",),
+    }
+
+
+def test_only_those_clips_of_a_file_are_named_that_overlap(tmp_path):
+    touch(tmp_path / "a.mp4")
+    rows = [
+        "run,0,30",
+        "walk,20,40",
+        "run,40,60",
+        "walk,60,70",
+        "run,100,110",
+        "jump,90,200",
+        "walk,150,160",
+        "run,200,",
+    ]
+    (tmp_path / "list.csv").write_text("path,label,start,end\n" + "".join(f"a.mp4,{row}\n" for row in rows))
+    assert CsvSource(file=tmp_path / "list.csv").listing().remarks == {
+        "clips with two labels": (
+            "run/a_0_30 (a.mp4), walk/a_20_40 (a.mp4)",
+            "jump/a_90_200 (a.mp4), run/a_100_110 (a.mp4), walk/a_150_160 (a.mp4)",
+        )
+    }
+
+
+frames = st.tuples(st.integers(0, 20), st.integers(1, 9), st.sampled_from(["run", "walk", "jump"]))
+
+
+@given(frames=st.lists(frames, max_size=8))
+def test_clips_with_two_labels_are_just_those_that_share_a_frame_with_one_of_another_class(frames):
+    clips = [
+        ClipEntry(f"{label}/{k}", Path("a.mp4"), label, start, start + length)
+        for k, (start, length, label) in enumerate(frames)
+    ]
+    shared = {
+        one.name
+        for one in clips
+        for other in clips
+        if one.class_name != other.class_name
+        and set(range(one.start_frame, one.end_frame)) & set(range(other.start_frame, other.end_frame))
+    }
+    told = ", ".join(equal_files(("0", clip) for clip in clips).get("clips with two labels", ()))
+    assert sorted(re.findall(r"(\S+) \(a\.mp4\)", told)) == sorted(shared)
+
+
+def test_many_clips_of_one_file_are_compared_at_once_and_some_are_named():
+    clips = [ClipEntry(f"{k}/a", Path("a.mp4"), str(k), k, 40_000) for k in range(20_000)]
+    started_s = time.process_time()
+    (told,) = equal_files(("0", clip) for clip in clips)["clips with two labels"]
+    assert time.process_time() - started_s < 5
+    assert told.startswith("0/a (a.mp4), 1/a (a.mp4), ")
+    assert told.endswith(" and 19990 more")
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_clip_that_is_in_rows_of_two_splits_is_told_from_the_csv_file_alone(tmp_path, link):
+    touch(*(tmp_path / f"{name}.mp4" for name in "abcd"))
+    link(tmp_path / "c.mp4", tmp_path / "e.mp4")
+    rows = ["a,run,,,train", "a,run,,,test", "b,run,0,9,train", "b,run,9,20,test", "c,run,,,train", "e,walk,5,9,test"]
+    rows += ["d,run,,,val", "d,run,3,4,val", "gone,run,,,train", "gone,run,,,test", "e,run,6,8,"]
+    lines = [row.replace(",", ".mp4,", 1) for row in rows]
+    told = {}
+    for subset in ("train", "test", "val", "all"):
+        chosen = lines[1:-2] if subset == "all" else lines  # where one clip may not be chosen twice
+        (tmp_path / "list.csv").write_text("path,label,start,end,split\n" + "\n".join(chosen))
+        listing = CsvSource(file=tmp_path / "list.csv", subset=subset).listing()
+        told[subset] = listing.remarks.get("clips of two subsets", ())
+    linked = "run/c (c.mp4) of train, walk/e_5_9 (e.mp4) of test"
+    assert told == {
+        "train": ("run/a (a.mp4) of train, run/a (a.mp4) of test", f"{linked}, run/e_6_8 (e.mp4) of (none)"),
+        "test": ("run/a (a.mp4) of test, run/a (a.mp4) of train", f"{linked}, run/e_6_8 (e.mp4) of (none)"),
+        "val": (),
+        "all": (linked,),
     }
 
 
