@@ -19,7 +19,19 @@ from shards.errors import DamagedClipError, UserError
 from shards.format.clip_sources import UNKNOWN_SOURCE, material_of_rows, source_of, source_rows
 from shards.format.index import SCENES_NAME, Indexes, check_rows, index_problems, map_indexes, map_sources
 from shards.format.manifest import Manifest
-from shards.format.sample import BOXES, INFO, LABEL, MASKS, SCENE, SEGMENTS, ClipInfo, Sample, part_names, truth_of
+from shards.format.sample import (
+    BOXES,
+    INFO,
+    LABEL,
+    MASKS,
+    SCENE,
+    SEGMENTS,
+    ClipInfo,
+    LazyComponents,
+    Sample,
+    part_names,
+    truth_of,
+)
 from shards.format.truth import NO_TRUTH, Truth
 from shards.material import Material
 from shards.storage.cache_config import DEFAULT_CACHE, CacheConfig
@@ -367,7 +379,9 @@ class ShardDataset:
         sample = self._samples[i]
         shard = self.store.open(int(sample["shard"]))
         places = self.places(i)
-        components = {name: shard.read(int(place["offset"]), int(place["bytes"])) for name, place in places.items()}
+        components = LazyComponents(
+            {name: partial(shard.read, int(place["offset"]), int(place["bytes"])) for name, place in places.items()}
+        )
         damaged = [name for name, data in components.items() if zlib.crc32(data) != places[name]["crc32"]]
         if damaged:
             yield f"the checksum of {', '.join(damaged)} is wrong"

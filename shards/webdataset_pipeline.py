@@ -89,10 +89,11 @@ class _ClipsOfShards:
     def _decode(self, i: int, place: str, members: Sequence[Member]) -> Clip:
         try:
             places = self.dataset.places(i)
-            for member in members:
-                if zlib.crc32(member.data) != places[member.name]["crc32"]:
-                    raise ValueError(f"the checksum of {member.name} is wrong")
-            return decode_components({member.name: member.data for member in members})
+            components = {member.name: member.data for member in members}
+            for name, data in components.items():
+                if zlib.crc32(data) != places[name]["crc32"]:
+                    raise ValueError(f"the checksum of {name} is wrong")
+            return decode_components(components)
         except (KeyError, ValueError) as error:
             raise DamagedClipError(
                 f"{place}: {error}; see how much is damaged with tools/inspect_shards.py --verify, and copy the shard"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,7 @@ from scenebias.commands import Command, write_output
 from scenebias.data.datasets import RemoteConfig
 from scenebias.data.duplicates import Duplicates, HashedDataset
 from scenebias.data.inspection import Summary, render_page, summarize
+from scenebias.data.truth_counts import TruthCounts
 from shards.checks import require_at_least
 from shards.codecs.registry import FILMSTRIP
 from shards.dataset import ShardDataset
@@ -75,7 +77,7 @@ def main(config: InspectShards) -> int:
     if config.verify and print_problems(console, dataset):
         return 1  # a damaged data set may have no summary
     dataset.check_index()
-    print_summary(console, dataset.manifest, summarize(dataset), scene_names)
+    print_summary(console, dataset.manifest, summarize(dataset), TruthCounts.of(dataset), scene_names)
     found = print_duplicates(console, dataset, others)
     if config.duplicates_json:
         content = {str(one.theirs.dataset.location): one.values() for one in found}
@@ -110,19 +112,11 @@ def print_problems(console: Console, dataset: ShardDataset) -> int:
     return problem_count
 
 
-def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_names: tuple[str, ...]) -> None:
+def print_summary(
+    console: Console, manifest: Manifest, summary: Summary, truth: TruthCounts | None, scene_names: tuple[str, ...]
+) -> None:
     """Print the numbers of a data set; a class without any clip is red."""
-    table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
-    table.add_column("clips", justify="right")
-    table.add_column("frames with people", justify="right")
-    table.add_column("scenes, on average")
-    for name, count, share, scenes in zip(
-        manifest.classes, manifest.class_counts, summary.class_person_shares, summary.class_scenes, strict=True
-    ):
-        top = ", ".join(f"{scene_names[category]} {probability:.0%}" for category, probability in scenes)
-        people = "" if share is None else f"{share:.0%}"
-        table.add_row(name, str(count), people, top, style=None if count else "red")
-    console.print(table)
+    console.print(_table_of_classes(manifest, summary, truth, scene_names))
     facts = Table.grid(padding=(0, 2))
     facts.add_row("clips", f"{summary.clip_count} in {len(manifest.shards)} shards")
     facts.add_row("absent", f"{len(manifest.missing)} missing, {len(manifest.broken)} broken when packed")
@@ -138,10 +132,31 @@ def print_summary(console: Console, manifest: Manifest, summary: Summary, scene_
         centred = f"; {summary.centred_count} without people show the centre" if summary.centred_count else ""
         facts.add_row("shown", f"{manifest.focus}{centred}")
     facts.add_row("masks", f"{summary.masked_count} clips{people}")
+    for name, fact in (truth.facts() if truth else {}).items():
+        facts.add_row(name, fact)
     top = ", ".join(f"{scene_names[category]}: {n}" for category, n in summary.scene_counts[:SCENES_SHOWN])
     facts.add_row("top scenes", f"{len(summary.scene_counts)} categories; {top}" if top else "no scene labels")
     facts.add_row("digest", manifest.digest)
     console.print(facts)
+
+
+def _table_of_classes(
+    manifest: Manifest, summary: Summary, truth: TruthCounts | None, scene_names: tuple[str, ...]
+) -> Table:
+    counts = {"clips": np.array(manifest.class_counts)}
+    if truth is not None:
+        counted = {"segments": truth.segments_C, "boxes": truth.boxes_C, "tubes": truth.tubes_C}
+        counts |= {name: count_C for name, count_C in counted.items() if count_C.any()}
+    table = Table("class", title=f"{manifest.dataset}, split {manifest.split}, {manifest.subset}")
+    for name in (*counts, "frames with people"):
+        table.add_column(name, justify="right")
+    table.add_column("scenes, on average")
+    shares, all_scenes = summary.class_person_shares, summary.class_scenes
+    for name, *numbers, share, scenes in zip(manifest.classes, *counts.values(), shares, all_scenes, strict=True):
+        top = ", ".join(f"{scene_names[category]} {probability:.0%}" for category, probability in scenes)
+        people = "" if share is None else f"{share:.0%}"
+        table.add_row(name, *map(str, numbers), people, top, style=None if any(numbers) else "red")
+    return table
 
 
 COMMAND = Command(

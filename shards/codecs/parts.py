@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,35 @@ class StoredPart:
     """CRC-32 of all of it."""
     read: Callable[[int, int], bytes]
     """``read(start, size)`` returns exactly that range of its bytes."""
+
+
+class LazyParts(Sequence[bytes]):
+    """The bytes of the parts of a clip, each loaded whenever it is asked for: a long clip need not fit into the memory.
+
+    Args:
+        loads: What returns the bytes of each part.
+    """
+
+    def __init__(self, loads: Sequence[Callable[[], bytes]]) -> None:
+        self._loads = loads
+
+    def __len__(self) -> int:
+        return len(self._loads)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        return LazyParts(self._loads[index]) if isinstance(index, slice) else self._loads[index]()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether ``other`` is a sequence of the same bytes."""
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import io
 import os
 import tarfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,13 +55,14 @@ class GrowingShard:
         return len(self._index.samples)
 
     def append(self, number: int, components: Mapping[str, bytes]) -> None:
-        """Add a sample, whose key is its ``number`` with leading zeros."""
+        """Add a sample, whose key is its ``number`` with leading zeros; its components are loaded one at a time."""
         key = f"{number:0{KEY_DIGITS}d}"
         members = []
         for name, data in components.items():
             entry = tarfile.TarInfo(f"{key}.{name}")  # time, owner and mode are constants: same samples, same bytes
             entry.size = len(data)
-            members.append(Member(name, self._file.tell() + tarfile.BLOCKSIZE, data))
+            offset = self._file.tell() + tarfile.BLOCKSIZE
+            members.append(Member(name, offset, len(data), partial(components.__getitem__, name)))
             self._tar.addfile(entry, io.BytesIO(data))
         self._index.add(key, members)
 

@@ -10,8 +10,9 @@ import filecmp
 import io
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,11 +22,23 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.codecs.parts import PartHeader
 from shards.codecs.registry import part_format
 from shards.errors import UserError
 from shards.format.clip_sources import SOURCE_DTYPE, SOURCES_NAME, sources_in_shard
 from shards.format.manifest import MANIFEST_NAME, Manifest
-from shards.format.sample import BOXES, INFO, LABEL, MASKS, SCENE, SCENE_COUNT, SEGMENTS, Sample, find_parts
+from shards.format.sample import (
+    BOXES,
+    INFO,
+    LABEL,
+    MASKS,
+    SCENE,
+    SCENE_COUNT,
+    SEGMENTS,
+    LazyComponents,
+    Sample,
+    find_parts,
+)
 from shards.system.atomic import atomic_write
 from shards.system.locks import locked_folder
 
@@ -63,8 +76,15 @@ class Member:
     """What follows the key and its dot in the name of the tar file's member."""
     offset: int
     """Where its bytes begin in the shard."""
-    data: bytes
-    """The bytes."""
+    size: int
+    """How many bytes it has."""
+    load: Callable[[], bytes]
+    """Returns them."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes, loaded anew: all of a long clip need not fit into the memory."""
+        return self.load()
 
 
 @dataclass
@@ -101,11 +121,16 @@ class ShardIndex:
         Raises:
             ValueError: a component is missing or cannot be read.
         """
-        sample = Sample.from_components({member.name: member.data for member in members})
-        places = {member.name: (member.offset, len(member.data), zlib.crc32(member.data)) for member in members}
+        sample = Sample.from_components(LazyComponents({member.name: member.load for member in members}))
         info = sample.info
-        part_places = [places[name] for name in find_parts(places, info.codec)]
-        headers = [part_format(info.codec).header(part) for part in sample.parts]
+        part_names = find_parts([member.name for member in members], info.codec)
+        headers = dict.fromkeys(part_names, PartHeader(0, 0, 0))
+        places = {}
+        for member in members:
+            data = member.load()
+            places[member.name] = (member.offset, member.size, zlib.crc32(data))
+            if member.name in headers:
+                headers[member.name] = part_format(info.codec).header(data)
         self.samples.append(
             (
                 sample.label,
@@ -119,14 +144,11 @@ class ShardIndex:
                 *(places.get(name, (0, 0, 0)) for name in (MASKS, SCENE, LABEL, INFO)),
             )
         )
-        self.strips += [
-            (*place, header.header_bytes, header.frame_count)
-            for place, header in zip(part_places, headers, strict=True)
-        ]
+        self.strips += [(*places[name], header.header_bytes, header.frame_count) for name, header in headers.items()]
         self.scenes.append(sample.scene if sample.scene is not None else np.zeros(SCENE_COUNT, np.float16))
         self.truths.append(tuple(places.get(name, (0, 0, 0)) for name in (SEGMENTS, BOXES)))
         self.dali_lines.append(
-            " ".join(f"{member.name} {member.offset} {len(member.data)} {key}.{member.name}" for member in members)
+            " ".join(f"{member.name} {member.offset} {member.size} {key}.{member.name}" for member in members)
         )
 
     def count_with(self, component: Literal["masks", "scene", "segments", "boxes"]) -> int:
@@ -237,7 +259,7 @@ def _index_of(shard: Path) -> ShardIndex:
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
-    """Yield each sample of a shard: its key and its components.
+    """Yield each sample of a shard: its key and its components, to be loaded before the next one is asked for.
 
     Raises:
         tarfile.TarError: the file is not a whole tar file, or holds something else.
@@ -246,8 +268,7 @@ def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
     members: list[Member] = []
     with tarfile.open(shard, "r:") as tar:
         for entry in tar:
-            file = tar.extractfile(entry) if entry.isreg() else None
-            if file is None:
+            if not entry.isreg():
                 raise tarfile.ReadError(f"its member {entry.name!r} is no plain file")
             entry_key, _, name = entry.name.partition(".")
             if not entry_key.isdecimal():
@@ -256,9 +277,15 @@ def read_shard(shard: Path) -> Iterator[tuple[str, list[Member]]]:
                 yield key, members
                 members = []
             key = entry_key
-            members.append(Member(name, entry.offset_data, file.read()))
-    if members:
-        yield key, members
+            members.append(Member(name, entry.offset_data, entry.size, partial(_load_member, tar, entry)))
+        if members:
+            yield key, members
+
+
+def _load_member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(entry)
+    assert file is not None
+    return file.read()
 
 
 def find_shards(directory: Path) -> list[Path]:

@@ -13,14 +13,16 @@
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.codecs.masks import npy_array, npy_bytes, packed_width
+from shards.codecs.parts import LazyParts
 from shards.codecs.registry import FILMSTRIP, part_format
 from shards.errors import UserError
 from shards.format.truth import (
@@ -128,7 +130,7 @@ class Sample:
     """Index of the action class."""
     info: ClipInfo
     """What is known of the clip."""
-    parts: tuple[bytes, ...]
+    parts: Sequence[bytes]
     """Film strips or video segments, as ``info.codec`` says, in order."""
     masks: NDArray[np.uint8] | None = None
     """uint8 (N, h, ceil(w / 8)) as `pack_masks` gives, or None."""
@@ -137,8 +139,8 @@ class Sample:
     truth: Truth = NO_TRUTH
     """What is annotated within the clip."""
 
-    def components(self) -> dict[str, bytes]:
-        """Return the components in the order in which a shard holds them.
+    def components(self) -> Mapping[str, bytes]:
+        """Return the components in the order in which a shard holds them; parts are loaded when they are asked for.
 
         Raises:
             UserError: parts of the sample do not agree; the sentence names the clip.
@@ -146,7 +148,7 @@ class Sample:
         problem = next(self.problems(), None)
         if problem is not None:
             raise UserError(f"clip {self.info.name!r} cannot be stored: {problem}")
-        components = dict(zip(part_names(self.info.codec, len(self.parts)), self.parts, strict=True))
+        components: dict[str, bytes] = {}
         if self.masks is not None:
             components[MASKS] = npy_bytes(self.masks)
         if self.scene is not None:
@@ -155,11 +157,16 @@ class Sample:
             components[SEGMENTS] = segments_bytes(self.truth.segments)
         if self.truth.boxes is not None:
             components[BOXES] = npy_bytes(self.truth.boxes)
-        return components | {LABEL: str(self.label).encode(), INFO: self.info.to_json()}
+        components |= {LABEL: str(self.label).encode(), INFO: self.info.to_json()}
+        names = part_names(self.info.codec, len(self.parts))
+        return LazyComponents(
+            {name: partial(self.parts.__getitem__, number) for number, name in enumerate(names)}
+            | {name: partial(bytes, data) for name, data in components.items()}
+        )
 
     @classmethod
     def from_components(cls, components: Mapping[str, bytes]) -> Self:
-        """Read a sample back from its components; the parts are parsed, not compared with each other.
+        """Read a sample back from its components; the parts are taken when they are asked for, and not looked into.
 
         Raises:
             ValueError: a component is missing or cannot be read.
@@ -170,7 +177,7 @@ class Sample:
         return cls(
             label=int(components[LABEL]),
             info=info,
-            parts=tuple(components[name] for name in find_parts(components, info.codec)),
+            parts=LazyParts([partial(components.__getitem__, name) for name in find_parts(components, info.codec)]),
             masks=npy_array(components[MASKS]) if MASKS in components else None,
             scene=npy_array(components[SCENE]) if SCENE in components else None,
             truth=truth_of(components, info),
@@ -230,6 +237,29 @@ class Sample:
             yield from box_problems(truth.boxes, info.frame_count, info.width, info.height)
         if truth.key_frames_only != info.key_frames_only or (info.key_frames_only and truth.boxes is None):
             yield "its information tells of key frames, but its boxes do not"
+
+
+class LazyComponents(Mapping[str, bytes]):
+    """The components of a sample by name, each loaded whenever it is asked for.
+
+    Args:
+        loads: What returns the bytes of each.
+    """
+
+    def __init__(self, loads: Mapping[str, Callable[[], bytes]]) -> None:
+        self._loads = loads
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._loads[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._loads
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loads)
+
+    def __len__(self) -> int:
+        return len(self._loads)
 
 
 def truth_of(components: Mapping[str, bytes], info: ClipInfo) -> Truth:

@@ -5,6 +5,7 @@ Array suffixes: N frames, H height, W width, C colours.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from shards.format.sample import ClipInfo, Crop, Sample
 from shards.format.truth import NO_TRUTH, Truth
 from shards.packing.annotations import MaskSource
 from shards.packing.entry_points import SharedVideo
+from shards.packing.part_spool import PartSpool
 from shards.packing.person_crop import person_crop
 from shards.packing.truth_fitting import Problem, View, fit_truth, with_boxes_of_masks
 from shards.sources.listing import ClipEntry, utf8_name
@@ -121,6 +123,8 @@ class PreparedClip:
     """The frames that networks want, by frame number: RGB (H, W, C)."""
     truth_problems: tuple[Problem, ...] = ()
     """What of the labels within the clip did not fit its video."""
+    spooled: Path | None = None
+    """The file in which the parts of a long clip wait; to be removed when they are in their shard."""
 
 
 def prepare_clip(
@@ -130,17 +134,21 @@ def prepare_clip(
     mask_source: MaskSource | None = None,
     demand: FrameDemand = FrameDemand(),
     shared: SharedVideo | None = None,
+    spool_folder: Path | None = None,
 ) -> PreparedClip:
     """Decode and encode one clip, with the masks of ``mask_source`` and without a scene label.
 
     It is decoded once, or twice where ``config.focus`` is on people: they must be found before the first frame is cut.
-    Where its video is ``shared`` with other clips, it is decoded from the entry point before it.
+    Where its video is ``shared`` with other clips, it is decoded from the entry point before it. Its parts are put into
+    ``spool_folder`` where it is long; without masks and networks, then, the memory does not grow with its length.
 
     Raises:
         BrokenClipError: the video cannot be read or decoded, or its masks do not fit it.
+        UserError: nothing can be written to ``spool_folder``.
     """
     try:
-        return _prepare(entry, label, config, mask_source, demand, shared)
+        with PartSpool(spool_folder, entry.name) as spool:
+            return _prepare(entry, label, config, mask_source, demand, shared, spool)
     except OSError as error:
         raise BrokenClipError(f"cannot be read ({error.strerror or error})") from error
 
@@ -152,6 +160,7 @@ def _prepare(
     mask_source: MaskSource | None,
     demand: FrameDemand,
     shared: SharedVideo | None,
+    spool: PartSpool,
 ) -> PreparedClip:
     if entry.path.name != utf8_name(entry.path.name):
         raise BrokenClipError("its name is not UTF-8: rename it")
@@ -163,7 +172,7 @@ def _prepare(
     with open_video(entry.path) as video:
         source_sha256 = survey.sha256 if survey else sha256_of(entry.path)
         frames = video.frames(entry.start_frame, entry.end_frame, entry_point)
-        parts, frame_count, network_frames = _encode(frames, video.info, config, demand, crop)
+        frame_count, network_frames = _encode(frames, video.info, config, demand, crop, spool)
         info = video.info
     if crop is None:
         mask_NHW = _load_masks(mask_source, entry, frame_count, info)
@@ -187,11 +196,11 @@ def _prepare(
             crop=crop,
             key_frames_only=truth.key_frames_only,
         ),
-        parts=tuple(parts),
+        parts=spool.parts(),
         truth=truth,
     )
     sample = sample if mask_NHW is None else with_masks(sample, mask_NHW, config.mask_scale)
-    return PreparedClip(sample, network_frames, problems)
+    return PreparedClip(sample, network_frames, problems, spool.file)
 
 
 def _find_person(
@@ -245,22 +254,27 @@ def _range_of(entry: ClipEntry, frame_count: int) -> tuple[int, int] | None:
 
 
 def _encode(
-    frames: Iterable[Frame], info: VideoInfo, config: PackConfig, demand: FrameDemand, crop: Crop | None
-) -> tuple[list[bytes], int, dict[int, NDArray[np.uint8]]]:
-    """Decode every frame once: the encoded parts, the number of frames, and what the networks want."""
+    frames: Iterable[Frame],
+    info: VideoInfo,
+    config: PackConfig,
+    demand: FrameDemand,
+    crop: Crop | None,
+    spool: PartSpool,
+) -> tuple[int, dict[int, NDArray[np.uint8]]]:
+    """Decode every frame once, and put the encoded parts into ``spool``: how many frames, and what networks want."""
     encoder = config.encoder()
     network_height = _network_height(info.height, info.width_at(info.height), config.network_side)
-    parts: list[bytes] = []
     chunk: list[NDArray[np.uint8]] = []
     network_frames: dict[int, NDArray[np.uint8]] = {}
     frame_count = 0
 
     def flush() -> None:
         try:
-            parts.append(encoder.encode(np.stack(chunk), info.fps))
+            part = encoder.encode(np.stack(chunk), info.fps)
         except ValueError as error:
             raise BrokenClipError(f"cannot be stored ({error})") from error
         chunk.clear()  # one part at a time, so that a long video does not fill the memory
+        spool.add(part)
 
     for frame in frames:
         chunk.append(frame.rgb(config.height, crop))
@@ -271,7 +285,7 @@ def _encode(
             flush()
     if chunk:
         flush()
-    return parts, frame_count, network_frames
+    return frame_count, network_frames
 
 
 def _network_height(height: int, width: int, network_side: int) -> int:

@@ -161,7 +161,7 @@ def _pack(
             raise UserError(f"process {share.rank} has other videos or options than process 0; give all the same")
         with work.shard_locks() as locks:
             shards = PlannedShard.plan(request, work, locks, share.rank, share.world_size)
-            Packer(request, work.surveys, workers, strict, progress).complete(shards)
+            Packer(request, work, workers, strict, progress).complete(shards)
         share.wait_for_all()
         if sources is None:
             return None

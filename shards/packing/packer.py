@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -88,17 +87,17 @@ class Packer:
 
     Args:
         request: What is packed.
-        surveys: The folder where surveys of videos with several clips are kept.
+        work: Where surveys of videos with several clips are kept, and the parts of long clips wait.
         workers: Processes that decode.
         strict: Whether a broken clip, or one without annotation where an annotator is given, is an error.
         progress: Told of every group that is done; None: nobody.
     """
 
     def __init__(
-        self, request: PackRequest, surveys: Path, workers: int, strict: bool, progress: PackProgress | None
+        self, request: PackRequest, work: WorkFolder, workers: int, strict: bool, progress: PackProgress | None
     ) -> None:
         self._request = request
-        self._surveys = surveys
+        self._work = work
         self._workers = workers
         self._strict = strict
         self._progress = progress
@@ -130,7 +129,7 @@ class Packer:
     def _tasks(self, shards: Iterable[PlannedShard]) -> Iterator[Callable[[], PreparedClip]]:
         labels = {name: label for label, name in enumerate(self._request.listing.classes)}
         annotators = self._request.annotators
-        shared = shared_videos(self._request.listing.clips, self._surveys)
+        shared = shared_videos(self._request.listing.clips, self._work.surveys)
         for shard in shards:
             for entry in shard.entries[shard.journal.clips :]:
                 yield partial(
@@ -141,6 +140,7 @@ class Packer:
                     annotators.mask_source,
                     annotators.demand,
                     shared.get(entry.path),
+                    self._work.spool,
                 )
 
     def _complete(self, shard: PlannedShard, futures: Iterator[Future[PreparedClip]]) -> None:
@@ -176,6 +176,8 @@ class Packer:
             position = positions[sample.info.name]
             sample = self._add_source_scene(sample, entries[position])
             file.append(first_number + position, sample.components())
+            if clip.spooled:
+                clip.spooled.unlink()
             self._any_packed = True
             if sample.masks is None and self._request.annotators.mask_source:
                 without_masks.append(sample.info.name)

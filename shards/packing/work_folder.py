@@ -7,6 +7,7 @@ It outlives the process, so that a pack that was stopped goes on where it was, a
                   shard_locks    one byte for each shard, held by the process that makes it
                   journals/      the journal of every shard, and its unfinished file
                   surveys/       where the videos of several clips may be entered
+                  spool/         parts of long clips that are not in their shards yet
                   dataset/       complete shards; becomes NAME
                   moves.json     which of them get other numbers at the end
                   replaced/      the data set that NAME was, for the moment between two renames
@@ -50,6 +51,11 @@ class WorkFolder:
     def surveys(self) -> Path:
         """Where surveys of videos are kept."""
         return self.path / "surveys"
+
+    @property
+    def spool(self) -> Path:
+        """Where parts of long clips wait."""
+        return self.path / "spool"
 
     def shard_files(self, number: int) -> ShardFiles:
         """Where the parts of one shard lie."""
@@ -178,11 +184,13 @@ class WorkFolder:
             self.dataset.mkdir()
             write_json(self._request_file, request)
         self._open_gaps()
+        self.spool.mkdir(exist_ok=True)
         for leftover in (
             *self.path.glob(".*.tmp"),
             *self.dataset.glob(".*.tmp"),
             *self._journals.glob(".*.tmp"),
             *self.surveys.glob(".*.tmp"),
+            *self.spool.iterdir(),
         ):
             leftover.unlink()
 

@@ -15,10 +15,12 @@ from PIL import Image
 
 from scenebias.data.inspect_shards import COMMAND
 from scenebias.data.inspection import render_page, summarize
+from scenebias.data.truth_counts import Coverage, TruthCounts
 from shards.codecs.filmstrip import decode_strip
 from shards.dataset import ShardDataset
 from shards.format.manifest import Manifest
 from shards.format.sample import SCENE_COUNT
+from shards.format.truth import BOX_DTYPE, Segment, Truth
 from tests.commands import Result, run_here
 from tests.conftest import focused_copy
 from tests.project import ROOT
@@ -53,6 +55,40 @@ def test_the_numbers_are_those_of_the_clips(tiny_dataset):
     assert dict(summary.scene_counts) == {
         category: int((dataset.scenes.argmax(axis=1) == category).sum()) for category in dataset.scenes.argmax(axis=1)
     }
+
+
+def test_segments_and_boxes_are_counted_by_class_and_clip(tmp_path, synthetic_sample):
+    """Two clips have both, one was looked at in vain, one not at all; of the last one only key frames are known."""
+    rows = [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 1, 0), (2, 1, 0)]
+    boxes = np.array([(*row, 1, 1, 9, 9) for row in rows], BOX_DTYPE)
+    segments = (Segment(0, 0.2, 1), Segment(0.1, 0.2, None), Segment(0.1, 0.3, 1))
+    truths = [Truth(segments, boxes), Truth((), boxes[:0]), Truth(), Truth(segments[:1], boxes[4:], True)]
+    samples = []
+    for number, truth in enumerate(truths):
+        sample = synthetic_sample(number)
+        info = replace(sample.info, key_frames_only=truth.key_frames_only)
+        samples.append(replace(sample, info=info, truth=truth))
+    write_samples(tmp_path / "data", samples, ("clap", "jump", "wave"))
+    counts = TruthCounts.of(ShardDataset.open(tmp_path / "data"))
+    assert counts.segments_C.tolist() == [0, 3, 0]
+    assert counts.ambiguous_count == 1
+    assert counts.boxes_C.tolist() == [5, 1, 0]
+    assert counts.tubes_C.tolist() == [3, 1, 0]
+    assert (counts.segment_clips, counts.box_clips) == (Coverage(2, 1, 1), Coverage(2, 1, 1))
+    printed = inspect_shards(tmp_path / "data").stdout
+    for line in (
+        "3 and 1 ambiguous ones in 2 clips, 1 without any, 1 not looked at",
+        "6, of 4 tubes, in 2 clips, 1 without any, 1 not looked at; only key frames in 1 of them",
+    ):
+        assert line in " ".join(printed.split())
+    assert re.search(r"class +┃ clips ┃ segments ┃ boxes ┃ tubes ┃", printed)
+    assert re.search(r"jump +│ +1 │ +3 │ +1 │ +1 │", printed)
+
+
+def test_without_segments_and_boxes_there_is_no_word_of_them(tiny_dataset):
+    assert TruthCounts.of(ShardDataset.open(tiny_dataset)) is None
+    printed = inspect_shards(tiny_dataset).stdout
+    assert not [word for word in ("segments", "boxes", "tubes") if word in printed]
 
 
 class Page(HTMLParser):
