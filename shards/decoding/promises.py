@@ -3,7 +3,8 @@
 A recorder writes counts and durations before it knows them, and some never come back to correct them. So a number is
 believed only where the file itself bears it out: an MP4 says of every frame where it lies, and an AVI, a Matroska, an
 FLV or an ASF file how many bytes it has. A duration is evidence of missing frames only in a file that is shorter than
-it says, or that says nothing of its size.
+it says, that says nothing of its size, or whose end holds no frames: downloads that are given their whole size
+beforehand end so when they are not finished.
 """
 
 import struct
@@ -38,6 +39,8 @@ class Delivered:
     """Packets of the video track that are not empty."""
     end: int
     """When the last packet of any track ends, in the time base of the video track."""
+    end_byte: int = 0
+    """Where the last packet of any track ends in the file; 0 where that is not known."""
 
 
 def check_end(container: InputContainer, track: VideoStream, path: Path, delivered: Delivered) -> None:
@@ -61,7 +64,11 @@ def _check_duration(promised_s: float, track: VideoStream, name: str, path: Path
     if name not in ("matroska,webm", "flv", "asf"):  # elsewhere FFmpeg takes it from the end of the file, or guesses
         return
     file_bytes = _said_bytes(name, path)
-    is_believed = promised_s <= LONGEST_S if file_bytes is None else path.stat().st_size < file_bytes
+    if file_bytes is None:
+        is_believed = promised_s <= LONGEST_S
+    else:
+        there_bytes = path.stat().st_size
+        is_believed = there_bytes < file_bytes or 0 < delivered.end_byte < LEAST_DELIVERED * there_bytes
     end_s = float(delivered.end * (track.time_base or 0))  # the same in all tracks of these containers
     if is_believed and end_s < LEAST_DELIVERED * promised_s - LAST_FRAME_S:
         raise BrokenClipError(f"cut short: {end_s:.1f} of {promised_s:.1f} s are in the file")

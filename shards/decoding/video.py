@@ -145,11 +145,13 @@ class Video:
     def _decode_packets(
         self, frame_count: int, before: Delivered, first_pts: int | None = None
     ) -> Iterator[av.VideoFrame]:
-        packet_count, end = before.packet_count, before.end
+        packet_count, end, end_byte = before.packet_count, before.end, 0
         # Sound is read along: the promised duration is that of the longest track.
         for packet in self._container.demux():
             if packet.pts is not None:
                 end = max(end, packet.pts + (packet.duration or 0))
+            if packet.pos is not None:
+                end_byte = max(end_byte, packet.pos + packet.size)
             if packet.stream.index != self._track.index:
                 continue
             if packet.is_corrupt:
@@ -176,7 +178,7 @@ class Video:
                     raise BrokenClipError(f"damaged in frame {frame_count}")
                 frame_count += 1
                 yield frame
-        check_end(self._container, self._track, self._path, Delivered(packet_count, end))
+        check_end(self._container, self._track, self._path, Delivered(packet_count, end, end_byte))
 
 
 @contextmanager

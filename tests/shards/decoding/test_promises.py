@@ -99,6 +99,15 @@ def test_what_lacks_against_a_duration_that_can_be_is_broken(clip, suffix, is_si
         frame_count(path)
 
 
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_download_that_was_given_its_size_beforehand_and_not_finished_is_broken(clip, suffix):
+    path = clip(suffix)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(BrokenClipError, match=r"cut short: 0\.\d of 1\.2 s|damaged|cannot be decoded"):
+        frame_count(path)
+
+
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, None])
 @pytest.mark.parametrize("count", [0, 1, 0x7FFFFFFF, 1_000_000])
 def test_a_count_that_a_recorder_wrote_beforehand_is_no_promise(clip, size, count):
