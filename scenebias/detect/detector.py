@@ -21,9 +21,6 @@ from shards.checks import require_at_least
 
 _PROBE_SIZE = 64
 """Pixels of a frame that all strides divide."""
-_FIRST_DISTANCE = 2.0
-"""How far the sides of a box are before anything is learned, in points of the map. From torchvision's 0 half of the
-distances do not learn at first, as they are what a ReLU leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,6 @@ class ActionDetector(nn.Module):
             nms_thresh=config.max_overlap,
             detections_per_img=config.most_boxes,
         )
-        nn.init.constant_(self.fcos.head.regression_head.bbox_reg.bias, _FIRST_DISTANCE)
         self.to(model.scale.device)
 
     @property
