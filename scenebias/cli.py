@@ -60,7 +60,7 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "predict": Program(
         "scenebias.predict",
-        "What happens in a video: its most probable actions, or where the weights find segments, those.",
+        "What happens in a video: its most probable actions, or where the weights find segments or boxes, those.",
     ),
     "import-weights": Program(
         "scenebias.import_weights",

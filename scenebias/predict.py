@@ -19,9 +19,11 @@ from scenebias.annotators import BoxMasks, JhmdbMasks, MaskFolder, NumpyMasks, P
 from scenebias.annotators.masks.human_masks import JHMDB_FPS
 from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
+from scenebias.detect.predicting import boxes_in_video, load_detector
 from scenebias.localize.predicting import find_in_video, load_localizer
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
 from scenebias.models.weights import read_metadata
+from scenebias.reports.html import jpeg
 from scenebias.reports.terminal import number_table
 from shards.checks import require_at_least, require_frame_rate
 from shards.codecs.masks import resize_masks
@@ -45,7 +47,7 @@ class PredictConfig:
     video: Annotated[Path, tyro.conf.Positional]
     """Any video file."""
     weights: Path
-    """Weights of a training run, or of scenebias localize: these find segments."""
+    """Weights of a training run, or of scenebias localize or detect: these find segments or boxes."""
     mask: Path | None = None
     """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
     .png; as tools/make_shards.py --masks explains them. Weights of data that were packed with --focus person need
@@ -59,11 +61,15 @@ class PredictConfig:
     default in proportion to 128 for an input of 112."""
     batch_size: int = 8
     """Windows at a time."""
+    frames_shown: int = 16
+    """With weights that find boxes: frames that are looked at, spread evenly."""
     json: Path | None = None
     """Also write the numbers to this file."""
+    picture: Path | None = None
+    """With weights that find boxes: also write these frames with their boxes to this JPEG file."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, height=self.height, batch_size=self.batch_size)
+        require_at_least(1, height=self.height, batch_size=self.batch_size, frames_shown=self.frames_shown)
         require_frame_rate(mask_fps=self.mask_fps)
 
 
@@ -234,13 +240,15 @@ def print_prediction(console: Console, title: str, prediction: Prediction) -> No
 
 
 def main(config: PredictConfig) -> None:
-    """What happens in a video: its most probable actions, or where the weights find segments, those.
+    """What happens in a video: its most probable actions, or where the weights find segments or boxes, those.
 
     With --mask also how much of the most probable action's score survives without the humans.
     """
     metadata = read_metadata(config.weights)
     try:
-        if "segment_detector" in metadata.parts:
+        if "box_detector" in metadata.parts:
+            _tell_boxes(config)
+        elif "segment_detector" in metadata.parts:
             _tell_segments(config)
         else:
             _tell_actions(config, metadata.focus)
@@ -248,9 +256,46 @@ def main(config: PredictConfig) -> None:
         raise UserError(f"{config.video}: {error}; give another video") from error
 
 
-def _tell_segments(config: PredictConfig) -> None:
+def _tell_boxes(config: PredictConfig) -> None:
+    _refuse_mask(config)
+    loaded = load_detector(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    seen = boxes_in_video(
+        config.video,
+        loaded,
+        height=config.height or stored_height(ClipTransform(loaded.clip)),
+        frames=config.frames_shown,
+        batch_size=config.batch_size,
+    )
+    found = seen.found
+    rows = [
+        {"frame": frame, "time_s": frame / seen.fps, "action": loaded.classes[label], "box": box, "score": score}
+        for frame, label, box, score in zip(
+            found.frame_N.tolist(), found.label_N.tolist(), found.box_N4.tolist(), found.scores.tolist(), strict=True
+        )
+    ]
+    title = f"{config.video}, {len(seen.frame_K)} frames: boxes of a score of {SURE} or more"
+    cells = [
+        (str(row["frame"]), f"{row['time_s']:.1f}", row["action"], ", ".join(f"{side:.0f}" for side in row["box"]),
+         f"{100 * row['score']:.1f} %")
+        for row in rows
+        if row["score"] >= SURE
+    ]  # fmt: skip
+    header = ("frame", "at s", "action", "left, top, right, bottom", "score")
+    Console(soft_wrap=True).print(number_table(title, header, cells))
+    if config.json is not None:
+        _, rows_high, columns, _ = seen.frame_KHW3.shape
+        write_output(config.json, {"video": str(config.video), "height": rows_high, "width": columns, "boxes": rows})
+    if config.picture is not None:
+        write_output(config.picture, jpeg(seen.sheet(loaded.classes, SURE)))
+
+
+def _refuse_mask(config: PredictConfig) -> None:
     if config.mask is not None:
-        raise UserError(f"{config.weights} find segments, in which nobody is hidden: leave out --mask")
+        raise UserError(f"{config.weights} hold a detector, which hides nobody: leave out --mask")
+
+
+def _tell_segments(config: PredictConfig) -> None:
+    _refuse_mask(config)
     localizer = load_localizer(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
     height = config.height or stored_height(ClipTransform(localizer.clip))
     found, duration_s = find_in_video(config.video, localizer, height)
@@ -298,7 +343,7 @@ def _tell_actions(config: PredictConfig, focus: Focus) -> None:
 COMMAND = Command(
     main=main,
     options=PredictConfig,
-    writes=("json",),
+    writes=("json", "picture"),
     example="python -m scenebias.predict $DATA/jhmdb/videos/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mp4 "
     "--weights runs/jhmdb-debias/weights.safetensors "
     "--mask $DATA/jhmdb/masks/golf/Ariya_Swing_golf_f_cm_np1_fr_bad_0.mat",

@@ -192,13 +192,19 @@ def read_windows(
     frame_NT = window_frames(frame_N, clip, int(dataset.frame_counts[video]))
     needed_F, place_NT = np.unique(frame_NT, return_inverse=True)
     decoded_FHWC = torch.from_numpy(dataset.decode(video, dataset.read_clip(video, needed_F)))
+    input_FHWC = placed_frames(decoded_FHWC, placement, input_size)
+    return input_FHWC[torch.from_numpy(place_NT.reshape(frame_NT.shape))]
+
+
+def placed_frames(decoded_FHWC: Tensor, placement: Placement, input_size: tuple[int, int]) -> Tensor:
+    """Frames of a video as a detector is shown them, uint8 (F, H, W, C)."""
     (height, width), (rows, columns) = placement.frame_size, placement.shown_size
     roi_22 = np.array([[0, width], [height, 0]] if placement.mirrored else [[0, 0], [height, width]])
-    shown_FhwC = torch.empty(len(needed_F), rows, columns, 3, dtype=torch.uint8)
+    shown_FhwC = torch.empty(len(decoded_FHWC), rows, columns, 3, dtype=torch.uint8)
     crop_clip(decoded_FHWC, roi_22, shown_FhwC)  # which writes into memory without gaps alone
-    input_FHWC = _MARGIN_COLOUR.repeat(len(needed_F), *input_size, 1)
+    input_FHWC = _MARGIN_COLOUR.repeat(len(decoded_FHWC), *input_size, 1)
     input_FHWC[:, :rows, :columns] = shown_FhwC
-    return input_FHWC[torch.from_numpy(place_NT.reshape(frame_NT.shape))]
+    return input_FHWC
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,9 +69,14 @@ def _image(data: bytes, kind: str, caption: str, css_class: str = "") -> str:
 
 def picture(image_HW3: np.ndarray, caption: str) -> str:
     """An RGB uint8 picture."""
+    return _image(jpeg(image_HW3), "jpeg", caption)
+
+
+def jpeg(image_HW3: np.ndarray) -> bytes:
+    """An RGB uint8 picture as a file."""
     buffer = io.BytesIO()
     Image.fromarray(image_HW3).save(buffer, "JPEG", quality=90, subsampling="4:4:4")
-    return _image(buffer.getvalue(), "jpeg", caption)
+    return buffer.getvalue()
 
 
 def chart(figure: Figure, caption: str) -> str:

@@ -5,20 +5,26 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scenebias.detect.box_file import BOXES_NAME, load_boxes
 from scenebias.detect.command import DetectConfig
 from scenebias.detect.command import main as detect
 from scenebias.detect.detector import DetectorConfig
+from scenebias.detect.predicting import load_detector
 from scenebias.detect.report import MEASURES
 from scenebias.detect.training import DetectorTrainingConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_weights, read_metadata, save_weights
+from scenebias.predict import COMMAND as PREDICT
+from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
 from tests.scenebias.detect.rectangles import CLASSES, CLIP, rectangle_sample
+from tests.shards.conftest import write_test_video
 from tools.trials.ready_samples import write_samples
 
 
@@ -115,3 +121,34 @@ def test_data_without_boxes_are_refused(finished: DetectConfig, tiny_dataset: Pa
     )
     with pytest.raises(UserError, match=r"--train .* has no boxes: pack it again with them"):
         detect(other)
+
+
+def test_a_video_file_has_the_boxes_that_it_has_when_packed(finished: DetectConfig, tmp_path: Path) -> None:
+    """The decoded strips are written as a video, nearly without loss."""
+    dataset = ShardDataset.open(finished.val[0])
+    frames_NHWC = dataset.decode(0, dataset.read_clip(0, np.arange(dataset.frame_counts[0])))
+    write_test_video(tmp_path / "video.mp4", frames_NHWC)
+    weights = folder_of(finished, "mask") / "weights.safetensors"
+    out, sheet = tmp_path / "found.json", tmp_path / "sheet.jpg"
+    options = {"--weights": weights, "--height": 48, "--frames-shown": 5, "--json": out, "--picture": sheet}
+    with pytest.raises(SystemExit) as stop:
+        PREDICT.run([str(tmp_path / "video.mp4"), *(str(word) for option in options.items() for word in option)])
+    assert stop.value.code == 0
+    packed = load_boxes(folder_of(finished, "mask") / BOXES_NAME).videos[0].found
+    told = json.loads(out.read_text())
+    assert (told["height"], told["width"]) == (48, 64)
+    frames = sorted({row["frame"] for row in told["boxes"]})
+    assert frames == [0, 3, 6, 8, 11]
+    for frame in frames:
+        best = max((row for row in told["boxes"] if row["frame"] == frame), key=lambda row: row["score"])
+        in_frame = packed[packed.frame_N == frame]
+        number = int(in_frame.scores.argmax())
+        np.testing.assert_allclose(best["box"], in_frame.box_N4[number], atol=2)
+        assert best["score"] == pytest.approx(float(in_frame.scores[number]), abs=0.05)
+    with Image.open(sheet) as picture:
+        assert picture.width > 4 * 64
+
+
+def test_weights_without_a_detector_are_refused(finished: DetectConfig) -> None:
+    with pytest.raises(UserError, match="does not hold a box detector; give weights of scenebias detect"):
+        load_detector(finished.weights[0])

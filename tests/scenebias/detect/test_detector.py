@@ -93,7 +93,7 @@ def test_ambiguous_boxes_are_not_learned_and_frames_without_boxes_are_background
 
 @pytest.mark.parametrize(
     "options",
-    [{"width": 48}, {"maps": 0}, {"centre_radius": 0.0}, {"min_score": 1.0}, {"max_overlap": 2.0}, {"most": 0}],
+    [{"width": 48}, {"maps": 0}, {"centre_radius": 0.0}, {"min_score": 1.0}, {"max_overlap": 2.0}, {"most_boxes": 0}],
 )
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
