@@ -25,7 +25,7 @@ from shards.sources.remarks import (
 )
 from shards.sources.texts import clean, has_control, is_class_name, look_alikes
 from shards.sources.truths.listed import ListedTruth
-from shards.sources.truths.own import STRANGERS, TruthFiles, VideoTruths
+from shards.sources.truths.own import TruthFiles, VideoTruths
 
 _REQUIRED = ("path", "label")
 _KNOWN = (*_REQUIRED, "start", "end", "split")
@@ -106,7 +106,6 @@ class CsvSource(TruthFiles):
             told |= truths.remarks(
                 dict.fromkeys(row.path for row in chosen if row.label), [row.path for row in chosen if not row.label]
             )
-            told[STRANGERS] = [f"{name} ({where})" for name, (_, where) in truths.strangers.items()]
             classes, unread = truths.classes, [*unread, *truths.other_columns]
             rows = [row for row in rows if row.label]
         clips, missing, same_files = self._clips(rows, subset)

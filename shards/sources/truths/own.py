@@ -15,7 +15,7 @@ from shards.sources.truths.listed import ListedTruth
 from shards.sources.truths.segment_table import SegmentTable
 from shards.sources.truths.untrimmed import NO_ACTION, listed_segments, main_class, most_frequent
 
-STRANGERS = "videos that --segments or --boxes name and --file does not"
+STRANGERS = "videos that only --segments or --boxes name"
 NO_SEGMENT = "videos of which --segments has no row"
 NO_BOX = "videos of which --boxes has no row"
 
@@ -110,10 +110,11 @@ class VideoTruths:
         return self.videos[path].truth if path in self.videos else self.nothing
 
     def remarks(self, kept: Iterable[str], left_out: Iterable[str]) -> Remarks:
-        """What should be known of the videos that are ``kept``, and of those ``left_out`` for want of a class."""
+        """What should be known of videos that are ``kept``, those ``left_out`` for want of a class, and others."""
         found = [(utf8_name(path), self.truth_of(path)) for path in kept]
         return remarks(
             {
+                STRANGERS: (f"{name} ({where})" for name, (_, where) in self.strangers.items()),
                 NO_ACTION: map(utf8_name, left_out),
                 NO_SEGMENT: (path for path, truth in found if truth.segments == ()),
                 NO_BOX: (path for path, truth in found if truth.boxes is not None and not len(truth.boxes.rows)),

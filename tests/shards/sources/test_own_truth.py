@@ -122,6 +122,7 @@ def test_videos_that_are_not_there_are_missing_with_their_line(tmp_path):
     (missing,) = listing.missing
     assert (missing.name, missing.class_name) == ("jump/gone", "jump")
     assert missing.reason == "s.csv, line 3: the video does not exist"
+    assert listing.remarks == {STRANGERS: ("x/gone (s.csv, line 3)",)}
 
 
 def test_a_name_of_two_videos_is_refused_and_its_whole_path_is_taken(tmp_path):
