@@ -101,9 +101,9 @@ class FolderSource(TruthFiles):
         holding = {video.partition("/")[0] for video in tree.videos if "/" in video}
         on_disk: dict[str, str] = {}
         problems = []
-        for folder in folders:
+        for folder in sorted(folders, key=lambda folder: folder not in holding):
             other = on_disk.setdefault(clean(folder), folder)
-            if other != folder and {folder, other} & holding:
+            if other != folder and {folder, other} <= holding:
                 problems.append(
                     f"--root {self.root}: folders {other!a} and {folder!a} are of one class, whose name they "
                     "write differently; put their videos into one"

@@ -42,7 +42,7 @@ class SceneDictionaries:
         self._rows: dict[str, int] = {}
         wanted: defaultdict[str, list[ClipEntry]] = defaultdict(list)
         for entry in entries:
-            wanted[entry.name.rpartition("/")[0]].append(entry)
+            wanted[entry.name.partition("/")[0]].append(entry)
         for file in self._files:
             for class_name, labels in read_pickled_dictionary(file).items():
                 if not isinstance(labels, dict):
@@ -67,7 +67,7 @@ class SceneDictionaries:
     def _add(self, file: Path, labels: dict[str, Any], entries: Sequence[ClipEntry]) -> None:
         """Keep the labels of ``entries`` that are among ``labels``, those of one class."""
         for entry in entries:
-            clips = [name.rpartition("/")[2] for name in lookup_names(entry.name)]
+            clips = [name.partition("/")[2] for name in lookup_names(entry.name)]
             clip = next((clip for clip in clips if clip in labels), None)
             if clip is None:
                 continue

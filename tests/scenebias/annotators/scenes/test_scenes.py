@@ -246,6 +246,14 @@ def test_the_dictionaries_of_sdn_are_read_as_its_code_reads_them(tmp_path):
     assert np.array_equal(source.vector(ENTRY), one_S.astype(np.float16))
 
 
+def test_a_clip_in_a_folder_below_its_class_is_looked_up_in_its_class(tmp_path):
+    deep = ClipEntry("wave/p1/a", Path("wave/p1/a.mp4"), "wave")
+    np.save(tmp_path / "wave.npy", {"wave": {"p1/a": label(UNIFORM[0]), "a": label(np.eye(SCENE_COUNT)[3])}})
+    source = open_scene_source(tmp_path, (ENTRY, deep))
+    assert source.vector(deep)[0] == UNIFORM[0, 0].astype(np.float16)
+    assert source.vector(ENTRY)[3] == 1
+
+
 def test_one_dictionary_is_enough(tmp_path):
     np.save(tmp_path / "wave.npy", {"wave": {"a": label(UNIFORM[0])}})
     source = open_scene_source(tmp_path / "wave.npy", (ENTRY,))
