@@ -17,6 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from scenebias.detection.instances import AMBIGUOUS, FrameBoxes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
+from scenebias.training.detector_loop import SummedLoss
 from shards.checks import require_at_least
 
 _PROBE_SIZE = 64
@@ -67,14 +68,6 @@ def backbone_maps(model: ActionModel, clip_BTHWC: Tensor, count: int) -> list[Te
         x = stage(x)
         maps.append(x.mean(dim=2))
     return maps[-count:]
-
-
-class SummedLoss(NamedTuple):
-    """A loss whose mean is yet to be taken, as other processes may hold more of the batch."""
-
-    total: Tensor
-    answers: Tensor
-    """The number of points that answer for a box, by which the total is to be divided."""
 
 
 class HeadOutputs(NamedTuple):

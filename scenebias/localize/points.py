@@ -6,7 +6,6 @@ corners of a box.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from scenebias.detection.instances import segments_as_boxes
 from scenebias.localize.pyramid import PointOutputs
+from scenebias.training.detector_loop import SummedLoss
 
 CENTRE_RADIUS = 1.5
 """A point answers for segments whose middle is at most so many points of its level away (ActionFormer)."""
@@ -67,14 +67,6 @@ def assign(points: Points, segment_N2: Tensor) -> Tensor:
     length_PN = torch.where(fits_PN, end_N - start_N, torch.inf)
     shortest_P, number_P = length_PN.min(dim=1)
     return torch.where(shortest_P.isfinite(), number_P, -1)
-
-
-class SummedLoss(NamedTuple):
-    """A loss whose mean is yet to be taken, as other processes may hold more of the batch."""
-
-    total: Tensor
-    answers: Tensor
-    """The number of points that answer for a segment, by which the total is to be divided."""
 
 
 def point_loss(

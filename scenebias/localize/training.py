@@ -10,19 +10,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.rnn import pad_sequence
 
-from scenebias.distributed.interruption import Interrupted, Interruption
+from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.localize.points import Points, point_loss
 from scenebias.localize.pyramid import PointOutputs, Pyramid, PyramidConfig
 from scenebias.localize.tracks import Take
-from scenebias.run_folder.checkpoint import CheckpointFolder, TrainingState
-from scenebias.training.optimization import OptimizationConfig, Part, learning_rates_at, optimizer_of
+from scenebias.run_folder.checkpoint import CheckpointFolder
+from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss
+from scenebias.training.optimization import OptimizationConfig, Part
 from shards.checks import require_at_least
-
-ALONE = ProcessPlace(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,7 @@ def train_pyramid(
 
     Raises:
         ValueError: there is nothing to learn from.
-        FloatingPointError: a loss is no finite number.
+        UserError: a loss is not finite.
     """
     pyramid = new_pyramid(takes, class_count, pyramid_config, config.seed)
     DetectorTraining(SegmentDetector(pyramid), Takes(takes), config).run(after_epoch)
@@ -138,12 +136,8 @@ def new_pyramid(takes: Sequence[Take], class_count: int, config: PyramidConfig, 
     return pyramid
 
 
-class DetectorTraining:
-    """Trains a `SegmentDetector`, from where its checkpoints say that it stood.
-
-    The same videos make up a step in any number of processes, and the loss is the mean over all of them: the result
-    depends on how many there are by the rounding of sums alone.
-    """
+class DetectorTraining(DetectorLoop[Sequence[int]]):
+    """Trains a `SegmentDetector`: the same videos make up a step in any number of processes."""
 
     def __init__(
         self,
@@ -154,107 +148,41 @@ class DetectorTraining:
         checkpoints: CheckpointFolder | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        self.detector, self._material, self._config, self._place = detector, material, config, place
-        self._checkpoints, self._interruption = checkpoints, interruption or Interruption()
-        detector.to(place.device)
+        """Raises UserError as `DetectorLoop`."""
+        self._material, self._config = material, config
+        self._levels = detector.pyramid.config.levels
         modules: list[tuple[Part, nn.Module]] = [("heads", detector.pyramid)]
         if detector.encoder is not None:
             modules.append(("backbone", detector.encoder))
-        self._optimizer = optimizer_of(modules, config.optimization)
-        self._steps = -(-len(material) // config.batch_size)
-        self._epoch = self._step = 0
-        self._history: list[dict[str, float]] = []
-        self._loss_sum = 0.0
-        if checkpoints is not None and (state := checkpoints.load_newest()) is not None:
-            self._restore(state)
-
-    @property
-    def epochs_done(self) -> int:
-        """How many whole epochs are behind it."""
-        return self._epoch
-
-    def run(self, after_epoch: Callable[[int, float], None] = lambda epoch, loss: None) -> list[float]:
-        """Train to the last epoch; the mean loss of every one.
-
-        ``after_epoch`` is called after each that this process trained, with how many are done and the loss of the last.
-
-        Raises:
-            FloatingPointError: a loss is no finite number.
-            Interrupted: a signal asked for an end, and a checkpoint holds all that was done.
-        """
-        distributed = self._place.world_size > 1
-        module = DistributedDataParallel(self.detector) if distributed else self.detector
-        self.detector.train()
-        while self._epoch < self._config.epochs:
-            for batch in list(self._batches(self._epoch))[self._step :]:
-                self._loss_sum += self._one_step(module, batch)
-                self._step += 1
-                self._end_where_asked()
-            loss = self._loss_sum / self._steps
-            self._history.append({"epoch": self._epoch, "loss": loss})
-            self._epoch, self._step, self._loss_sum = self._epoch + 1, 0, 0.0
-            self._save()
-            after_epoch(self._epoch, loss)
-        self.detector.eval()
-        return [entry["loss"] for entry in self._history]
-
-    def _batches(self, epoch: int) -> Iterator[Sequence[int]]:
-        """The videos of every step: each once, in an order of the epoch's own."""
-        order = np.random.default_rng((self._config.seed, epoch)).permutation(len(self._material)).tolist()
-        size = self._config.batch_size
-        return (order[start : start + size] for start in range(0, len(order), size))
-
-    def _one_step(self, module: nn.Module, batch: Sequence[int]) -> float:
-        """One update by this process's share of the batch; the loss of all of it before."""
-        config, place = self._config.optimization, self._place
-        step = self._epoch * self._steps + self._step
-        rates = learning_rates_at(step, self._steps, self._config.epochs, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rates[group["part"]]
-        mine = batch[place.rank :: place.world_size]
-        pieces = [self._material.piece(video, self._epoch) for video in mine or batch[:1]]
-        outputs, length = module([piece.content for piece in pieces])
-        points = Points.of(length, self.detector.pyramid.config.levels).to(place.device)
-        segments = [piece.segment_N2.to(place.device) for piece in pieces]
-        labels = [piece.label_N.to(place.device) for piece in pieces]
-        found = point_loss(outputs, points, segments, labels)
-        # A process without a share passes a video all the same, as the others wait for its gradients, which are zero.
-        share = 1 if mine else 0
-        answers = place.sum_over_ranks(share * found.answers).clamp(min=1)
-        loss = place.sum_over_ranks(share * found.total.detach()) / answers
-        if not loss.isfinite():
-            raise FloatingPointError("the loss of the detector of segments is no finite number")
-        self._optimizer.zero_grad()
-        (share * found.total / answers * place.world_size).backward()  # gradients are averaged over processes
-        if config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.detector.parameters(), config.gradient_clip)
-        self._optimizer.step()
-        return loss.item()
-
-    def _end_where_asked(self) -> None:
-        try:
-            self._interruption.end_together(self._place)
-        except Interrupted:
-            self._save()
-            raise
-
-    def _save(self) -> None:
-        if self._checkpoints is None or not self._place.is_main:
-            return
-        self._checkpoints.save(
-            TrainingState(
-                epoch=self._epoch,
-                step=self._step,
-                model=self.detector.state_dict(),
-                optimizer=self._optimizer.state_dict(),
-                scaler={},
-                counts={},
-                history=[*self._history, {"epoch": self._epoch, "loss_sum": self._loss_sum}],
-            )
+        super().__init__(
+            detector.to(place.device),
+            modules,
+            config.optimization,
+            epochs=config.epochs,
+            steps_per_epoch=-(-len(material) // config.batch_size),
+            place=place,
+            checkpoints=checkpoints,
+            interruption=interruption,
         )
 
-    def _restore(self, state: TrainingState) -> None:
-        state.restore(self.detector, self._optimizer, torch.amp.GradScaler(enabled=False))
-        self._epoch, self._step = state.position
-        *self._history, begun = state.history
-        self._loss_sum = begun["loss_sum"]
+    def batches(self, epoch: int, step: int) -> Iterator[Sequence[int]]:
+        """The videos of every step: each once an epoch, in an order of the epoch's own."""
+        size = self._config.batch_size
+        for later in range(epoch, self.epochs):
+            order = np.random.default_rng((self._config.seed, later)).permutation(len(self._material)).tolist()
+            first = step * size if later == epoch else 0
+            yield from (order[start : start + size] for start in range(first, len(order), size))
+
+    def loss(self, module: nn.Module, batch: Sequence[int]) -> SummedLoss:
+        """That of this process's share of the videos.
+
+        A process without any passes one all the same, as the others wait for its gradients, which are then zero.
+        """
+        place = self.place
+        mine = batch[place.rank :: place.world_size]
+        pieces = [self._material.piece(video, self.epochs_done) for video in mine or batch[:1]]
+        outputs, length = module([piece.content for piece in pieces])
+        points = Points.of(length, self._levels).to(place.device)
+        segments = [piece.segment_N2.to(place.device) for piece in pieces]
+        found = point_loss(outputs, points, segments, [piece.label_N.to(place.device) for piece in pieces])
+        return found if mine else SummedLoss(0 * found.total, 0 * found.answers)

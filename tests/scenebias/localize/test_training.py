@@ -28,6 +28,7 @@ from scenebias.localize.training import (
 )
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.training.optimization import OptimizationConfig
+from shards.errors import UserError
 from tests.forked import run_in_ranks
 from tests.scenebias.localize.takes import CLASSES, make_takes, map_at_half
 
@@ -91,7 +92,7 @@ def test_nothing_to_learn_is_refused() -> None:
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     take = make_takes(1)[0]
     take.track.feature_CT[0, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match="no finite number"):
+    with pytest.raises(UserError, match="is not finite in epoch 0, step 0"):
         train_pyramid([take], CLASSES, SMALL, TRAINING)
 
 
