@@ -12,7 +12,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from scenebias.detect.evaluating import BoxEvaluation, VideoBoxes
 from scenebias.detection.instances import FrameBoxes
-from scenebias.reports.html import Section, frame_rows, grid, paragraph, picture, some_frames
+from scenebias.reports.html import frame_rows, grid, picture, some_frames
 from shards.dataset import ShardDataset
 
 TRUE_COLOUR = (255, 255, 255)
@@ -66,16 +66,17 @@ def key_frame_strip(
     return frame_rows([np.stack(pictures)])
 
 
-def key_frame_section(evaluation: BoxEvaluation, dataset: ShardDataset, *, videos: int = 6, most: int = 1) -> Section:
-    """Strips of some videos, spread evenly over those of the evaluation, for a page; raises as `key_frame_strip`."""
-    shown = some_frames(len(evaluation.videos), min(videos, len(evaluation.videos))).tolist()
-    introduction = (
-        f"Key frames of {len(shown)} of {len(evaluation.videos)} videos. White: the truth; green: found, with a class"
-        f" of the frame's truth; red: found, with another. Shown are the best {most} of each frame, with scores in"
-        " percent."
-    )
+def key_frame_strips(
+    evaluation: BoxEvaluation, dataset: ShardDataset, *, videos: int = 6, most: int = 1, title: str = ""
+) -> str:
+    """Strips of some videos with boxes, spread evenly over those of the evaluation, for a page, under ``title``.
+
+    Raises as `key_frame_strip`.
+    """
+    with_truth = [video for video in evaluation.videos if len(video.rows)]
+    shown = some_frames(len(with_truth), min(videos, len(with_truth))).tolist()
     strips = [
-        picture(key_frame_strip(evaluation, video, dataset, most=most), video.name)
-        for video in (evaluation.videos[number] for number in shown)
+        picture(key_frame_strip(evaluation, video, dataset, most=most), f"{title}{video.name}")
+        for video in (with_truth[number] for number in shown)
     ]
-    return Section("Key frames", paragraph(introduction) + grid(strips, 40))
+    return grid(strips, 40)

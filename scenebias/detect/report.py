@@ -1,13 +1,12 @@
 """How the results of detecting are told."""
 
 from scenebias.detect.box_file import BOXES_NAME, load_boxes
-from scenebias.detect.evaluating import BoxEvaluation
-from scenebias.detect.pictures import key_frame_strip
+from scenebias.detect.pictures import key_frame_strips
 from scenebias.detect.published import SOURCE, published_maps
 from scenebias.detection.linking import LinkingConfig
 from scenebias.detection.matching import PROTOCOL_NAMES
 from scenebias.detection.results import DetectionResults, DetectionRun
-from scenebias.reports.html import Section, paragraph, picture, some_frames
+from scenebias.reports.html import Section, paragraph
 from scenebias.transfer.detector_report import Reporting
 from scenebias.transfer.plan import Pair, PlannedRun
 
@@ -24,7 +23,6 @@ CONTROLS = (
     " classes of frame-mAP, where classes are equally frequent. All frames of the test videos are looked at, unless"
     " --key-frame-every says otherwise."
 )
-SHOWN_VIDEOS = 6
 
 
 def finished_run(run: PlannedRun, linking: LinkingConfig) -> DetectionRun:
@@ -64,18 +62,11 @@ def reporting(pairs: list[Pair]) -> Reporting:
 def _pictures(results: DetectionResults, target: str, pair: Pair) -> Section:
     """Of the first run of every row on the first split."""
     body = paragraph(
-        "The first run of every row: the best box of some frames. White: the truth; green: of its class; red: of"
-        " another."
+        "The first run of every row: the best box of some frames, with its score in percent. White: the truth; green:"
+        " of its class; red: of another."
     )
     for row in results.rows:
         run = next(run for run in results.runs_of(row, target) if run.split == pair.split)
         found = load_boxes(run.folder / BOXES_NAME)
-        for number in _shown(found):
-            video = found.videos[number]
-            body += picture(key_frame_strip(found, video, pair.val_data), f"{row}: {video.name}")
+        body += key_frame_strips(found, pair.val_data, title=f"{row}: ")
     return Section(f"{target}: some test videos", body)
-
-
-def _shown(found: BoxEvaluation) -> list[int]:
-    with_truth = [number for number, video in enumerate(found.videos) if len(video.rows)]
-    return [with_truth[i] for i in some_frames(len(with_truth), min(SHOWN_VIDEOS, len(with_truth)))]

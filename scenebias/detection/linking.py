@@ -1,6 +1,6 @@
 """Boxes of single frames, linked to the tubes of actors.
 
-Shape suffixes: N boxes, T frames, 4 corners of a box (left, top, right, bottom).
+Shape suffixes: N boxes, G tubes that grow, T frames, 4 corners of a box (left, top, right, bottom).
 """
 
 from collections.abc import Sequence
@@ -92,16 +92,17 @@ class _GrowingTube:
 
 def _grow(growing: list[_GrowingTube], frame: int, found: FrameBoxes, least_overlap: float) -> None:
     """Give the boxes of one frame, the best first, to the tubes that they go on with; others begin new ones."""
-    left = list(range(len(found)))
-    for tube in sorted(growing, key=lambda tube: -tube.score):
-        overlap_N = box_iou(tube.boxes[-1][None], found.box_N4)[0]
-        fitting = next((number for number in left if overlap_N[number] >= least_overlap), None)
+    left, scores = list(range(len(found))), found.scores.tolist()
+    if growing:
+        overlap_GN = box_iou(torch.stack([tube.boxes[-1] for tube in growing]), found.box_N4).numpy()
+    for place, tube in sorted(enumerate(growing), key=lambda item: -item[1].score):
+        fitting = next((number for number in left if overlap_GN[place, number] >= least_overlap), None)
         if fitting is not None:
-            tube.append(frame, found.box_N4[fitting], float(found.scores[fitting]))
+            tube.append(frame, found.box_N4[fitting], scores[fitting])
             left.remove(fitting)
     for number in left:
         growing.append(_GrowingTube())
-        growing[-1].append(frame, found.box_N4[number], float(found.scores[number]))
+        growing[-1].append(frame, found.box_N4[number], scores[number])
 
 
 def _kept(tubes: Sequence[Tube], most_overlap: float) -> list[Tube]:

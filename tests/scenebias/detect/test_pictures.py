@@ -13,8 +13,8 @@ from scenebias.detect.pictures import (
     TRUE_COLOUR,
     WRONG_COLOUR,
     draw_boxes,
-    key_frame_section,
     key_frame_strip,
+    key_frame_strips,
 )
 from scenebias.detection.instances import FrameBoxes
 from tests.scenebias.detect.rectangles import CLASSES, FRAMES, HEIGHT, WIDTH, write_rectangles
@@ -57,6 +57,6 @@ def test_a_strip_shows_some_key_frames_beside_each_other(tmp_path: Path) -> None
     for start, box in ((0, first), (2 * width, last)):
         bottom, left = 5 * int(box[3]), 5 * int(box[0])
         assert tuple(strip_HW3[bottom, start + left + 30]) == RIGHT_COLOUR
-    body = key_frame_section(evaluation, dataset, videos=2).body
+    body = key_frame_strips(evaluation, dataset, videos=2)
     assert body.count("<img") == 2
     assert evaluation.videos[0].name in body
