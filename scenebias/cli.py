@@ -34,6 +34,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.data.inspect_shards",
         "Say what is in a packed data set, check every byte of it, or make a page to look at it.",
     ),
+    "splice": Program(
+        "scenebias.data.splice",
+        "Join clips of packed data sets to long videos, to localise actions in real ones.",
+    ),
     "pretrain": Program(
         "scenebias.pretrain",
         "Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene.",

@@ -19,17 +19,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
+from scenebias.data.video_writer import write_video
 from scenebias.demo.world import RenderedClip
 from scenebias.reports.progress import ProgressDisplay
 from shards.checks import require_at_least
@@ -147,7 +146,7 @@ def _write(render: Callable[[Plan], RenderedClip], fps: float, folder: Path, pla
     """Render one video into ``folder``."""
     clip = render(plan)
     video, masks = _files_of(folder, plan)
-    _write_video(video, clip.frames, fps)
+    write_video(video, clip.frames, fps)
     np.savez_compressed(masks, masks=clip.masks.astype(np.uint8))
     return _Drawn(clip.scene_label, mask_extents(clip.masks))
 
@@ -174,19 +173,6 @@ def _write_tables(folder: Path, tables: Iterable[Tables]) -> None:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-
-
-def _write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
-    """Encode uint8 (T, H, W, 3) as H.264, nearly without loss, the same bytes every time."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        # x264's macroblock tree gives other bytes from run to run, even on one thread.
-        stream.options = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def _in_processes(

@@ -1,13 +1,14 @@
 """``python -m scenebias.localize`` (or ``torchrun … -m``): find when actions happen in long videos."""
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.commands import Command
 from scenebias.detection.matching import Protocol
 from scenebias.detection.results import DetectionResults
 from scenebias.distributed.launch import is_main_process
-from scenebias.localize.report import finished_run, reporting
+from scenebias.localize.report import cut_control, finished_run, reporting
 from scenebias.localize.run import LocalizeOptions, LocalizeRunConfig, run_localization
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
@@ -24,7 +25,15 @@ class LocalizeConfig(LocalizeOptions, StartPlaces):
 
     average_precision: Protocol = "voc"
     """Which AP is reported: voc, all-point as ActivityNet's; thumos, as the evaluation kit of THUMOS 2014."""
+    cuts: tuple[Path, ...] = ()
+    """Times of the cuts of the test videos, one file for each of --val: what the cuts alone are worth, with classes by
+    chance, is then a row of the results. For videos that scenebias splice has made."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cuts and len(self.cuts) != len(self.val):
+            raise ValueError(f"cuts must name one file for each of val, {len(self.val)}, got {len(self.cuts)}")
 
 
 def main(config: LocalizeConfig) -> None:
@@ -47,6 +56,11 @@ def _localize(config: LocalizeConfig) -> None:
         if is_main_process():
             finished.append(finished_run(run, config.average_precision))
     if is_main_process():
+        pairs = {run.pair.val: run for run in planned}
+        finished += [
+            cut_control(config.out, pairs[val], cuts, config.average_precision)
+            for val, cuts in zip(config.val, config.cuts, strict=False)
+        ]
         report_results(config.out, DetectionResults(finished), reporting(config.average_precision))
 
 

@@ -1,14 +1,18 @@
 """How the results of localising are told."""
 
+from pathlib import Path
+
 from scenebias.detection.matching import PROTOCOL_NAMES, Protocol
 from scenebias.detection.results import DetectionResults, DetectionRun
+from scenebias.localize.cuts import read_cuts, spans_found
 from scenebias.localize.found_segments import HEADLINE, MEASURES, SEGMENTS_NAME, TODAY, FoundSegments, summary_of
 from scenebias.localize.published import SOURCE, published_maps
 from scenebias.localize.timelines import LEAST_SHOWN_SCORE, timelines
 from scenebias.reports.html import Section, chart, paragraph, wide
 from scenebias.transfer.detector_report import Reporting
-from scenebias.transfer.plan import PlannedRun
+from scenebias.transfer.plan import Pair, PlannedRun
 
+CUTS_FOLDER, CUTS_ROW = "cuts", "cuts alone, class by chance"
 CONTROLS = (
     "Beside these: the truth as prediction has 100, and true segments with a random score for every class about 1 /"
     " classes, where classes are equally frequent."
@@ -17,14 +21,30 @@ CONTROLS = (
 
 def finished_run(run: PlannedRun, protocol: Protocol) -> DetectionRun:
     """What a complete run came to. UserError where its file cannot be read."""
+    return _as_run(run.pair, run.folder, run.start.row, run.start.number, protocol)
+
+
+def cut_control(out: Path, run: PlannedRun, cuts: Path, protocol: Protocol) -> DetectionRun:
+    """What the spans between the cuts of a run's test videos come to, with classes by chance; kept below ``out``.
+
+    UserError where ``cuts`` are not of these videos.
+    """
+    folder = out / CUTS_FOLDER / run.pair.name
+    folder.mkdir(parents=True, exist_ok=True)
     found = FoundSegments.load(run.folder / SEGMENTS_NAME)
+    spans_found(found, read_cuts(cuts), f"--cuts {cuts}").save(folder / SEGMENTS_NAME)
+    return _as_run(run.pair, folder, CUTS_ROW, 0, protocol)
+
+
+def _as_run(pair: Pair, folder: Path, row: str, number: int, protocol: Protocol) -> DetectionRun:
+    found = FoundSegments.load(folder / SEGMENTS_NAME)
     matches = found.matches(protocol)
     return DetectionRun(
-        row=run.start.row,
-        number=run.start.number,
-        target=run.pair.target,
-        split=run.pair.split,
-        folder=run.folder,
+        row=row,
+        number=number,
+        target=pair.target,
+        split=pair.split,
+        folder=folder,
         summary=summary_of(matches),
         compared=matches.at(*TODAY),
         classes=found.classes,
