@@ -16,10 +16,10 @@ from torch import Tensor
 from dali_pipelines.cropping import crop_clip
 from dali_pipelines.windows import ClipConfig, EvaluationWindows
 from scenebias.detection.instances import Segments
-from scenebias.localize.decoding import DecodingConfig, find_segments
-from scenebias.localize.dense_features import DenseConfig, dense_features
-from scenebias.localize.pyramid import Pyramid, PyramidConfig
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.features.dense_features import DenseConfig, dense_features
+from scenebias.localize.features.tracks import FeatureTrack
+from scenebias.localize.head.decoding import DecodingConfig, find_segments
+from scenebias.localize.head.pyramid import Pyramid, PyramidConfig
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import WeightsMetadata, clip_config_of, load_part, load_weights
 from shards.decoding.video import open_video

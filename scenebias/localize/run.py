@@ -7,13 +7,13 @@ from pathlib import Path
 
 from scenebias.distributed.interruption import noted_signals
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.localize.decoding import DecodingConfig, find_segments
-from scenebias.localize.dense_features import DenseConfig, dense_track
-from scenebias.localize.feature_cache import Encoder, FeatureCache
+from scenebias.localize.features.dense_features import DenseConfig, dense_track
+from scenebias.localize.features.feature_cache import Encoder, FeatureCache
+from scenebias.localize.features.tracks import FeatureTrack, Take, true_segments
 from scenebias.localize.found_segments import SEGMENTS_NAME, FoundSegments, Video
-from scenebias.localize.pyramid import Pyramid, PyramidConfig
-from scenebias.localize.tracks import FeatureTrack, Take, true_segments
-from scenebias.localize.training import (
+from scenebias.localize.head.decoding import DecodingConfig, find_segments
+from scenebias.localize.head.pyramid import Pyramid, PyramidConfig
+from scenebias.localize.head.training import (
     DetectorTraining,
     HeadTrainingConfig,
     Material,
@@ -21,7 +21,7 @@ from scenebias.localize.training import (
     Takes,
     new_pyramid,
 )
-from scenebias.localize.tuning import VideoParts, WindowEncoder
+from scenebias.localize.head.tuning import VideoParts, WindowEncoder
 from scenebias.models.action_model import ActionModel
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder

@@ -4,9 +4,9 @@ import torch
 
 from scenebias.detection.comparing import match_segments
 from scenebias.detection.instances import Segments
-from scenebias.localize.decoding import find_segments
-from scenebias.localize.pyramid import Pyramid
-from scenebias.localize.tracks import FeatureTrack, Take
+from scenebias.localize.features.tracks import FeatureTrack, Take
+from scenebias.localize.head.decoding import find_segments
+from scenebias.localize.head.pyramid import Pyramid
 
 CLASSES = 3
 CHANNELS = 16

@@ -12,8 +12,8 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.localize.command import LocalizeConfig
 from scenebias.localize.command import main as localize
 from scenebias.localize.found_segments import MEASURES, SEGMENTS_NAME, FoundSegments, summary_of
-from scenebias.localize.pyramid import PyramidConfig
-from scenebias.localize.training import HeadTrainingConfig
+from scenebias.localize.head.pyramid import PyramidConfig
+from scenebias.localize.head.training import HeadTrainingConfig
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.training.optimization import OptimizationConfig
 from shards.errors import UserError

@@ -14,9 +14,9 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.localize.command import LocalizeConfig
 from scenebias.localize.command import main as localize
 from scenebias.localize.found_segments import SEGMENTS_NAME, FoundSegments
+from scenebias.localize.head.pyramid import PyramidConfig
+from scenebias.localize.head.training import HeadTrainingConfig
 from scenebias.localize.predicting import load_localizer, square_pieces
-from scenebias.localize.pyramid import PyramidConfig
-from scenebias.localize.training import HeadTrainingConfig
 from scenebias.predict import COMMAND
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from dali_pipelines.windows import ClipConfig
-from scenebias.localize import feature_cache
-from scenebias.localize.dense_features import DenseConfig
-from scenebias.localize.feature_cache import Encoder, FeatureCache, read_track, write_track
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.features import feature_cache
+from scenebias.localize.features.dense_features import DenseConfig
+from scenebias.localize.features.feature_cache import Encoder, FeatureCache, read_track, write_track
+from scenebias.localize.features.tracks import FeatureTrack
 from scenebias.models.action_model import ActionModel, ModelConfig
 from shards.dataset import ShardDataset
 

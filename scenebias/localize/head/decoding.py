@@ -9,9 +9,9 @@ import torch
 
 from scenebias.detection.instances import Segments
 from scenebias.evaluation.accuracy import evaluating
-from scenebias.localize.points import Points, segment_boxes
-from scenebias.localize.pyramid import Pyramid
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.features.tracks import FeatureTrack
+from scenebias.localize.head.points import Points, segment_boxes
+from scenebias.localize.head.pyramid import Pyramid
 from shards.checks import require_at_least
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dali_pipelines.cropping import crop_clip
 from dali_pipelines.windows import ClipConfig, EvaluationWindows
 from scenebias.evaluation.accuracy import evaluating
-from scenebias.localize.tracks import FeatureTimes, FeatureTrack
+from scenebias.localize.features.tracks import FeatureTimes, FeatureTrack
 from scenebias.models.action_model import ActionModel
 from scenebias.models.backbones import Backbone
 from shards.checks import require_at_least

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scenebias.detection.instances import AMBIGUOUS, Segments
 from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
-from scenebias.localize.pyramid import Pyramid, PyramidConfig
-from scenebias.localize.tracks import FeatureTrack, Take
-from scenebias.localize.training import (
+from scenebias.localize.features.tracks import FeatureTrack, Take
+from scenebias.localize.head.pyramid import Pyramid, PyramidConfig
+from scenebias.localize.head.training import (
     ALONE,
     DetectorTraining,
     HeadTrainingConfig,

@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.detection.instances import AMBIGUOUS
-from scenebias.localize.dense_features import DenseConfig, feature_times, frame_pieces, window_count
-from scenebias.localize.tracks import true_segments
-from scenebias.localize.training import Piece
+from scenebias.localize.features.dense_features import DenseConfig, feature_times, frame_pieces, window_count
+from scenebias.localize.features.tracks import true_segments
+from scenebias.localize.head.training import Piece
 from scenebias.models.action_model import ActionModel
 from shards.dataset import ShardDataset
 

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dali_pipelines.windows import ClipConfig
-from scenebias.localize.dense_features import DEFAULT_DENSE, DenseConfig, dense_track
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.features.dense_features import DEFAULT_DENSE, DenseConfig, dense_track
+from scenebias.localize.features.tracks import FeatureTrack
 from scenebias.models.action_model import ActionModel
 from shards.dataset import ShardDataset
 from shards.system.atomic import atomic_write

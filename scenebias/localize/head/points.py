@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from scenebias.detection.instances import segments_as_boxes
-from scenebias.localize.pyramid import PointOutputs
+from scenebias.localize.head.pyramid import PointOutputs
 from scenebias.training.detector_loop import SummedLoss
 
 CENTRE_RADIUS = 1.5

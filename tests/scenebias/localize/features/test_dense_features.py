@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dali_pipelines.windows import ClipConfig
-from scenebias.localize.dense_features import DenseConfig, dense_features, dense_track, shared_layers
+from scenebias.localize.features.dense_features import DenseConfig, dense_features, dense_track, shared_layers
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from shards.dataset import ShardDataset

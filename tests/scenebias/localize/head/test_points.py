@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.localize.decoding import DecodingConfig, find_segments
-from scenebias.localize.points import CENTRE_RADIUS, REACH, Points, assign, point_loss, segment_boxes
-from scenebias.localize.pyramid import PointOutputs, Pyramid, PyramidConfig
-from scenebias.localize.tracks import FeatureTrack
+from scenebias.localize.features.tracks import FeatureTrack
+from scenebias.localize.head.decoding import DecodingConfig, find_segments
+from scenebias.localize.head.points import CENTRE_RADIUS, REACH, Points, assign, point_loss, segment_boxes
+from scenebias.localize.head.pyramid import PointOutputs, Pyramid, PyramidConfig
 
 LENGTH, LEVELS = 40, 3
 POINTS = Points.of(LENGTH, LEVELS)

@@ -14,9 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.localize.points import Points, point_loss
-from scenebias.localize.pyramid import PointOutputs, Pyramid, PyramidConfig
-from scenebias.localize.tracks import Take
+from scenebias.localize.features.tracks import Take
+from scenebias.localize.head.points import Points, point_loss
+from scenebias.localize.head.pyramid import PointOutputs, Pyramid, PyramidConfig
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss
 from scenebias.training.optimization import OptimizationConfig, Part
