@@ -3,7 +3,6 @@
 Shape suffixes: V videos, K key frames of all videos, N found boxes, M true boxes, A actions.
 """
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 
 from scenebias.detect.evaluating import BoxEvaluation, VideoBoxes, joined
 from scenebias.detection.instances import FrameBoxes
-from shards.errors import NO_ROOM, UserError, system_fault
+from scenebias.evaluation.result_file import read_arrays, reading, write_arrays
 from shards.format.truth import BOX_DTYPE
-from shards.system.atomic import atomic_write
 
 BOXES_NAME = "boxes.npz"
 
@@ -30,39 +28,29 @@ def save_boxes(path: Path, evaluation: BoxEvaluation) -> None:
     """
     videos = evaluation.videos
     found = joined([video.found for video in videos])
-    try:
-        with atomic_write(path) as file:
-            np.savez(
-                file,
-                sample_V=np.array([video.sample for video in videos], np.int64),
-                name_V=np.array([video.name for video in videos], np.str_),
-                key_frames_V=np.array([len(video.frame_K) for video in videos], np.int64),
-                true_V=np.array([len(video.rows) for video in videos], np.int64),
-                found_V=np.array([len(video.found) for video in videos], np.int64),
-                frame_K=np.concatenate([np.zeros(0, np.int64), *(video.frame_K for video in videos)]).astype(np.int32),
-                true_M=np.concatenate([np.zeros(0, BOX_DTYPE), *(video.rows for video in videos)]),
-                frame_N=found.frame_N.numpy().astype(np.int32),
-                label_N=found.label_N.numpy().astype(np.int32),
-                score_N=found.scores.numpy().astype(np.float32),
-                box_N4=found.box_N4.numpy().astype(np.float32),
-                class_A=np.array(evaluation.classes, np.str_),
-            )
-    except OSError as error:
-        remedy = "make room" if error.errno in NO_ROOM else "choose another place"
-        raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}") from error
+    write_arrays(
+        path,
+        {
+            "sample_V": np.array([video.sample for video in videos], np.int64),
+            "name_V": np.array([video.name for video in videos], np.str_),
+            "key_frames_V": np.array([len(video.frame_K) for video in videos], np.int64),
+            "true_V": np.array([len(video.rows) for video in videos], np.int64),
+            "found_V": np.array([len(video.found) for video in videos], np.int64),
+            "frame_K": np.concatenate([np.zeros(0, np.int64), *(video.frame_K for video in videos)]).astype(np.int32),
+            "true_M": np.concatenate([np.zeros(0, BOX_DTYPE), *(video.rows for video in videos)]),
+            "frame_N": found.frame_N.numpy().astype(np.int32),
+            "label_N": found.label_N.numpy().astype(np.int32),
+            "score_N": found.scores.numpy().astype(np.float32),
+            "box_N4": found.box_N4.numpy().astype(np.float32),
+            "class_A": np.array(evaluation.classes, np.str_),
+        },
+    )
 
 
 def load_boxes(path: Path) -> BoxEvaluation:
     """Read what `save_boxes` wrote; UserError where it is missing or damaged."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return _evaluation({name: file[name] for name in file.files})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if (fault := system_fault(error)) and not isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} cannot be read ({fault}): mend that") from error
-        raise UserError(
-            f"{path} is missing or damaged ({error}): evaluate again, or remove the run's folder to train it again"
-        ) from error
+    with reading(path):
+        return _evaluation(read_arrays(path))
 
 
 def _evaluation(arrays: Mapping[str, NDArray]) -> BoxEvaluation:

@@ -1,6 +1,6 @@
 """``python -m scenebias.detect`` (or ``torchrun … -m``): find actors in frames, and what they do."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.commands import Command
@@ -9,11 +9,10 @@ from scenebias.detect.run import DetectOptions, DetectRunConfig, run_detection
 from scenebias.detection.linking import LinkingConfig
 from scenebias.detection.results import DetectionResults
 from scenebias.distributed.launch import is_main_process
-from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.transfer.detector_report import report_results
-from scenebias.transfer.detector_run import clip_of_random_starts
-from scenebias.transfer.plan import PlannedRun, StartPlaces, planned_runs
+from scenebias.transfer.detector_run import clip_of_random_starts, run_options
+from scenebias.transfer.plan import StartPlaces, one_by_one, planned_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +36,12 @@ def _detect(config: DetectConfig) -> None:
     planned = planned_runs(config, config.remote, force=config.force)
     clip = clip_of_random_starts(config.clip, planned)
     finished = []
-    for number, run in enumerate(planned):
-        if len(planned) > 1:
-            tell(f"run {number + 1} of {len(planned)}: {run.start.name} on {run.pair.name}")
-        run_detection(_run_config(config, run, clip))
+    for run in one_by_one(planned):
+        run_detection(DetectRunConfig(**run_options(config, DetectOptions, run), clip=clip))
         if is_main_process():
             finished.append(finished_run(run, config.linking))
     if is_main_process():
         report_results(config.out, DetectionResults(finished), reporting([run.pair for run in planned]))
-
-
-def _run_config(config: DetectConfig, run: PlannedRun, clip: ClipConfig) -> DetectRunConfig:
-    start, pair = run.start, run.pair
-    options = {option.name: getattr(config, option.name) for option in fields(DetectOptions)}
-    options["training"] = replace(config.training, seed=config.training.seed + start.number)
-    options["backbone"] = config.backbone or start.backbone
-    return DetectRunConfig(train=pair.train, val=pair.val, out=run.folder, weights=start.weights, clip=clip, **options)
 
 
 COMMAND = Command(

@@ -14,7 +14,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork
 
-from scenebias.detection.instances import AMBIGUOUS, FrameBoxes
+from scenebias.detection.instances import FrameBoxes
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
 from scenebias.training.detector_loop import SummedLoss
@@ -126,7 +126,7 @@ class ActionDetector(nn.Module):
         """The same of what the head has said of the windows, in float32, before the mean."""
         outputs, anchor_P4, points_per_map = said
         outputs = {name: value.float() for name, value in outputs.items()}
-        clear = [boxes[boxes.label_N != AMBIGUOUS] for boxes in truth]
+        clear = [boxes.clear for boxes in truth]
         targets = [
             {"boxes": boxes.box_N4.to(anchor_P4), "labels": boxes.label_N.to(anchor_P4.device)} for boxes in clear
         ]

@@ -3,7 +3,7 @@
 Shape suffixes: K frames that are looked at, T frames of a window, F frames that are read, H rows, W columns.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ def load_detector(weights: Path, device: torch.device | str = "cpu") -> LoadedDe
         raise UserError(f"{weights}: does not hold a box detector; give weights of scenebias detect")
     try:
         classes, config = tuple(said["classes"]), DetectorConfig(**said["detector"])
-        input_config = InputConfig(**{field.name: said["input"][field.name] for field in fields(InputConfig)})
+        input_config = InputConfig(**said["input"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: its box detector cannot be read ({error}); copy it again") from error
     detector = ActionDetector(model, len(classes), config)

@@ -9,7 +9,6 @@ from scenebias.detect.key_frames import InputConfig, KeyFrames
 from scenebias.detect.training import DetectorTraining, DetectorTrainingConfig, new_detector
 from scenebias.detect.windows_ahead import ReadingConfig, TrainingWindows
 from scenebias.distributed.interruption import noted_signals
-from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.record import plain
 from scenebias.transfer.detector_run import BackboneOptions, DetectorRun, DetectorRunConfig, begun_run
@@ -69,9 +68,7 @@ def _run(config: DetectRunConfig, run: DetectorRun) -> None:
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints, training.checkpoints.keep_checkpoints)
     with noted_signals() as interruption:
-        with ProgressDisplay("training", training.epochs, "epochs", visible=place.is_main) as progress:
-            trained = DetectorTraining(detector, windows, training, place, checkpoints, interruption)
-            losses = trained.run(lambda done, loss: progress.update(done, {"loss": loss}))
+        losses = DetectorTraining(detector, windows, training, place, checkpoints, interruption).run_shown()
         found = evaluate_detector(
             detector,
             KeyFrames.of(run.val, config.test.key_frame_every),

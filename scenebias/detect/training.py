@@ -16,7 +16,7 @@ from scenebias.models.action_model import ActionModel
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.training.arithmetic import ArithmeticConfig, Precision
 from scenebias.training.bf16_on_cpu import pad_small_inputs
-from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss
+from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss, require_no_plateau
 from scenebias.training.optimization import OptimizationConfig
 from shards.checks import require_at_least
 from shards.errors import UserError
@@ -57,8 +57,7 @@ class DetectorTrainingConfig:
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size, key_frame_group=self.key_frame_group)
         require_at_least(0, seed=self.seed)
         ArithmeticConfig(precision=self.precision)
-        if self.optimization.schedule == "plateau":
-            raise ValueError("schedule must be one of constant, cosine, step, got 'plateau': no epoch is evaluated")
+        require_no_plateau(self.optimization)
         if self.optimization.head_warmup_epochs:
             raise ValueError(
                 f"head_warmup_epochs must be 0, as the detector's own layers begin with the backbone, got"

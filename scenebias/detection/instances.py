@@ -40,6 +40,11 @@ class _Instances:
         return {name: value for name, value in values.items() if value is not None}
 
     @property
+    def clear(self) -> Self:
+        """Those that are not `AMBIGUOUS`."""
+        return self[self.label_N != AMBIGUOUS]
+
+    @property
     def scores(self) -> Tensor:
         """``score_N`` of what was detected."""
         assert self.score_N is not None, "the truth has no scores"

@@ -3,7 +3,6 @@
 Shape suffixes: N clips, A actions.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from scenebias.evaluation.accuracy import Evaluation
+from scenebias.evaluation.result_file import read_arrays, reading, write_arrays
 from shards.dataset import ShardDataset
-from shards.errors import NO_ROOM, UserError, system_fault
-from shards.system.atomic import atomic_write
 
 PREDICTIONS_NAME = "predictions.npz"
 
@@ -38,34 +36,25 @@ def save_predictions(
     (text). Raises UserError where it cannot be written.
     """
     sample_N = range(len(dataset)) if sample_N is None else sample_N
-    try:
-        with atomic_write(path) as file:
-            np.savez(
-                file,
-                probability_NA=evaluation.probability_NA.astype(np.float32),
-                label_N=evaluation.label_N,
-                clip_name_N=np.array([dataset.info(clip).name for clip in sample_N], dtype=np.str_),
-                class_A=np.array(dataset.manifest.classes, dtype=np.str_),
-            )
-    except OSError as error:
-        remedy = "make room" if error.errno in NO_ROOM else "choose another place"
-        raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}") from error
+    write_arrays(
+        path,
+        {
+            "probability_NA": evaluation.probability_NA.astype(np.float32),
+            "label_N": evaluation.label_N,
+            "clip_name_N": np.array([dataset.info(clip).name for clip in sample_N], dtype=np.str_),
+            "class_A": np.array(dataset.manifest.classes, dtype=np.str_),
+        },
+    )
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read what `save_predictions` wrote; UserError where it is missing or damaged."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            probability_NA, label_N, clip_name_N, class_A = (
-                file[name] for name in ("probability_NA", "label_N", "clip_name_N", "class_A")
-            )
+    with reading(path):
+        arrays = read_arrays(path)
+        probability_NA, label_N, clip_name_N, class_A = (
+            arrays[name] for name in ("probability_NA", "label_N", "clip_name_N", "class_A")
+        )
         if probability_NA.shape != (len(label_N), len(class_A)) or len(clip_name_N) != len(label_N):
             raise ValueError(f"{probability_NA.shape} probabilities of {len(label_N)} clips, {len(class_A)} classes")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if (fault := system_fault(error)) and not isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} cannot be read ({fault}): mend that") from error
-        raise UserError(
-            f"{path} is missing or damaged ({error}): evaluate again, or remove the run's folder to train it again"
-        ) from error
     evaluation = Evaluation(probability_NA.astype(np.float64), label_N.astype(np.int64))
     return Predictions(evaluation, tuple(clip_name_N.tolist()), tuple(class_A.tolist()))

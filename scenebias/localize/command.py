@@ -1,6 +1,6 @@
 """``python -m scenebias.localize`` (or ``torchrun … -m``): find when actions happen in long videos."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dali_pipelines.windows import ClipConfig
@@ -10,11 +10,10 @@ from scenebias.detection.results import DetectionResults
 from scenebias.distributed.launch import is_main_process
 from scenebias.localize.report import cut_control, finished_run, reporting
 from scenebias.localize.run import LocalizeOptions, LocalizeRunConfig, run_localization
-from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.transfer.detector_report import report_results
-from scenebias.transfer.detector_run import clip_of_random_starts
-from scenebias.transfer.plan import PlannedRun, StartPlaces, planned_runs
+from scenebias.transfer.detector_run import clip_of_random_starts, run_options
+from scenebias.transfer.plan import StartPlaces, one_by_one, planned_runs
 
 FEATURES_NAME = "features"
 
@@ -49,10 +48,11 @@ def _localize(config: LocalizeConfig) -> None:
     planned = planned_runs(config, config.remote, force=config.force)
     clip = clip_of_random_starts(config.clip, planned)
     finished = []
-    for number, run in enumerate(planned):
-        if len(planned) > 1:
-            tell(f"run {number + 1} of {len(planned)}: {run.start.name} on {run.pair.name}")
-        run_localization(_run_config(config, run, clip))
+    for run in one_by_one(planned):
+        options = run_options(config, LocalizeOptions, run) | {
+            "features": config.features or config.out / FEATURES_NAME
+        }
+        run_localization(LocalizeRunConfig(**options, clip=clip))
         if is_main_process():
             finished.append(finished_run(run, config.average_precision))
     if is_main_process():
@@ -62,17 +62,6 @@ def _localize(config: LocalizeConfig) -> None:
             for val, cuts in zip(config.val, config.cuts, strict=False)
         ]
         report_results(config.out, DetectionResults(finished), reporting(config.average_precision))
-
-
-def _run_config(config: LocalizeConfig, run: PlannedRun, clip: ClipConfig) -> LocalizeRunConfig:
-    start, pair = run.start, run.pair
-    options = {option.name: getattr(config, option.name) for option in fields(LocalizeOptions)}
-    options["training"] = replace(config.training, seed=config.training.seed + start.number)
-    options["backbone"] = config.backbone or start.backbone
-    options["features"] = config.features or config.out / FEATURES_NAME
-    return LocalizeRunConfig(
-        train=pair.train, val=pair.val, out=run.folder, weights=start.weights, clip=clip, **options
-    )
 
 
 COMMAND = Command(

@@ -13,7 +13,7 @@ from scenebias.detection.average_precision import Matches
 from scenebias.detection.comparing import THUMOS_THRESHOLDS, match_segments
 from scenebias.detection.instances import AMBIGUOUS, Segments
 from scenebias.detection.matching import Protocol
-from shards.errors import UserError
+from scenebias.evaluation.result_file import reading
 
 SEGMENTS_NAME = "segments.json"
 TODAY = THUMOS_THRESHOLDS[2:]
@@ -88,7 +88,7 @@ class FoundSegments:
     @classmethod
     def load(cls, path: Path) -> "FoundSegments":
         """Read what `save` wrote; UserError where it is missing or damaged."""
-        try:
+        with reading(path):
             content = json.loads(path.read_text(encoding="utf-8"))
             classes = tuple(content["classes"])
             videos = [
@@ -100,10 +100,6 @@ class FoundSegments:
                 )
                 for name, known in content["database"].items()
             ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} is missing or damaged ({error!r}): remove the run's folder to train it again"
-            ) from error
         return cls(classes, videos)
 
 

@@ -93,14 +93,9 @@ def _run(config: LocalizeRunConfig, run: DetectorRun) -> None:
         raise UserError(f"--train {train.location} has no segment of any class: nothing can be learned from it")
     pyramid = new_pyramid(takes, len(train.manifest.classes), config.pyramid, config.training.seed)
     checkpoints = CheckpointFolder(run.folder.checkpoints, KEPT_CHECKPOINTS)
-    with (
-        noted_signals() as interruption,
-        ProgressDisplay("training", config.training.epochs, "epochs", visible=place.is_main) as progress,
-    ):
+    with noted_signals() as interruption:
         detector, material = _learned(config, encoder, pyramid, takes, train)
-        training = DetectorTraining(detector, material, config.training, place, checkpoints, interruption)
-        progress.begin(training.epochs_done, config.training.epochs)
-        losses = training.run(lambda done, loss: progress.update(done, {"loss": loss}))
+        losses = DetectorTraining(detector, material, config.training, place, checkpoints, interruption).run_shown()
     kept = FeatureCache(config.features, encoder, val, config.dense)
 
     def test_track(video: int) -> FeatureTrack:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import ProcessPlace
+from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder, TrainingState
 from scenebias.training.optimization import OptimizationConfig, Part, learning_rates_at, optimizer_of
 from shards.errors import UserError
@@ -27,6 +28,12 @@ class SummedLoss(NamedTuple):
     total: Tensor
     answers: Tensor
     """How many points answer for what is to be found, by which the total is to be divided."""
+
+
+def require_no_plateau(optimization: OptimizationConfig) -> None:
+    """ValueError for the schedule that waits for evaluations."""
+    if optimization.schedule == "plateau":
+        raise ValueError("schedule must be one of constant, cosine, step, got 'plateau': no epoch is evaluated")
 
 
 class DetectorLoop(ABC, Generic[BatchT]):
@@ -105,6 +112,12 @@ class DetectorLoop(ABC, Generic[BatchT]):
             self._end_where_asked()
         self.detector.eval()
         return [entry["loss"] for entry in self._history]
+
+    def run_shown(self) -> list[float]:
+        """`run`, with its progress shown by the first process."""
+        with ProgressDisplay("training", self.epochs, "epochs", visible=self.place.is_main) as progress:
+            progress.begin(self._epoch, self.epochs)
+            return self.run(lambda done, loss: progress.update(done, {"loss": loss}))
 
     def _one_step(self, module: nn.Module, batch: BatchT) -> float:
         """One update by this process's share of a step; the loss of all of it before."""

@@ -4,10 +4,9 @@ from dataclasses import dataclass, fields, replace
 
 from scenebias.commands import Command
 from scenebias.distributed.launch import is_main_process
-from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.training.recipes import TRANSFER_RECIPES
-from scenebias.transfer.plan import PlannedRun, StartPlaces, planned_runs
+from scenebias.transfer.plan import PlannedRun, StartPlaces, one_by_one, planned_runs
 from scenebias.transfer.report import report_results
 from scenebias.transfer.results import FinishedRun, TransferResults
 from scenebias.transfer.run import TransferOptions, TransferRunConfig, run_transfer
@@ -35,9 +34,7 @@ def main(config: TransferConfig) -> None:
 def _transfer(config: TransferConfig) -> None:
     planned = planned_runs(config, config.remote, force=config.force)
     finished: list[FinishedRun] = []
-    for number, run in enumerate(planned):
-        if len(planned) > 1:
-            tell(f"run {number + 1} of {len(planned)}: {run.start.name} on {run.pair.name}")
+    for run in one_by_one(planned):
         run_transfer(_run_config(config, run))
         finished.append(FinishedRun(run.start.row, run.start.number, run.pair.target, run.pair.split, run.folder))
     if is_main_process():

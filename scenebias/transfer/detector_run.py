@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from scenebias.models.weights import Part, WeightsMetadata, clip_config_of, ensu
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RunRecord, plain
-from scenebias.transfer.plan import PlannedRun, Start
+from scenebias.transfer.plan import PlannedRun
 from scenebias.transfer.run import DEFAULT_BACKBONE
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -154,13 +154,29 @@ def _start(
     return model.eval(), WeightsMetadata(backbone=model.config.backbone, classes=classes, trained_on=()), config.clip
 
 
+def run_options(config: BackboneOptions, options: type, run: PlannedRun) -> dict[str, Any]:
+    """What a `DetectorRunConfig` has of a command's ``config``, whose fields of ``options`` it shares, and of a run.
+
+    The runs of a row train with one seed after another.
+    """
+    shared = {option.name: getattr(config, option.name) for option in fields(options)}
+    training = shared["training"]
+    return shared | {
+        "training": replace(training, seed=training.seed + run.start.number),
+        "backbone": config.backbone or run.start.backbone,
+        "train": run.pair.train,
+        "val": run.pair.val,
+        "out": run.folder,
+        "weights": run.start.weights,
+    }
+
+
 def clip_of_random_starts(asked: ClipConfig, planned: list[PlannedRun]) -> ClipConfig:
     """How the windows of random networks are cut: as those of the first weights, if there are any.
 
     Raises UserError where ``asked``, which the command line says, is something else.
     """
-    starts: list[Start] = [run.start for run in planned]
-    found = next((start.metadata for start in starts if start.metadata is not None), None)
+    found = next((run.start.metadata for run in planned if run.start.metadata is not None), None)
     if found is None:
         return asked
     clip = clip_config_of(found)

@@ -1,7 +1,7 @@
 """Which runs a transfer command consists of: every start on every pair of a training and a test set."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.models.backbones import BackboneName
 from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata
+from scenebias.reports.terminal import tell
 from scenebias.run_folder.record import RECORD_NAME, leaves
 from scenebias.training.options import WITHOUT_EFFECT
 from shards.dataset import ShardDataset
@@ -98,6 +99,14 @@ def planned_runs(places: StartPlaces, remote: RemoteConfig, *, force: bool) -> l
     if (places.out / RECORD_NAME).exists():
         raise UserError(f"--out {places.out} holds a single run: choose another folder for several")
     return [PlannedRun(start, pair, places.out / pair.name / start.name) for start, pair in planned]
+
+
+def one_by_one(planned: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    """The same, each told before it begins where there are several."""
+    for number, run in enumerate(planned):
+        if len(planned) > 1:
+            tell(f"run {number + 1} of {len(planned)}: {run.start.name} on {run.pair.name}")
+        yield run
 
 
 def as_name(*parts: str) -> str:

@@ -75,10 +75,9 @@ class Take:
     @property
     def segment_N2(self) -> Tensor:
         """Start and end of what is learned, in positions of the track."""
-        clear = self.truth[self.truth.label_N != AMBIGUOUS]
-        return self.track.positions(clear.box_N4[:, 0::2]).float()
+        return self.track.positions(self.truth.clear.box_N4[:, 0::2]).float()
 
     @property
     def label_N(self) -> Tensor:
         """The classes of these."""
-        return self.truth.label_N[self.truth.label_N != AMBIGUOUS]
+        return self.truth.clear.label_N

@@ -18,7 +18,7 @@ from scenebias.localize.features.tracks import Take
 from scenebias.localize.head.points import Points, point_loss
 from scenebias.localize.head.pyramid import PointOutputs, Pyramid, PyramidConfig
 from scenebias.run_folder.checkpoint import CheckpointFolder
-from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss
+from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss, require_no_plateau
 from scenebias.training.optimization import OptimizationConfig, Part
 from shards.checks import require_at_least
 
@@ -46,8 +46,7 @@ class HeadTrainingConfig:
     def __post_init__(self) -> None:
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         require_at_least(0, seed=self.seed)
-        if self.optimization.schedule == "plateau":
-            raise ValueError("schedule must be one of constant, cosine, step, got 'plateau': no epoch is evaluated")
+        require_no_plateau(self.optimization)
 
 
 class Piece(NamedTuple):

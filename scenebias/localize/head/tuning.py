@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dali_pipelines.windows import ClipConfig
-from scenebias.detection.instances import AMBIGUOUS
 from scenebias.localize.features.dense_features import DenseConfig, feature_times, frame_pieces, window_count
 from scenebias.localize.features.tracks import true_segments
 from scenebias.localize.head.training import Piece
@@ -73,8 +72,7 @@ class VideoParts:
         (frames_NSSC,) = frame_pieces(self.dataset, video, self.clip, len(frames), frames)
         if random.random() < self.clip.flip_probability:
             frames_NSSC = frames_NSSC.flip(2)
-        truth = true_segments(self.dataset, video)
-        truth = truth[truth.label_N != AMBIGUOUS]
+        truth = true_segments(self.dataset, video).clear
         times = feature_times(self.dataset, video, self.clip, self.dense)
         segment_N2 = times.positions(truth.box_N4[:, 0::2]).float() - first
         edges = self.clip.span / 2 / self.dense.feature_stride

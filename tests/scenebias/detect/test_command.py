@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from scenebias.detect.detector import DetectorConfig
 from scenebias.detect.predicting import load_detector
 from scenebias.detect.report import MEASURES
 from scenebias.detect.training import DetectorTrainingConfig
-from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.weights import WeightsMetadata, load_weights, read_metadata, save_weights
+from scenebias.models.weights import load_weights, read_metadata
 from scenebias.predict import COMMAND as PREDICT
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
 from tests.scenebias.detect.rectangles import CLASSES, CLIP, rectangle_sample
+from tests.scenebias.random_weights import pretrained
 from tests.shards.conftest import write_test_video
 from tools.trials.ready_samples import write_samples
 
@@ -33,26 +33,12 @@ def pack(folder: Path, numbers: range, subset: str) -> str:
     return str(folder)
 
 
-def pretrained(folder: Path, objective: str, seed: int) -> Path:
-    """Random weights of a small network that say to come from a pretraining run."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(10 * len(objective) + seed)
-    metadata = WeightsMetadata(
-        backbone="small3d",
-        classes=("run", "sit"),
-        trained_on=(),
-        configuration={"objective": {"name": objective}, "schedule": {"seed": seed}, "clip": asdict(CLIP)},
-    )
-    save_weights(folder / "weights.safetensors", ActionModel(ModelConfig(backbone="small3d"), 2), metadata)
-    return folder / "weights.safetensors"
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> DetectConfig:
     """One seed of each of two objectives."""
     folder = tmp_path_factory.mktemp("detect")
     config = DetectConfig(
-        weights=(pretrained(folder / "baseline", "baseline", 0), pretrained(folder / "mask", "mask", 0)),
+        weights=(pretrained(folder / "baseline", "baseline", 0, CLIP), pretrained(folder / "mask", "mask", 0, CLIP)),
         train=(pack(folder / "train", range(9), "train"),),
         val=(pack(folder / "test", range(20, 24), "test"),),
         out=folder / "out",

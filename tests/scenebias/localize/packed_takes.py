@@ -3,15 +3,12 @@
 Shape suffixes: N frames, H rows, W columns, C colours.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dali_pipelines.windows import ClipConfig
-from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.weights import WeightsMetadata, save_weights
 from shards.format.sample import Sample
 from shards.format.truth import Segment, Truth
 from tools.trials.ready_samples import sample_from_frames, write_samples
@@ -40,17 +37,3 @@ def take(number: int) -> Sample:
 def pack_takes(folder: Path, numbers: range, *, subset: str, split: str = "1") -> str:
     write_samples(folder, map(take, numbers), CLASSES, dataset="takes", split=split, subset=subset, samples_per_shard=4)
     return str(folder)
-
-
-def pretrained(folder: Path, objective: str, seed: int) -> Path:
-    """Random weights of a small network that say to come from a pretraining run."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(10 * len(objective) + seed)
-    metadata = WeightsMetadata(
-        backbone="small3d",
-        classes=("run", "sit"),
-        trained_on=(),
-        configuration={"objective": {"name": objective}, "schedule": {"seed": seed}, "clip": asdict(CLIP)},
-    )
-    save_weights(folder / "weights.safetensors", ActionModel(ModelConfig(backbone="small3d"), 2), metadata)
-    return folder / "weights.safetensors"

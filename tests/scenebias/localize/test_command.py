@@ -19,7 +19,8 @@ from scenebias.training.optimization import OptimizationConfig
 from shards.errors import UserError
 from tests.forked import run_command, run_in_ranks
 from tests.scenebias.browser import problems_of_page
-from tests.scenebias.localize.packed_takes import CLASSES, CLIP, pack_takes, pretrained
+from tests.scenebias.localize.packed_takes import CLASSES, CLIP, pack_takes
+from tests.scenebias.random_weights import pretrained
 
 TRAINING = HeadTrainingConfig(
     epochs=30,
@@ -34,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LocalizeConfig:
     folder = tmp_path_factory.mktemp("localize")
     weights = [("baseline", 0), ("baseline", 1), ("mask", 0)]
     return LocalizeConfig(
-        weights=tuple(pretrained(folder / f"{objective}{seed}", objective, seed) for objective, seed in weights),
+        weights=tuple(pretrained(folder / f"{objective}{seed}", objective, seed, CLIP) for objective, seed in weights),
         scratch=True,
         train=(pack_takes(folder / "train", range(10), subset="train"),),
         val=(pack_takes(folder / "test", range(20, 25), subset="test"),),

@@ -20,7 +20,8 @@ from scenebias.localize.predicting import load_localizer, square_pieces
 from scenebias.predict import COMMAND
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from tests.scenebias.localize.packed_takes import FPS, pack_takes, pretrained
+from tests.scenebias.localize.packed_takes import CLIP, FPS, pack_takes
+from tests.scenebias.random_weights import pretrained
 from tests.shards.conftest import write_test_video
 
 
@@ -41,7 +42,7 @@ def test_pieces_hold_every_strided_frame_once_and_short_videos_loop(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> LocalizeConfig:
     folder = tmp_path_factory.mktemp("predicting")
     config = LocalizeConfig(
-        weights=(pretrained(folder / "weights", "baseline", 0),),
+        weights=(pretrained(folder / "weights", "baseline", 0, CLIP),),
         train=(pack_takes(folder / "train", range(4), subset="train"),),
         val=(pack_takes(folder / "test", range(20, 22), subset="test"),),
         out=folder / "out",
