@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.detection.average_precision import Matches
-from scenebias.evaluation.statistics import Interval
+from scenebias.statistics.intervals import Interval
 
 _DRAWN_AT_ONCE = 250
 

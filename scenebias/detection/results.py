@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scenebias.detection.average_precision import Matches
 from scenebias.detection.bootstrap import paired_bootstrap_of_maps
-from scenebias.evaluation.rows import ResultRows
-from scenebias.evaluation.statistics import Interval
+from scenebias.statistics.intervals import Interval
+from scenebias.statistics.rows import ResultRows
 
 
 @dataclass(frozen=True, eq=False)

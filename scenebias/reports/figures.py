@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scenebias.evaluation.statistics import Interval
 from scenebias.reports.embedding import principal_components
 from scenebias.reports.html import frame_rows, some_frames
+from scenebias.statistics.intervals import Interval
 
 WIDTH_INCHES = 3.0
 FONT_POINTS = 8

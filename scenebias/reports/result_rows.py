@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scenebias.evaluation.rows import ResultRows
-from scenebias.evaluation.statistics import Interval
+from scenebias.statistics.intervals import Interval
+from scenebias.statistics.rows import ResultRows
 
 NONE = "–"
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]

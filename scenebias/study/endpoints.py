@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from scenebias.evaluation.statistics import Interval
+from scenebias.statistics.intervals import Interval
 from scenebias.study.arms import BASELINE_LONG, BEST, MOST_LOST
 from scenebias.study.measuring_jobs import AT_CLEAN_BN, PROBE, SCENE_ALONE, SWAPPED, USUAL
 from scenebias.study.plan import ORACLE

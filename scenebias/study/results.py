@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from scenebias.evaluation.statistics import Interval, paired_bootstrap, seed_interval
+from scenebias.statistics.intervals import Interval, paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE
 from scenebias.study.measuring_jobs import Measured, MeasureData, measures_of
 from scenebias.study.plan import BALANCED_WORLD, ORACLE, USUAL_WORLD, Run

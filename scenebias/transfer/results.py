@@ -11,8 +11,8 @@ import numpy as np
 
 from scenebias.evaluation.accuracy import class_accuracies
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, Predictions, load_predictions
-from scenebias.evaluation.rows import ResultRows
-from scenebias.evaluation.statistics import Interval, paired_bootstrap
+from scenebias.statistics.intervals import Interval, paired_bootstrap
+from scenebias.statistics.rows import ResultRows
 from scenebias.transfer.published import PublishedResult, published_results
 
 MEASURES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}

@@ -2,7 +2,7 @@
 
 from math import isnan
 
-from scenebias.evaluation.statistics import Interval
+from scenebias.statistics.intervals import Interval
 from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS
 
 

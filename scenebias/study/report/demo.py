@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from scenebias.demo.actions import TARGET_ACTIONS
-from scenebias.evaluation.statistics import Interval, clip_interval
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import bars
 from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.reports.terminal import number_table
+from scenebias.statistics.intervals import Interval, clip_interval
 from scenebias.study.arms import BEST, PAPER, arm_named
 from scenebias.study.measuring_jobs import (
     ALL_MEASURES,

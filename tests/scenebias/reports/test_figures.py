@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from scenebias.evaluation.statistics import Interval
 from scenebias.reports.embedding import principal_components
 from scenebias.reports.figures import activation_strip, bars, confusion_matrix, embedding
+from scenebias.statistics.intervals import Interval
 
 NAN = float("nan")
 

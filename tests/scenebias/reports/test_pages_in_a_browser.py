@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scenebias.evaluation.statistics import Interval
 from scenebias.reports.figures import bars, confusion_matrix, embedding
 from scenebias.reports.html import Section, charts, page, paragraph, picture, table
+from scenebias.statistics.intervals import Interval
 from tests.scenebias.browser import problems_of_page
 
 

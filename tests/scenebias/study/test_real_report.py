@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scenebias.evaluation.statistics import paired_bootstrap, seed_interval
 from scenebias.reports.html import page, paragraph
+from scenebias.statistics.intervals import paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE, BEST, PAPER, Weights
 from scenebias.study.jhmdb import SPLITS, JhmdbConfig
 from scenebias.study.measuring_jobs import (

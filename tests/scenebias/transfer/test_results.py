@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME
-from scenebias.evaluation.statistics import paired_bootstrap, seed_interval
+from scenebias.statistics.intervals import paired_bootstrap, seed_interval
 from scenebias.transfer.published import CLASS_COUNTS, PUBLISHED, TEST_CLIP_COUNTS, published_results
 from scenebias.transfer.report import as_json, as_page, report_results
 from scenebias.transfer.results import FinishedRun, TransferResults

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenebias.evaluation.statistics import Interval, clip_interval, paired_bootstrap, seed_interval
+from scenebias.statistics.intervals import Interval, clip_interval, paired_bootstrap, seed_interval
 
 finite = st.floats(-1e3, 1e3)
 

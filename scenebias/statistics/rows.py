@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Generic, Protocol, TypeVar
 
-from scenebias.evaluation.statistics import Interval, seed_interval
+from scenebias.statistics.intervals import Interval, seed_interval
 
 
 class FinishedRun(Protocol):
