@@ -142,6 +142,16 @@ def overview() -> str:
     )
 
 
+def _print(text: str) -> None:
+    """Print ``text``; where that fails, end as every program does."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        from scenebias.commands import end_unprinted
+
+        end_unprinted("\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program that ``arguments`` (``sys.argv`` when None) begin with, and exit with its status; 2 for none."""
     if arguments is None:
@@ -150,10 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if name in PROGRAMS:
         start(name, rest, f"scenebias {name}")
     if name == "--version":
-        print(f"scenebias {version('scenebias')}")
+        _print(f"scenebias {version('scenebias')}")
         sys.exit(0)
     if name in ("", "-h", "--help"):
-        print(overview())
+        _print(overview())
         sys.exit(0 if name else 2)
     nearest = difflib.get_close_matches(name, PROGRAMS, n=1, cutoff=0)[0]
     print(f"error: there is no program {name}: did you mean scenebias {nearest}?", file=sys.stderr)

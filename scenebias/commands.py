@@ -82,11 +82,8 @@ class Command:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except Exception as fault:
-            try:
-                # What has failed to print is forgotten, so a new line is tried.
-                _check_output("\n" if isinstance(fault, OSError) and fault.filename is None else "")
-            except UserError as error:
-                _end_by_mistake(error)
+            # What has failed to print is forgotten, so a new line is tried.
+            end_unprinted("\n" if isinstance(fault, OSError) and fault.filename is None else "")
             if not leave_words(traceback.format_exc()):
                 raise
             sys.exit(1)
@@ -196,6 +193,14 @@ def _check_current_folder() -> None:
         Path.cwd()
     except OSError as error:
         raise UserError(f"the current folder cannot be used ({error.strerror}); cd into one that is there") from error
+
+
+def end_unprinted(probe: str = "") -> None:
+    """End the program, by a sentence or in silence, where `_check_output` finds that it cannot print."""
+    try:
+        _check_output(probe)
+    except UserError as error:
+        _end_by_mistake(error)
 
 
 def _check_output(probe: str = "") -> None:

@@ -57,6 +57,17 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == f"scenebias {version('scenebias')}\n"
 
 
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
+    argument: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(argument) == 2
+    told = "error: standard output cannot be written (No space left on device); mend that, or print elsewhere\n"
+    assert capsys.readouterr().err == told
+
+
 @pytest.mark.parametrize(("wrong", "nearest"), [("pretran", "pretrain"), ("predicts", "predict"), ("xyz", "")])
 def test_an_unknown_program_is_refused_in_a_sentence_that_names_the_nearest(
     wrong: str, nearest: str, capsys: pytest.CaptureFixture[str]
