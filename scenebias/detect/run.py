@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from scenebias.detect.box_file import BOXES_NAME, save_boxes
-from scenebias.detect.detector import DetectorConfig
+from scenebias.detect.detector import ActionDetector, DetectorConfig
 from scenebias.detect.evaluating import DetectorTestConfig, evaluate_detector
 from scenebias.detect.key_frames import InputConfig, KeyFrames
 from scenebias.detect.training import DetectorTraining, DetectorTrainingConfig, new_detector
 from scenebias.detect.windows_ahead import ReadingConfig, TrainingWindows
-from scenebias.distributed.interruption import noted_signals
+from scenebias.distributed.interruption import Interruption, noted_signals
+from scenebias.models.weights import Part
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.record import plain
 from scenebias.transfer.detector_run import BackboneOptions, DetectorRun, DetectorRunConfig, begun_run
@@ -18,6 +19,8 @@ from shards.system.atomic import write_json
 
 WITHOUT_EFFECT = ("reading", "checkpoints", "test_batch_size")
 """Options that decide nothing of a result, beside those of every detector."""
+
+PART: Part = "box_detector"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +59,13 @@ def require_boxes(dataset: ShardDataset, said: str) -> None:
 
 
 def _run(config: DetectRunConfig, run: DetectorRun) -> None:
-    training, place = config.training, run.place
-    detector = new_detector(run.model, len(run.train.manifest.classes), config.detector, training.seed)
-    windows = TrainingWindows(
-        KeyFrames.of(run.train, training.key_frame_group),
-        run.clip,
-        config.input,
-        training.batch_size,
-        training.seed,
-        config.reading,
-    )
-    checkpoints = CheckpointFolder(run.folder.checkpoints, training.checkpoints.keep_checkpoints)
+    place = run.place
+    detector = new_detector(run.model, len(run.train.manifest.classes), config.detector, config.training.seed)
     with noted_signals() as interruption:
-        losses = DetectorTraining(detector, windows, training, place, checkpoints, interruption).run_shown()
+        if run.trained_in is None:
+            losses = _train(config, run, detector, interruption)
+        else:
+            losses = run.take_over(PART, detector.own_layers)
         found = evaluate_detector(
             detector,
             KeyFrames.of(run.val, config.test.key_frame_every),
@@ -81,6 +78,23 @@ def _run(config: DetectRunConfig, run: DetectorRun) -> None:
         )
     if place.is_main:
         described = {name: plain(getattr(config, name)) for name in ("detector", "input")}
-        run.save("box_detector", detector.own_layers, described)
+        run.save(PART, detector.own_layers, described)
         save_boxes(run.folder.path / BOXES_NAME, found)
         write_json(run.folder.result, {"losses": losses})  # last: it says that the run is complete
+
+
+def _train(
+    config: DetectRunConfig, run: DetectorRun, detector: ActionDetector, interruption: Interruption
+) -> list[float]:
+    """Train ``detector``; the losses of the epochs."""
+    training = config.training
+    windows = TrainingWindows(
+        KeyFrames.of(run.train, training.key_frame_group),
+        run.clip,
+        config.input,
+        training.batch_size,
+        training.seed,
+        config.reading,
+    )
+    checkpoints = CheckpointFolder(run.folder.checkpoints, training.checkpoints.keep_checkpoints)
+    return DetectorTraining(detector, windows, training, run.place, checkpoints, interruption).run_shown()

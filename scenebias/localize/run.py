@@ -23,6 +23,7 @@ from scenebias.localize.head.training import (
 )
 from scenebias.localize.head.tuning import VideoParts, WindowEncoder
 from scenebias.models.action_model import ActionModel
+from scenebias.models.weights import Part
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.record import plain
@@ -35,6 +36,7 @@ from shards.system.atomic import write_json
 WITHOUT_EFFECT = ("features", "feature_batch_size")
 """Options that decide nothing of a result, beside those of every detector."""
 KEPT_CHECKPOINTS = 2
+PART: Part = "segment_detector"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +87,13 @@ def require_segments(dataset: ShardDataset, said: str) -> None:
 
 
 def _run(config: LocalizeRunConfig, run: DetectorRun) -> None:
-    train, val, place = run.train, run.val, run.place
+    val, place = run.val, run.place
     encoder = Encoder(run.model, run.clip, _digest(run.model))
-    tracks = _kept_tracks(config, encoder, train, place, "features of --train")
-    takes = [Take(track, true_segments(train, video)) for video, track in enumerate(tracks)]
-    if not any(len(take.label_N) for take in takes):
-        raise UserError(f"--train {train.location} has no segment of any class: nothing can be learned from it")
-    pyramid = new_pyramid(takes, len(train.manifest.classes), config.pyramid, config.training.seed)
-    checkpoints = CheckpointFolder(run.folder.checkpoints, KEPT_CHECKPOINTS)
-    with noted_signals() as interruption:
-        detector, material = _learned(config, encoder, pyramid, takes, train)
-        losses = DetectorTraining(detector, material, config.training, place, checkpoints, interruption).run_shown()
+    if run.trained_in is None:
+        pyramid, losses = _train(config, run, encoder)
+    else:
+        pyramid = Pyramid(run.model.feature_count, len(run.train.manifest.classes), config.pyramid).to(place.device)
+        losses = run.take_over(PART, pyramid)
     kept = FeatureCache(config.features, encoder, val, config.dense)
 
     def test_track(video: int) -> FeatureTrack:
@@ -106,9 +104,24 @@ def _run(config: LocalizeRunConfig, run: DetectorRun) -> None:
     found = _find(pyramid, config.decoding, val, test_track, place)
     if place.is_main:
         described = {name: plain(getattr(config, name)) for name in ("dense", "pyramid", "decoding")}
-        run.save("segment_detector", pyramid, described)
+        run.save(PART, pyramid, described)
         found.save(run.folder.path / SEGMENTS_NAME)
         write_json(run.folder.result, {"losses": losses})  # last: it says that the run is complete
+
+
+def _train(config: LocalizeRunConfig, run: DetectorRun, encoder: Encoder) -> tuple[Pyramid, list[float]]:
+    """The detector that was learned, and the losses of the epochs."""
+    train, place = run.train, run.place
+    tracks = _kept_tracks(config, encoder, train, place, "features of --train")
+    takes = [Take(track, true_segments(train, video)) for video, track in enumerate(tracks)]
+    if not any(len(take.label_N) for take in takes):
+        raise UserError(f"--train {train.location} has no segment of any class: nothing can be learned from it")
+    pyramid = new_pyramid(takes, len(train.manifest.classes), config.pyramid, config.training.seed)
+    checkpoints = CheckpointFolder(run.folder.checkpoints, KEPT_CHECKPOINTS)
+    with noted_signals() as interruption:
+        detector, material = _learned(config, encoder, pyramid, takes, train)
+        training = DetectorTraining(detector, material, config.training, place, checkpoints, interruption)
+        return pyramid, training.run_shown()
 
 
 def _learned(

@@ -1,5 +1,6 @@
 """What every run begins and ends with that trains a detector on a backbone, pretrained or random."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,15 @@ from scenebias.distributed.process_place import DistributedConfig, ProcessPlace,
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.models.seen_clips import SeenClips, identity_of
-from scenebias.models.weights import Part, WeightsMetadata, clip_config_of, ensure_unseen, load_weights, save_weights
+from scenebias.models.weights import (
+    Part,
+    WeightsMetadata,
+    clip_config_of,
+    ensure_unseen,
+    load_part,
+    load_weights,
+    save_weights,
+)
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RunRecord, plain
@@ -25,7 +34,7 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.system.checksums import sha256_of
 
-WITHOUT_EFFECT = ("out", "train", "val", "weights", "remote", "distributed", "force")
+WITHOUT_EFFECT = ("out", "train", "val", "weights", "trained_in", "remote", "distributed", "force")
 """Options that decide nothing of a result; data and weights count by their content, not their place."""
 
 
@@ -56,6 +65,8 @@ class DetectorRunConfig(BackboneOptions):
     """Pretrained weights; without them the network is a random one."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """How the windows of a random network are cut; weights say it themselves."""
+    trained_in: Path | None = None
+    """The folder of a finished run that differs in ``val`` alone: its training is taken over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +83,18 @@ class DetectorRun:
     record: RunRecord
     before: WeightsMetadata
     """What the weights say of themselves; of a random network what is known before it has learned anything."""
+    trained_in: RunFolder | None = None
+    """The run whose training is taken over."""
+
+    def take_over(self, part: Part, detector: nn.Module) -> list[float]:
+        """Load the backbone and its ``detector`` as `trained_in` has left them; the losses of its epochs."""
+        assert self.trained_in is not None, "asked for where there is one"
+        backbone, _ = load_weights(self.trained_in.weights)
+        self.model.load_state_dict(backbone.state_dict())
+        load_part(self.trained_in.weights, part, detector)
+        detector.eval()
+        losses: list[float] = json.loads(self.trained_in.result.read_text(encoding="utf-8"))["losses"]
+        return losses
 
     def save(self, part: Part, detector: nn.Module, described: Mapping[str, Any]) -> None:
         """Write the backbone as it is now, with its old action head, and its detector, ``described`` as JSON values."""
@@ -137,7 +160,8 @@ def begun_run(
                 record.write(folder.path)
             place.wait_for_all()  # before any looks for a checkpoint
             model.to(place.device).to(memory_format=torch.channels_last_3d)
-            yield DetectorRun(folder, model, clip, train, val, place, record, metadata)
+            trained_in = None if config.trained_in is None else RunFolder(config.trained_in)
+            yield DetectorRun(folder, model, clip, train, val, place, record, metadata, trained_in)
             place.wait_for_all()
 
 
@@ -168,6 +192,7 @@ def run_options(config: BackboneOptions, options: type, run: PlannedRun) -> dict
         "val": run.pair.val,
         "out": run.folder,
         "weights": run.start.weights,
+        "trained_in": run.trained_in,
     }
 
 

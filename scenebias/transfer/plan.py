@@ -82,6 +82,8 @@ class PlannedRun:
     start: Start
     pair: Pair
     folder: Path
+    trained_in: Path | None = None
+    """The folder of an earlier one that trains the same on the same data, and tests on others."""
 
 
 def planned_runs(places: StartPlaces, remote: RemoteConfig, *, force: bool) -> list[PlannedRun]:
@@ -98,7 +100,13 @@ def planned_runs(places: StartPlaces, remote: RemoteConfig, *, force: bool) -> l
         return [PlannedRun(*planned[0], places.out)]
     if (places.out / RECORD_NAME).exists():
         raise UserError(f"--out {places.out} holds a single run: choose another folder for several")
-    return [PlannedRun(start, pair, places.out / pair.name / start.name) for start, pair in planned]
+    trainings: dict[tuple[str, str], Path] = {}
+    runs = []
+    for start, pair in planned:
+        folder = places.out / pair.name / start.name
+        first = trainings.setdefault((start.name, pair.train), folder)
+        runs.append(PlannedRun(start, pair, folder, None if first == folder else first))
+    return runs
 
 
 def one_by_one(planned: Sequence[PlannedRun]) -> Iterator[PlannedRun]:

@@ -138,3 +138,24 @@ def test_a_video_file_has_the_boxes_that_it_has_when_packed(finished: DetectConf
 def test_weights_without_a_detector_are_refused(finished: DetectConfig) -> None:
     with pytest.raises(UserError, match="does not hold a box detector; give weights of scenebias detect"):
         load_detector(finished.weights[0])
+
+
+def test_a_second_test_set_of_one_training_is_tested_on_with_what_was_learned_for_the_first(
+    finished: DetectConfig, tmp_path: Path
+) -> None:
+    samples = map(rectangle_sample, range(40, 43))
+    write_samples(tmp_path / "other", samples, CLASSES, dataset="others", subset="test")
+    both = replace(
+        finished,
+        weights=finished.weights[:1],
+        train=finished.train * 2,
+        val=(*finished.val, str(tmp_path / "other")),
+        out=tmp_path / "both",
+    )
+    detect(both)
+    (second,) = (both.out / "others-1").iterdir()
+    alone = replace(both, train=both.train[:1], val=both.val[1:], out=tmp_path / "alone")
+    detect(alone)
+    assert (second / BOXES_NAME).read_bytes() == (alone.out / BOXES_NAME).read_bytes()
+    assert (second / "result.json").read_bytes() == (alone.out / "result.json").read_bytes()
+    assert not (second / "checkpoints").exists()  # nothing was trained

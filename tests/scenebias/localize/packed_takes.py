@@ -34,6 +34,6 @@ def take(number: int) -> Sample:
     return replace(sample, truth=Truth(segments=tuple(segments)))
 
 
-def pack_takes(folder: Path, numbers: range, *, subset: str, split: str = "1") -> str:
-    write_samples(folder, map(take, numbers), CLASSES, dataset="takes", split=split, subset=subset, samples_per_shard=4)
+def pack_takes(folder: Path, numbers: range, *, subset: str, split: str = "1", dataset: str = "takes") -> str:
+    write_samples(folder, map(take, numbers), CLASSES, dataset=dataset, split=split, subset=subset, samples_per_shard=4)
     return str(folder)

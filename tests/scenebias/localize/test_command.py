@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.localize.command import LocalizeConfig
@@ -176,3 +177,24 @@ def test_what_cannot_work_is_refused_with_a_way_out(
         localize(replace(config, out=out, clip=ClipConfig(frames=4)))
     with pytest.raises(UserError, match="--train names 1 data sets and --val 0"):
         localize(replace(config, out=out, val=()))
+
+
+def test_a_second_test_set_of_one_training_is_tested_on_with_what_was_learned_for_the_first(
+    config: LocalizeConfig, finished: LocalizeConfig, tmp_path: Path
+) -> None:
+    other = pack_takes(tmp_path / "other", range(40, 43), subset="test", dataset="others")
+    weights, (train,), (test,) = config.weights[:1], config.train, config.val
+    both = replace(
+        config, weights=weights, scratch=False, train=(train, train), val=(test, other), out=tmp_path / "both"
+    )
+    localize(both)
+    first, second = (next((both.out / name).iterdir()) for name in ("takes-1", "others-1"))
+    alone = replace(both, train=(train,), val=(other,), out=tmp_path / "alone")
+    localize(alone)
+    assert (second / SEGMENTS_NAME).read_bytes() == (alone.out / SEGMENTS_NAME).read_bytes()
+    assert (second / "result.json").read_bytes() == (alone.out / "result.json").read_bytes()
+    assert (first / "checkpoints").exists()
+    assert not (second / "checkpoints").exists()  # nothing was trained
+    assert load_file(first / "weights.safetensors").keys() == load_file(second / "weights.safetensors").keys()
+    for name, tensor in load_file(first / "weights.safetensors").items():
+        assert torch.equal(tensor, load_file(second / "weights.safetensors")[name])
