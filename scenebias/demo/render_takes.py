@@ -22,8 +22,8 @@ from shards.format.truth import SIDES
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakesConfig(WorldLook, WorldFolder):
-    """How many takes, and where to put them."""
+class TakesSize:
+    """How many takes each split holds."""
 
     takes_train: int = 160
     """Takes to train on."""
@@ -31,13 +31,21 @@ class TakesConfig(WorldLook, WorldFolder):
     """Takes in each of test and swapped."""
 
     def __post_init__(self) -> None:
-        WorldLook.__post_init__(self)
-        WorldFolder.__post_init__(self)
         require_at_least(0, takes_train=self.takes_train, takes_test=self.takes_test)
 
     def take_count(self, split: str) -> int:
         """Number of takes in ``split``."""
         return self.takes_train if split == "train" else self.takes_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakesConfig(WorldLook, TakesSize, WorldFolder):
+    """The takes of a world, and where to put them."""
+
+    def __post_init__(self) -> None:
+        WorldLook.__post_init__(self)
+        TakesSize.__post_init__(self)
+        WorldFolder.__post_init__(self)
 
 
 def _truth_of(plan: TakePlan) -> dict[str, Any]:

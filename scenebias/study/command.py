@@ -11,7 +11,8 @@ from scenebias.reports.html import svg
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import ARMS, Trial, Tuned, Weights, choose_weights, mean_trial
-from scenebias.study.demo_world import MakeWorld
+from scenebias.study.data.demo_world import MakeWorld
+from scenebias.study.data.long_takes import MakeTakes
 from scenebias.study.endpoints import ENDPOINTS
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import Job, run_jobs
@@ -29,6 +30,7 @@ MAY_CHANGE = (
     "arms",
     "seeds",
     "other_rho_seeds",
+    "takes_seeds",
     "jhmdb_videos",
     "jhmdb_masks",
     "jhmdb_scenes",
@@ -60,7 +62,8 @@ def _study(config: StudyConfig) -> None:
         run_jobs(jobs, title, workers=workers, threads=threads)
 
     plan = Plan(config.scaled())
-    run("data", [*map(MakeWorld, plan.worlds()), *plan.real_packs()])
+    takes = plan.long_takes()
+    run("data", [*map(MakeWorld, plan.worlds()), *([] if takes is None else [MakeTakes(takes)]), *plan.real_packs()])
     baselines, candidates = plan.tuning_baselines(), plan.candidates()
     tried = [run for values in candidates.values() for run in chain.from_iterable(values.values())]
     run("tuning", pretrain_jobs([*baselines, *tried]))
@@ -70,13 +73,15 @@ def _study(config: StudyConfig) -> None:
     run("pretraining", pretrain_jobs([*demo_runs, *oracles]))
     run("pretraining on JHMDB", pretrain_jobs(jhmdb_runs))
     run("transfer on JHMDB", transfer_jobs(jhmdb_runs))
+    takes_jobs = plan.takes_jobs(demo_runs)
+    run("long takes", takes_jobs)
     data = {
         (world, seed): MeasureData(config.out / "runs" / world / DATA / f"seed-{seed}", *pair)
         for (world, seed), pair in plan.data_jobs().items()
     }
     runs = [*oracles, *demo_runs, *jhmdb_runs]
     run("measuring", [*data.values(), *map(MeasureModel, runs)])
-    report = Report(plan, Results.read(data, runs), tuning)
+    report = Report(plan, Results.read(data, runs, takes_jobs), tuning)
     pictured = [run for run in demo_runs if run.seed == 0 and run.world == report.usual and run.arm in report.pictured]
     pictures = picture_sections(pictured) if len(pictured) > 1 else []
     write_output(config.out / OVERVIEW_NAME, svg(report.overview()))

@@ -12,7 +12,7 @@ from scenebias.demo.world import WorldConfig
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import plain
 from scenebias.study.arms import BASELINE_LONG, BEST, PAPER, Weights, arm_named
-from scenebias.study.demo_world import MakeWorld, World
+from scenebias.study.data.demo_world import MakeWorld, World
 from scenebias.study.folder import begin_or_continue, write_results
 from scenebias.study.jobs import LOG_NAME, Job, run_jobs
 from scenebias.study.measuring_jobs import MeasureData, MeasureModel

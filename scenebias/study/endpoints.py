@@ -10,7 +10,7 @@ from typing import Literal
 
 from scenebias.statistics.intervals import Interval
 from scenebias.study.arms import BASELINE_LONG, BEST, MOST_LOST
-from scenebias.study.measuring_jobs import AT_CLEAN_BN, PROBE, SCENE_ALONE, SWAPPED, USUAL
+from scenebias.study.measured import AT_CLEAN_BN, PROBE, SCENE_ALONE, SWAPPED, USUAL
 from scenebias.study.plan import ORACLE
 
 Bound = Literal["low above", "high below"]

@@ -5,9 +5,8 @@ name with `AT_CLEAN_BN`, with statistics estimated anew on clean training clips.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -19,10 +18,9 @@ from scenebias.bias.clean_statistics import with_clean_statistics
 from scenebias.bias.data_bias import measure_dataset
 from scenebias.bias.measures import scene_probe, swap_to_scene_rate
 from scenebias.bias.measuring import BiasTest
-from scenebias.bias.model_bias import CLEAN, HUMAN_ONLY, MEASURES, Measure
+from scenebias.bias.model_bias import CLEAN, HUMAN_ONLY
 from scenebias.bias.model_bias import SWAPPED as SWAPPED_VIEW
 from scenebias.clips.views import ClipChange, hide_humans, humans_only
-from scenebias.commands import null_for_nan
 from scenebias.data.datasets import require_scenes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for, extract_features
@@ -30,52 +28,29 @@ from scenebias.evaluation.softmax_regression import fit_softmax_regression
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, load_weights
 from scenebias.study.arms import Trial
-from scenebias.study.demo_world import World
-from scenebias.study.jhmdb import source_video
+from scenebias.study.data.demo_world import World
+from scenebias.study.data.jhmdb import source_video
+from scenebias.study.data.tied_scenes import TIED_TESTS, PackTied
 from scenebias.study.jobs import Cost
+from scenebias.study.measured import (
+    AT_CLEAN_BN,
+    CONFLICTING,
+    HEAD_TRANSFERRED,
+    HIDDEN,
+    MEASURES_NAME,
+    PROBE,
+    SCENE_ALONE,
+    SWAPPED,
+    TRANSFERRED,
+    USUAL,
+    Measured,
+)
 from scenebias.study.plan import Run
-from scenebias.study.tied_scenes import TIED_TESTS, PackTied
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.dataset import ShardDataset
-from shards.system.atomic import write_json
 
 BATCH_SIZE, LOADER_THREADS = 64, 1
-MEASURES_NAME, TRIAL_NAME = "measures.json", "trial.json"
-AT_CLEAN_BN = "@clean_bn"
-
-USUAL, SWAPPED, SCENE_ALONE, HIDDEN, PROBE = "usual", "swapped", "scene_alone", "hidden", "probe"
-"""Measures that conclusions rest on."""
-WORLD_MEASURES = {
-    USUAL: Measure("usual scenes: accuracy", "up"),
-    SWAPPED: Measure("swapped scenes: accuracy", "up"),
-    "scene_action_rate": Measure("swapped scenes: says the scene's action", "down"),
-    SCENE_ALONE: Measure("scene alone: says its usual action", "down"),
-    "human_alone": Measure("human alone, before a grey wall: accuracy", "up"),
-    HIDDEN: Measure("human hidden: accuracy", "down"),
-    "hidden_entropy": Measure("human hidden: entropy", "up", "nats"),
-    "clean_entropy": Measure("usual scenes: entropy", None, "nats"),
-    PROBE: Measure("scene read from the features, new balanced actions: linear", "down"),
-    "probe_mlp": Measure("scene read from the features, new balanced actions: one hidden layer", "down"),
-    "probe_chance": Measure("chance of that", None),
-}
-"""What is measured in a demo world, where clips of every kind can be rendered."""
-CONFLICTING = "conflicting"
-TIED_MEASURES = {
-    USUAL: WORLD_MEASURES[USUAL],
-    CONFLICTING: Measure("scenes of the other classes' kind: accuracy", "up"),
-    "conflicting_side": Measure("scenes of the other classes' kind: says one of those classes", "down"),
-    f"{HUMAN_ONLY}_top1": MEASURES[f"{HUMAN_ONLY}_top1"],
-}
-"""What is measured where the kind of scene and the class are tied in training."""
-TRANSFERRED, HEAD_TRANSFERRED = "transfer_top1", "head_transfer_top1"
-TRANSFER_MEASURES = {
-    TRANSFERRED: Measure("new classes, all layers tuned: accuracy", "up"),
-    HEAD_TRANSFERRED: Measure("new classes, a new head alone: accuracy", "up"),
-}
-_ONCE: dict[str, Measure] = {**MEASURES, **WORLD_MEASURES, **TIED_MEASURES, **TRANSFER_MEASURES}
-ALL_MEASURES: dict[str, Measure] = _ONCE | {f"{name}{AT_CLEAN_BN}": measure for name, measure in _ONCE.items()}
-COSTS = {"wall_s": "wall time of a run, in seconds", "cpu_s": "CPU time of a run, in seconds"}
-"""Beside the measures: the fields of `Cost`, of the training."""
+TRIAL_NAME = "trial.json"
 
 
 @dataclass(frozen=True)
@@ -105,35 +80,6 @@ class Subject:
 
     def features(self, dataset: ShardDataset) -> np.ndarray:
         return extract_features(self.model, self.loader(dataset), self.place)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of one model, or of a data set."""
-
-    values: Mapping[str, float]
-    """By the names of `ALL_MEASURES` and `COSTS`; NaN where one could not be measured."""
-    predicted: Mapping[str, list[int]]
-    """The class that the model named for each test clip, by the measure: any interval can be computed from it."""
-    labels: Mapping[str, list[int]]
-    """The clips' own classes, by the same names."""
-    source_videos: Mapping[str, list[str]] = field(default_factory=dict)
-    """The videos that the clips were cut from, by the same names; only where several may be of one."""
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """What `write` has left."""
-        measured = cls(**json.loads(path.read_text(encoding="utf-8")))
-        values = {name: math.nan if value is None else value for name, value in measured.values.items()}
-        return replace(measured, values=values)
-
-    def write(self, path: Path) -> None:
-        """As JSON; what could not be measured is null there."""
-        write_json(path, asdict(self) | {"values": null_for_nan(dict(self.values))})
-
-    def correct(self, kind: str) -> np.ndarray:
-        """Whether the model was right, bool, for each test clip."""
-        return np.equal(self.predicted[kind], self.labels[kind])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from scenebias.demo.render_takes import TakesSize
 from scenebias.demo.world import WorldConfig, WorldSize
 from scenebias.study.arms import (
     ARMS,
@@ -19,9 +20,11 @@ from scenebias.study.arms import (
     Weights,
     arm_named,
 )
-from scenebias.study.demo_world import BALANCED, World
-from scenebias.study.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, PackReal, Part, Split
-from scenebias.study.tied_scenes import PackTied
+from scenebias.study.data.demo_world import BALANCED, World
+from scenebias.study.data.jhmdb import CLIP, SPLITS, JhmdbConfig, PackJhmdb, PackReal, Part, Split
+from scenebias.study.data.long_takes import LongTakes
+from scenebias.study.data.tied_scenes import PackTied
+from scenebias.study.takes_jobs import TransferToTakes
 from scenebias.study.training_jobs import PretrainJob, TransferJob
 from shards.checks import require_at_least
 
@@ -30,7 +33,7 @@ OTHER_RHOS = (0.5, 0.95)
 TUNING_SEED = 1000
 """The first seed of the worlds that tuning uses."""
 ORACLE, SCRATCH = "oracle", "scratch"
-RHO_ARMS = (BASELINE_LONG, PAPER, BEST)
+RHO_ARMS = TAKES_ARMS = (BASELINE_LONG, PAPER, BEST)
 JHMDB_ARMS = (BASELINE, PAPER, BEST)
 JHMDB_STARTS = (SCRATCH, *JHMDB_ARMS)
 TIED_WORLD = "jhmdb-tied"
@@ -52,6 +55,8 @@ class StudyConfig:
     """Seeds of every arm on the demo world: of the world, the initial weights, order and augmentation."""
     other_rho_seeds: int = 4
     """Seeds of the arms that are also trained where ρ is another."""
+    takes_seeds: int = 3
+    """Seeds of the arms whose weights are also transferred to localising and detecting in long takes."""
     tuning_seeds: int = 3
     """Seeds of every candidate; 0: the weights of the reported study are taken over."""
     epochs: int = 40
@@ -59,6 +64,7 @@ class StudyConfig:
     workers: int | None = None
     """Runs side by side; by default one for each CPU core."""
     world: WorldSize = field(default_factory=WorldSize)
+    takes: TakesSize = field(default_factory=TakesSize)
     jhmdb: JhmdbConfig = field(default_factory=JhmdbConfig)
 
     def __post_init__(self) -> None:
@@ -67,14 +73,20 @@ class StudyConfig:
         known = [arm.name for arm in ARMS]
         if not self.arms or not set(self.arms) <= set(known):
             raise ValueError(f"arms must be of {', '.join(known)}, got {', '.join(self.arms) or 'none'}")
-        require_at_least(0, other_rho_seeds=self.other_rho_seeds, tuning_seeds=self.tuning_seeds)
+        require_at_least(
+            0,
+            other_rho_seeds=self.other_rho_seeds,
+            takes_seeds=self.takes_seeds,
+            tuning_seeds=self.tuning_seeds,
+        )
         require_at_least(1, epochs=self.epochs, workers=self.workers)
 
     def scaled(self) -> "StudyConfig":
         """What is done: the options, or where ``quick`` says so, less."""
         if not self.quick:
             return self
-        return replace(self, arms=QUICK_ARMS, seeds=QUICK_SEEDS, epochs=QUICK_EPOCHS, other_rho_seeds=0, tuning_seeds=0)
+        less = replace(self, arms=QUICK_ARMS, epochs=QUICK_EPOCHS, other_rho_seeds=0, takes_seeds=0, tuning_seeds=0)
+        return replace(less, seeds=QUICK_SEEDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +136,8 @@ def world_name(rho: float) -> str:
     return f"demo-rho-{rho}" if rho != BALANCED else "demo-balanced"
 
 
+TAKES_WORLD = f"long-takes-rho-{USUAL_RHO}"
+"""What results call the long takes."""
 USUAL_WORLD, BALANCED_WORLD = world_name(USUAL_RHO), world_name(BALANCED)
 
 
@@ -202,6 +216,29 @@ class Plan:
             for name in RHO_ARMS
         ]
         return [self._demo_run(world, arm.name, arm.method(weights), arm.times_longer) for world, arm in usual + others]
+
+    def long_takes(self) -> LongTakes | None:
+        """Long takes; None where nothing is transferred to them."""
+        if not self.config.takes_seeds:
+            return None
+        return LongTakes(TAKES_WORLD, self.config.out / "worlds" / TAKES_WORLD, USUAL_RHO, self.config.takes)
+
+    def takes_jobs(self, demo_runs: Iterable[Run]) -> list[TransferToTakes]:
+        """What transfers the models of ``demo_runs`` to them."""
+        takes = self.long_takes()
+        return [
+            TransferToTakes(
+                folder=self.config.out / "runs" / takes.name / run.arm / f"seed-{run.seed}",
+                takes=takes,
+                arm=run.arm,
+                seed=run.seed,
+                weights=run.pretraining.weights,
+            )
+            for run in demo_runs
+            if takes is not None
+            and run.pretraining is not None
+            and (run.world, run.arm in TAKES_ARMS, run.seed < self.config.takes_seeds) == (USUAL_WORLD, True, True)
+        ]
 
     def data_jobs(self) -> dict[tuple[str, int], tuple[Path, Path]]:
         """The training and test clips that models are pretrained on, by world and seed."""

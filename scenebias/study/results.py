@@ -10,8 +10,10 @@ import numpy as np
 
 from scenebias.statistics.intervals import Interval, paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE
-from scenebias.study.measuring_jobs import Measured, MeasureData, measures_of
+from scenebias.study.measured import Measured
+from scenebias.study.measuring_jobs import MeasureData, measures_of
 from scenebias.study.plan import BALANCED_WORLD, ORACLE, USUAL_WORLD, Run
+from scenebias.study.takes_jobs import TransferToTakes
 
 DATA = "data"
 """What stands in the place of an arm where a number is of the data set itself."""
@@ -25,13 +27,20 @@ class Results:
     """By (world, arm), then by seed."""
 
     @classmethod
-    def read(cls, data: Mapping[tuple[str, int], MeasureData], runs: Sequence[Run]) -> Self:
-        """What the measuring jobs of these data sets, by world and seed, and of these runs have left."""
+    def read(
+        cls,
+        data: Mapping[tuple[str, int], MeasureData],
+        runs: Sequence[Run],
+        takes_jobs: Sequence[TransferToTakes] = (),
+    ) -> Self:
+        """What the jobs have left that measured these data sets, by world and seed, and these runs, and long takes."""
         models: dict[tuple[str, str], dict[int, Measured]] = defaultdict(dict)
         for (world, seed), job in data.items():
             models[world, DATA][seed] = Measured.read(job.measures)
         for run in runs:
             models[run.world, run.arm][run.seed] = Measured.read(measures_of(run))
+        for takes_job in takes_jobs:
+            models[takes_job.world, takes_job.arm][takes_job.seed] = Measured.read(takes_job.measures)
         return cls(dict(models))
 
     def records(self) -> list[dict[str, str | int | float]]:

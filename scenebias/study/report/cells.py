@@ -3,7 +3,7 @@
 from math import isnan
 
 from scenebias.statistics.intervals import Interval
-from scenebias.study.measuring_jobs import ALL_MEASURES, COSTS
+from scenebias.study.measured import ALL_MEASURES, COSTS
 
 
 def titled(measure: str) -> str:

@@ -12,16 +12,7 @@ from scenebias.reports.html import Section, charts, page, paragraph, table
 from scenebias.reports.terminal import number_table
 from scenebias.statistics.intervals import Interval, clip_interval
 from scenebias.study.arms import BEST, PAPER, arm_named
-from scenebias.study.measuring_jobs import (
-    ALL_MEASURES,
-    AT_CLEAN_BN,
-    HIDDEN,
-    PROBE,
-    SCENE_ALONE,
-    SWAPPED,
-    TRANSFERRED,
-    USUAL,
-)
+from scenebias.study.measured import ALL_MEASURES, AT_CLEAN_BN, HIDDEN, PROBE, SCENE_ALONE, SWAPPED, TRANSFERRED, USUAL
 from scenebias.study.plan import SCRATCH, Run
 from scenebias.study.report.cells import scaled
 from scenebias.study.report.pictures import said_of_swapped_clips

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from scenebias.study.measuring_jobs import ALL_MEASURES, AT_CLEAN_BN, HIDDEN, SCENE_ALONE, SWAPPED, USUAL
+from scenebias.study.measured import ALL_MEASURES, AT_CLEAN_BN, HIDDEN, SCENE_ALONE, SWAPPED, USUAL
 from scenebias.study.plan import BALANCED_WORLD, ORACLE
 from scenebias.study.report.cells import titled
 from scenebias.study.results import Results

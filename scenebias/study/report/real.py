@@ -5,8 +5,8 @@ from math import isnan
 
 from scenebias.reports.html import Section, paragraph, table
 from scenebias.study.arms import BASELINE
-from scenebias.study.jhmdb import PARTS, SPLITS
-from scenebias.study.measuring_jobs import (
+from scenebias.study.data.jhmdb import PARTS, SPLITS
+from scenebias.study.measured import (
     ALL_MEASURES,
     AT_CLEAN_BN,
     CONFLICTING,

@@ -7,22 +7,16 @@ from math import isnan
 from matplotlib.figure import Figure
 
 from scenebias.reports.html import Section, chart, page, paragraph, table
-from scenebias.study.arms import BASELINE, BEST, MOST_LOST, Trial, Tuned, Weights
-from scenebias.study.demo_world import BALANCED
+from scenebias.study.arms import BASELINE, BASELINE_LONG, BEST, MOST_LOST, Trial, Tuned, Weights
+from scenebias.study.data.demo_world import BALANCED
 from scenebias.study.endpoints import ENDPOINTS, Endpoint
-from scenebias.study.measuring_jobs import (
-    AT_CLEAN_BN,
-    COSTS,
-    HIDDEN,
-    PROBE,
-    SCENE_ALONE,
-    SWAPPED,
-    USUAL,
-)
+from scenebias.study.measured import AT_CLEAN_BN, COSTS, HIDDEN, PROBE, SCENE_ALONE, SWAPPED, TAKES_MEASURES, USUAL
 from scenebias.study.plan import (
     ORACLE,
     OTHER_RHOS,
     RHO_ARMS,
+    TAKES_ARMS,
+    TAKES_WORLD,
     USUAL_RHO,
     USUAL_WORLD,
     Plan,
@@ -82,6 +76,8 @@ class Report:
             Section("Can it be learned at all, and how much does the scene tell?", self._rho_table()),
             Section("How the weights of the losses were chosen", self._tuning_table()),
         ]
+        if self.results.has(TAKES_WORLD, BASELINE_LONG):
+            sections.append(Section("Long takes: actions localised and detected", self._takes_table()))
         real = RealVideos(self.plan, self.results).sections() if self.plan.real_packs() else []
         return page("scenebias: does debiasing help?", [*sections, *real, *pictures])
 
@@ -195,6 +191,27 @@ class Report:
 
     def _scene_bias(self, world: str) -> str:
         return spread(self.results.interval([world], DATA, "scene_bias"), "nats")
+
+    def _takes_table(self) -> str:
+        rows = [
+            [arm, *(self._cells([TAKES_WORLD], [arm], name)[0] for name in TAKES_MEASURES)]
+            + [points(self.results.gain(name, arm, BASELINE_LONG, TAKES_WORLD)) for name in TAKES_MEASURES]
+            for arm in TAKES_ARMS
+        ]
+        size = self.plan.config.takes
+        return paragraph(
+            f"Long takes of other people and places, {size.takes_train} to train on and {size.takes_test} to test on of"
+            " either kind, with scenes and actions tied as in pretraining. Heads that localise learn on the frozen"
+            " features; detectors train the network too. All saw the same takes: what differs is what the weights"
+            f" hold. One world of takes, {len(self.results.models[TAKES_WORLD, BASELINE_LONG])} seeds of the models."
+        ) + table(
+            [
+                "arm",
+                *map(titled, TAKES_MEASURES),
+                *(f"over {BASELINE_LONG}: {titled(name)}" for name in TAKES_MEASURES),
+            ],
+            rows,
+        )
 
     def _tuning_table(self) -> str:
         weights, baseline = self.tuning.weights, self.tuning.baseline

@@ -8,16 +8,8 @@ import pytest
 from scenebias.reports.html import page, paragraph
 from scenebias.statistics.intervals import paired_bootstrap, seed_interval
 from scenebias.study.arms import BASELINE, BEST, PAPER, Weights
-from scenebias.study.jhmdb import SPLITS, JhmdbConfig
-from scenebias.study.measuring_jobs import (
-    ALL_MEASURES,
-    CONFLICTING,
-    COSTS,
-    HEAD_TRANSFERRED,
-    TRANSFERRED,
-    USUAL,
-    Measured,
-)
+from scenebias.study.data.jhmdb import SPLITS, JhmdbConfig
+from scenebias.study.measured import ALL_MEASURES, CONFLICTING, COSTS, HEAD_TRANSFERRED, TRANSFERRED, USUAL, Measured
 from scenebias.study.plan import JHMDB_ARMS, SCRATCH, TIED_WORLD, Plan, StudyConfig, jhmdb_world
 from scenebias.study.report.real import HUMAN_ALONE, RealVideos
 from scenebias.study.results import DATA, Results

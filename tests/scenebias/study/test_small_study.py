@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from scenebias.bias.model_bias import MEASURES
+from scenebias.demo.render_takes import TakesSize
 from scenebias.demo.world import WorldConfig, WorldSize
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.reports.html import page
@@ -20,10 +21,11 @@ from scenebias.run_folder.folder import RunFolder
 from scenebias.study import demo as demo_command
 from scenebias.study.arms import BASELINE, BEST, GRIDS, Weights
 from scenebias.study.command import tune
+from scenebias.study.data.demo_world import MakeWorld
+from scenebias.study.data.jhmdb import PARTS, JhmdbConfig
+from scenebias.study.data.long_takes import LongTakes, MakeTakes
 from scenebias.study.demo import ARMS, DemoConfig, DemoPlan
-from scenebias.study.demo_world import MakeWorld
-from scenebias.study.jhmdb import PARTS, JhmdbConfig
-from scenebias.study.measuring_jobs import (
+from scenebias.study.measured import (
     ALL_MEASURES,
     AT_CLEAN_BN,
     COSTS,
@@ -31,17 +33,17 @@ from scenebias.study.measuring_jobs import (
     HIDDEN,
     SCENE_ALONE,
     SWAPPED,
+    TAKES_MEASURES,
     TRANSFERRED,
     USUAL,
     WORLD_MEASURES,
     Measured,
-    MeasureModel,
-    evaluate_trial,
-    measures_of,
 )
+from scenebias.study.measuring_jobs import MeasureModel, evaluate_trial, measures_of
 from scenebias.study.plan import JHMDB_STARTS, SCRATCH, Plan, Run, StudyConfig, jhmdb_world, pretrain_jobs
 from scenebias.study.report.demo import TITLES
 from scenebias.study.report.pictures import picture_sections
+from scenebias.study.takes_jobs import TransferToTakes
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.scenebias.browser import problems_of_page
@@ -240,6 +242,30 @@ def test_jhmdb_is_transferred_to_classes_that_pretraining_has_not_seen(study: Pl
             if transfer is not None:
                 seen = [data.dataset for data in read_metadata(transfer.weights).trained_on]
                 assert seen == (["jhmdb-transfer"] if run.pretraining is None else ["jhmdb-pretrain", "jhmdb-transfer"])
+
+
+def test_weights_are_transferred_to_both_tasks_in_long_takes_trained_once_and_tested_twice(
+    demo_runs: list[Run], tmp_path: Path
+) -> None:
+    takes = LongTakes("takes", tmp_path / "takes", 0.8, TakesSize(takes_train=8, takes_test=2))
+    make = MakeTakes(takes)
+    assert not make.is_done
+    make.folder.mkdir()
+    make.run()
+    assert make.is_done
+    assert demo_runs[0].pretraining is not None
+    job = TransferToTakes(
+        folder=tmp_path / "run", takes=takes, arm=BASELINE, seed=0, weights=demo_runs[0].pretraining.weights
+    )
+    assert not job.is_done
+    job.run()
+    assert job.is_done
+    values = Measured.read(job.measures).values
+    assert values.keys() == TAKES_MEASURES.keys()
+    assert all(0 <= value <= 1 for value in values.values())
+    for task in ("localize", "detect"):
+        assert (job.folder / task / "test" / "checkpoints").exists()
+        assert not (job.folder / task / "swapped" / "checkpoints").exists()
 
 
 def test_a_new_head_alone_leaves_the_pretrained_backbone_as_it_is(study: Plan) -> None:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from scenebias.distributed.interruption import noted_signals
 from scenebias.study.arms import ARMS, BASELINE, GRIDS, PAPER, Trial, Weights, choose
-from scenebias.study.demo_world import BALANCED
+from scenebias.study.data.demo_world import BALANCED
+from scenebias.study.data.jhmdb import SPLITS, JhmdbConfig
 from scenebias.study.endpoints import CONDITION, ENDPOINTS, PRIMARY
-from scenebias.study.jhmdb import SPLITS, JhmdbConfig
 from scenebias.study.jobs import Cost, cost_added, run_jobs
-from scenebias.study.measuring_jobs import (
+from scenebias.study.measured import (
     ALL_MEASURES,
     AT_CLEAN_BN,
     COSTS,
@@ -35,6 +35,7 @@ from scenebias.study.measuring_jobs import (
 from scenebias.study.plan import (
     BALANCED_WORLD,
     ORACLE,
+    TAKES_ARMS,
     TUNING_SEED,
     USUAL_WORLD,
     Plan,
@@ -131,6 +132,23 @@ def test_a_seed_is_of_the_world_and_of_the_training_alike() -> None:
         assert run.pretraining is not None
         assert run.demo_world.config.seed == run.pretraining.seed == run.seed
         assert run.pretraining.train.is_relative_to(run.demo_world.folder)
+
+
+def test_the_first_seeds_of_some_arms_are_transferred_to_long_takes() -> None:
+    study = plan(seeds=4, takes_seeds=3)
+    jobs = study.takes_jobs(study.demo_runs(WEIGHTS))
+    assert sorted((job.arm, job.seed) for job in jobs) == sorted((arm, seed) for arm in TAKES_ARMS for seed in range(3))
+    assert len({job.folder for job in jobs}) == len(jobs)
+    pretrained = {
+        (run.arm, run.seed): run.pretraining.weights
+        for run in study.demo_runs(WEIGHTS)
+        if run.pretraining is not None and run.world == USUAL_WORLD
+    }
+    assert all(job.weights == pretrained[job.arm, job.seed] for job in jobs)
+    assert len(plan(seeds=2).takes_jobs(plan(seeds=2).demo_runs(WEIGHTS))) == 2 * len(TAKES_ARMS)
+    none = plan(quick=True)
+    assert none.long_takes() is None
+    assert none.takes_jobs(none.demo_runs(WEIGHTS)) == []
 
 
 def test_no_two_runs_share_a_folder() -> None:

@@ -12,19 +12,11 @@ from dali_pipelines import ClipConfig
 from scenebias.bias.model_bias import HUMAN_ONLY
 from scenebias.models.weights import read_metadata
 from scenebias.study.arms import BEST, Weights, arm_named
-from scenebias.study.jhmdb import JhmdbConfig, source_video
-from scenebias.study.measuring_jobs import (
-    AT_CLEAN_BN,
-    CONFLICTING,
-    COSTS,
-    TIED_MEASURES,
-    USUAL,
-    Measured,
-    MeasureModel,
-    measures_of,
-)
+from scenebias.study.data.jhmdb import JhmdbConfig, source_video
+from scenebias.study.data.tied_scenes import TIED_SUBSETS, PackTied, scene_scores, tie
+from scenebias.study.measured import AT_CLEAN_BN, CONFLICTING, COSTS, TIED_MEASURES, USUAL, Measured
+from scenebias.study.measuring_jobs import MeasureModel, measures_of
 from scenebias.study.plan import TIED_WORLD, Run
-from scenebias.study.tied_scenes import TIED_SUBSETS, PackTied, scene_scores, tie
 from scenebias.study.training_jobs import PretrainJob
 from shards.dataset import ShardDataset
 from shards.errors import UserError

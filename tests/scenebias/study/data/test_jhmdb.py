@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scenebias.study.jhmdb import PARTS, JhmdbConfig, PackJhmdb, source_video
+from scenebias.study.data.jhmdb import PARTS, JhmdbConfig, PackJhmdb, source_video
 from shards.sources.jhmdb import CLASSES
 from shards.sources.video_files import read_video_tree
 

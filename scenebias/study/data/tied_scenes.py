@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenebias.annotators.scenes.labels import open_scene_source
-from scenebias.study.jhmdb import PackReal, source_video
+from scenebias.study.data.jhmdb import PackReal, source_video
 from shards.errors import UserError
 from shards.sources.jhmdb import CLASSES
 from shards.sources.listing import ClipEntry
