@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops import FeaturePyramidNetwork, sigmoid_focal_loss
 
 from scenebias.detection.instances import FrameBoxes
 from scenebias.evaluation.accuracy import evaluating
@@ -117,7 +117,8 @@ class ActionDetector(nn.Module):
     def loss(self, clip_BTHWC: Tensor, truth: Sequence[FrameBoxes]) -> Tensor:
         """The sum of FCOS's losses, on the true boxes of the middle frame of each window; a scalar.
 
-        Those that are `AMBIGUOUS` are not learned.
+        Those that are `AMBIGUOUS` are not learned. A box that is there with several labels, as in AVA, is one box with
+        all of them.
         """
         found = self.summed_loss(self(clip_BTHWC), truth)
         return found.total / found.answers.clamp(min=1)
@@ -126,9 +127,9 @@ class ActionDetector(nn.Module):
         """The same of what the head has said of the windows, in float32, before the mean."""
         outputs, anchor_P4, points_per_map = said
         outputs = {name: value.float() for name, value in outputs.items()}
-        clear = [boxes.clear for boxes in truth]
         targets = [
-            {"boxes": boxes.box_N4.to(anchor_P4), "labels": boxes.label_N.to(anchor_P4.device)} for boxes in clear
+            {name: target.to(anchor_P4.device) for name, target in _targets(boxes.clear, self.class_count).items()}
+            for boxes in truth
         ]
         losses = self.fcos.compute_loss(targets, outputs, [anchor_P4] * len(targets), points_per_map)
         answers = losses.pop("answers")
@@ -169,6 +170,25 @@ class ActionDetector(nn.Module):
         return HeadOutputs(self.fcos.head(levels), torch.cat(anchors), [len(anchor_p4) for anchor_p4 in anchors])
 
 
+def _targets(truth: FrameBoxes, class_count: int) -> dict[str, Tensor]:
+    """What `_SummingHead` learns of a frame: each place once, in the order of the boxes.
+
+    "boxes" (N, 4), "labels" (N,), the first of each, and "further" (N, C), bool, the other labels of the same place.
+    """
+    box_N4, place_M = torch.unique(truth.box_N4.float(), dim=0, return_inverse=True)
+    all_NC = torch.zeros(len(box_N4), class_count, dtype=torch.bool, device=box_N4.device)
+    all_NC[place_M, truth.label_N] = True
+    rows = torch.arange(len(place_M), device=place_M.device)
+    first_N = torch.full((len(box_N4),), len(rows), device=rows.device).scatter_reduce(0, place_M, rows, "amin")
+    order_N = first_N.argsort()
+    label_N = truth.label_N[first_N[order_N]]
+    return {
+        "boxes": box_N4[order_N],
+        "labels": label_N,
+        "further": all_NC[order_N] & ~nn.functional.one_hot(label_N, class_count).bool(),
+    }
+
+
 def point_anchors(height: int, width: int, stride: int) -> Tensor:
     """A square of ``stride`` pixels around each point of a map, row by row, float32 (h · w, 4).
 
@@ -180,7 +200,11 @@ def point_anchors(height: int, width: int, stride: int) -> Tensor:
 
 
 class _SummingHead(FCOSHead):
-    """FCOS's head, which divides its losses by the points that answer for a box, without that division."""
+    """FCOS's head, which divides its losses by the points that answer for a box, without that division.
+
+    A point learns every label of its box, where FCOS's learns one: the focal loss is a sum over classes, of which the
+    "further" ones of ``targets`` change sides.
+    """
 
     def compute_loss(
         self,
@@ -192,7 +216,22 @@ class _SummingHead(FCOSHead):
         """Its three losses, summed, and as "answers" the number of these points."""
         means = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         answers = (torch.stack(matched_idxs) >= 0).sum()
-        return {name: mean * answers.clamp(min=1) for name, mean in means.items()} | {"answers": answers}
+        sums = {name: mean * answers.clamp(min=1) for name, mean in means.items()}
+        further_BPC = torch.stack(
+            [_of_points(one["further"], box_P) for one, box_P in zip(targets, matched_idxs, strict=True)]
+        )
+        logit_L = head_outputs["cls_logits"][further_BPC]
+        is_there, is_not = (
+            sigmoid_focal_loss(logit_L, target_L, reduction="sum")
+            for target_L in (torch.ones_like(logit_L), torch.zeros_like(logit_L))
+        )
+        return sums | {"classification": sums["classification"] + is_there - is_not, "answers": answers}
+
+
+def _of_points(further_NC: Tensor, box_P: Tensor) -> Tensor:
+    """The further labels of the box that each point answers for, bool (P, C); none where it is -1."""
+    none_1C = further_NC.new_zeros(1, further_NC.shape[1])
+    return torch.cat([further_NC, none_1C])[box_P]
 
 
 class _NoBackbone(nn.Identity):

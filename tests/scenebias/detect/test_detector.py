@@ -81,6 +81,58 @@ def test_the_backbone_learns_unless_it_is_frozen(frozen: bool) -> None:
     assert all(p.grad is not None for p in detector.fcos.head.parameters())
 
 
+def with_both_labels(truth: list[FrameBoxes], *, first: int) -> list[FrameBoxes]:
+    """Every other rectangle is of both classes, as actors of AVA that do two things."""
+    return [
+        FrameBoxes(
+            frame_N=boxes.frame_N.repeat(2), box_N4=boxes.box_N4.repeat(2, 1), label_N=torch.tensor([first, 1 - first])
+        )
+        if number % 2
+        else boxes
+        for number, boxes in enumerate(truth)
+    ]
+
+
+def test_a_box_with_several_labels_is_learned_with_all_of_them() -> None:
+    detector, (clip_BTHWC, truth) = new_detector(), scenes(8)
+    both = with_both_labels(truth, first=0)
+    detector.train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        detector.loss(clip_BTHWC, both).backward()
+        optimizer.step()
+    assert match_frames(detector.find(clip_BTHWC, range(8)), both, 2).mean_average_precision > 0.95
+
+
+def test_the_order_of_labels_decides_nothing_and_each_of_them_counts() -> None:
+    detector, (clip_BTHWC, truth) = new_detector().eval(), scenes(4)
+    with torch.inference_mode():
+        said = detector(clip_BTHWC)
+        one, other = (detector.summed_loss(said, with_both_labels(truth, first=first)) for first in (0, 1))
+        alone = detector.summed_loss(said, truth)
+    torch.testing.assert_close(one.total, other.total)
+    assert one.answers == other.answers == alone.answers
+    assert one.total != alone.total
+
+
+def test_the_loss_of_several_labels_is_the_focal_loss_of_all_classes() -> None:
+    detector, (clip_BTHWC, truth) = new_detector().eval(), scenes(2)
+    with torch.inference_mode():
+        said = detector(clip_BTHWC)
+        added = (
+            detector.summed_loss(said, with_both_labels(truth, first=1)).total - detector.summed_loss(said, truth).total
+        )
+        everywhere = detector.summed_loss(said, [truth[0], truth[1][torch.zeros(1, dtype=torch.bool)]])
+        answers = detector.summed_loss(said, truth).answers - everywhere.answers
+    assert answers > 0
+    # Before it has learned, the second frame's points say nearly the same of class 0: p, which is 0.01 at first.
+    p = said.outputs["cls_logits"][1, :, 0].float().sigmoid()
+    each = -0.25 * (1 - p) ** 2 * p.log() + 0.75 * p**2 * (1 - p).log()
+    assert answers * each.min() <= added * (1 + 1e-5)
+    assert added <= answers * each.max() * (1 + 1e-5)
+
+
 def test_ambiguous_boxes_are_not_learned_and_frames_without_boxes_are_background() -> None:
     detector, (clip_BTHWC, truth) = new_detector().eval(), scenes(2)
     unclear = [FrameBoxes(frame_N=t.frame_N, box_N4=t.box_N4, label_N=t.label_N * 0 + AMBIGUOUS) for t in truth]
