@@ -8,7 +8,7 @@ from typing import Any, Literal
 from scenebias.compose.config import ComposeConfig, Composition
 from scenebias.debiasing.objective import ObjectiveConfig
 
-BASELINE, BASELINE_LONG, PAPER, BEST = "baseline", "baseline-2x", "both", "swap-mask"
+BASELINE, BASELINE_LONG, PAPER, SWAP, BEST = "baseline", "baseline-2x", "both", "background-swap", "swap-mask"
 """BEST was named before any reported run, by trials on another world."""
 MOST_LOST = 0.02
 """How much accuracy on usual scenes debiasing may cost, as a share."""
@@ -101,7 +101,7 @@ ARMS = (
         "both losses, masked clips in passes of their own, as in the released code",
         {"name": "debias", **AS_RELEASED},
     ),
-    _actions_alone("background-swap", "humans before other clips' backgrounds", "background_swap"),
+    _actions_alone(SWAP, "humans before other clips' backgrounds", "background_swap"),
     _actions_alone("actor-cutmix", "ActorCutMix", "actor_cutmix"),
     _actions_alone("fame", "FAME, which needs no masks", "fame"),
     _actions_alone("still-mix", "StillMix", "still_mix"),
@@ -113,7 +113,7 @@ ARMS = (
         ("background_swap",),
     ),
 )
-QUICK_ARMS = (BASELINE, BASELINE_LONG, "mask", "released", "background-swap", BEST)
+QUICK_ARMS = (BASELINE, BASELINE_LONG, "mask", "released", SWAP, BEST)
 """What a quick study trains."""
 
 

@@ -14,6 +14,7 @@ from scenebias.study.arms import (
     GRIDS,
     PAPER,
     QUICK_ARMS,
+    SWAP,
     Arm,
     Method,
     Tuned,
@@ -34,7 +35,7 @@ TUNING_SEED = 1000
 """The first seed of the worlds that tuning uses."""
 ORACLE, SCRATCH = "oracle", "scratch"
 RHO_ARMS = TAKES_ARMS = (BASELINE_LONG, PAPER, BEST)
-JHMDB_ARMS = (BASELINE, PAPER, BEST)
+JHMDB_ARMS = (BASELINE, PAPER, SWAP, BEST)
 JHMDB_STARTS = (SCRATCH, *JHMDB_ARMS)
 TIED_WORLD = "jhmdb-tied"
 """What results call JHMDB divided so that scene and action are tied."""
