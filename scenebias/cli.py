@@ -68,7 +68,7 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "import-weights": Program(
         "scenebias.import_weights",
-        "Turn a checkpoint of 3D-ResNets-PyTorch, or of the code released with the paper, into a weight file.",
+        "Turn weights of torchvision, of 3D-ResNets-PyTorch or of the code released with the paper into a weight file.",
     ),
     "import-detections": Program(
         "scenebias.annotators.sdn_detections",

@@ -1,11 +1,12 @@
-"""``python -m scenebias.import_weights``: a checkpoint of the paper's code base becomes a weight file of ours.
+"""``python -m scenebias.import_weights``: weights that others have published become a weight file of ours.
 
-That code base is 3D-ResNets-PyTorch (Hara et al.), which the code of Choi et al. (NeurIPS 2019) is built upon. Its
-networks of depth 18 come in with their action head, and with the scene head of adversarial training where there is one.
+They are torchvision's, trained on Kinetics-400, or of the paper's code base: 3D-ResNets-PyTorch (Hara et al.), which
+the code of Choi et al. (NeurIPS 2019) is built upon. Its networks of depth 18 come in with their action head, and with
+the scene head of adversarial training where there is one.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
 
@@ -18,6 +19,7 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.seen_clips import TrainedOn
+from scenebias.models.torchvision_weights import CLIP, TRAINED_ON, TorchvisionNetwork, load_published
 from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.run_folder.record import plain
 from shards.errors import UserError
@@ -57,10 +59,13 @@ _LEFT_OUT_PREFIX = "hm_mlp."
 class ImportConfig:
     """What to import."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A .pth file of 3D-ResNets-PyTorch or of the code of the paper: resnet, depth 18, shortcut A or B."""
-    classes: Path
-    """Text file with the names of its actions, one a line, in the order of its outputs."""
+    checkpoint: Annotated[Path | None, tyro.conf.Positional] = None
+    """A .pth file of 3D-ResNets-PyTorch or of the code of the paper: resnet, depth 18, shortcut A or B; or, with
+    --network, torchvision's of that network, which is downloaded where none is given."""
+    network: TorchvisionNetwork | None = None
+    """The network of torchvision that it is of, trained on Kinetics-400."""
+    classes: Path | None = None
+    """Text file with the names of its actions, one a line, in the order of its outputs. torchvision's are known."""
     out: Path
     """The .safetensors file to write."""
     pixels: PixelsName = "activitynet"
@@ -75,6 +80,15 @@ class ImportConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
 
     def __post_init__(self) -> None:
+        if self.network is None and (self.checkpoint is None or self.classes is None):
+            raise ValueError("checkpoint and classes must be given, or network, whose published weights are downloaded")
+        networks = get_args(TorchvisionNetwork)
+        if self.network is not None:
+            if self.network not in networks:
+                raise ValueError(f"network must be one of {', '.join(networks)}, got {self.network!r}")
+            for name in ("classes", "dataset", "pixels", "split", "subset"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(f"{name} must be left out with network: it is known of torchvision's weights")
         if self.pixels not in PIXELS:
             raise ValueError(f"pixels must be one of {', '.join(get_args(PixelsName))}, got {self.pixels!r}")
         if self.out.suffix != ".safetensors":
@@ -144,14 +158,18 @@ def _scene_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def main(config: ImportConfig) -> None:
-    """Turn a checkpoint of 3D-ResNets-PyTorch, or of the code released with the paper, into a weight file."""
-    classes = read_classes(config.classes)
-    origin = str(config.checkpoint)
-    remedy = "give a .pth file of 3D-ResNets-PyTorch or of the paper's code"
-    content = read_file(config.checkpoint, origin=origin, remedy=remedy)
-    tensors = state_dict_in(content, origin=origin, remedy=remedy)
-    model, scene_head = import_model(tensors, len(classes), PIXELS[config.pixels], origin)
-    seen = () if config.dataset is None else (TrainedOn(config.dataset, config.split, config.subset, digest=""),)
+    """Turn weights of torchvision, of 3D-ResNets-PyTorch or of the code released with the paper into a weight file."""
+    scene_head: AdversaryHead | None = None
+    seen: tuple[TrainedOn, ...] = ()
+    if config.network is not None:
+        model, classes = load_published(config.network, config.checkpoint, "CHECKPOINT")
+        seen = (TRAINED_ON,)
+        if config.clip == ClipConfig():
+            config = replace(config, clip=CLIP)
+    else:
+        model, scene_head, classes = _import_checkpoint(config)
+        if config.dataset is not None:
+            seen = (TrainedOn(config.dataset, config.split, config.subset, digest=""),)
     metadata = WeightsMetadata(
         backbone=model.config.backbone, classes=classes, trained_on=seen, configuration=plain(config)
     )
@@ -160,8 +178,20 @@ def main(config: ImportConfig) -> None:
     except OSError as error:
         raise UserError(f"--out {config.out} cannot be written ({error.strerror}): choose another place") from error
     with_scenes = "" if scene_head is None else " and a scene head"
-    unknown = "; without --dataset no test clips can be refused" if config.dataset is None else ""
+    unknown = "" if seen else "; without --dataset no test clips can be refused"
     print(f"{config.out}: {model.config.backbone}, {len(classes)} actions{with_scenes}{unknown}")
+
+
+def _import_checkpoint(config: ImportConfig) -> tuple[ActionModel, AdversaryHead | None, tuple[str, ...]]:
+    """The model of a checkpoint of the paper's code base, its scene head, and its classes."""
+    assert config.checkpoint is not None, "checked with the options"
+    assert config.classes is not None, "checked with the options"
+    classes = read_classes(config.classes)
+    origin = str(config.checkpoint)
+    remedy = "give a .pth file of 3D-ResNets-PyTorch or of the paper's code"
+    content = read_file(config.checkpoint, origin=origin, remedy=remedy)
+    tensors = state_dict_in(content, origin=origin, remedy=remedy)
+    return *import_model(tensors, len(classes), PIXELS[config.pixels], origin), classes
 
 
 COMMAND = Command(

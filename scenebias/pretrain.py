@@ -32,6 +32,8 @@ class PretrainConfig(RunConfig):
     cores."""
     init: Path | None = None
     """Start from these weights instead of random ones: backbone, action head and, where they hold one, scene head."""
+    new_head: bool = False
+    """Start with a random action head, as weights of other classes than those of --train need it."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -50,13 +52,14 @@ def main(config: PretrainConfig) -> None:
         balance = scene_balance_of(train) if config.objective.uses_scenes else None
         if config.init is None:
             return InitialModel(DebiasingModel(model, config.objective, balance))
-        require_same_classes(
-            read_metadata(config.init).classes,
-            train.manifest.classes,
-            f"--init {config.init} has other classes than --train {config.train}",
-            "make a new head with python -m scenebias.transfer",
-        )
-        metadata = load_into(config.init, model, head=True)
+        if not config.new_head:
+            require_same_classes(
+                read_metadata(config.init).classes,
+                train.manifest.classes,
+                f"--init {config.init} has other classes than --train {config.train}",
+                "start with a random head by --new-head",
+            )
+        metadata = load_into(config.init, model, head=not config.new_head)
         debiasing_model = DebiasingModel(model, config.objective, balance)
         if debiasing_model.scene_head is not None:
             found = load_scene_head(config.init, debiasing_model.scene_head)

@@ -20,6 +20,8 @@ from shards.shared_clips import SharedClips
 WHOLE = "all"
 """The subset that holds all others of its split."""
 _WHOLE_VIDEOS, _PART_VIDEOS, _PART_RANGES = "whole_videos", "part_videos", "part_ranges"
+_WHOLE_OF = {"mini_kinetics": "kinetics400"}
+"""Data sets whose subsets are parts of those subsets of another."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,14 @@ def judge(trained_on: Sequence[TrainedOn], seen: SeenClips | None, dataset: Shar
 def seen_reason(trained_on: Sequence[TrainedOn], data: TrainedOn) -> str | None:
     """Why, by their names, ``data`` cannot test weights that were ``trained_on`` others, as a clause; None if it can.
 
-    It cannot if the weights were trained on the very same shards or subset, or on any subset of another split of the
-    same data set: such splits (UCF101, HMDB51) deal the same videos anew into training and test.
+    It cannot if the weights were trained on the very same shards or subset (of Mini-Kinetics: on that of Kinetics-400,
+    and the other way round), or on any subset of another split of the same data set: such splits (UCF101, HMDB51) deal
+    the same videos anew into training and test.
     """
     for seen in trained_on:
         if seen.digest == data.digest:
             return f"the weights were trained on these very shards ({seen})"
-        if seen.dataset != data.dataset:
+        if _WHOLE_OF.get(seen.dataset, seen.dataset) != _WHOLE_OF.get(data.dataset, data.dataset):
             continue
         if seen.split != data.split:
             return f"the weights were trained on {seen}, which shares videos with {data}"

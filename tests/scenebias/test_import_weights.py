@@ -7,12 +7,14 @@ import math
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import get_model, get_model_weights
 
 from dali_pipelines import ClipConfig
 from scenebias.bias.clean_statistics import with_clean_statistics
@@ -21,6 +23,8 @@ from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
 from scenebias.models.action_model import ActionModel
 from scenebias.models.foreign_weights import read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.seen_clips import seen_reason
+from scenebias.models.torchvision_weights import TRAINED_ON, TorchvisionNetwork
 from scenebias.models.weights import TrainedOn, clip_config_of, load_scene_head, load_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -307,3 +311,63 @@ def test_bad_configuration_names_the_field(field: str, value: object) -> None:
     options = {"checkpoint": Path("a"), "classes": Path("b"), "out": Path("c.safetensors"), field: value}
     with pytest.raises(ValueError, match=rf"^{field} must "):
         ImportConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "checkpoint and classes must be given"),
+        ({"checkpoint": Path("a.pth")}, "checkpoint and classes must be given"),
+        ({"network": "r3d_18", "classes": Path("classes.txt")}, "classes must be left out with network"),
+        ({"network": "r3d_18", "dataset": "kinetics400"}, "dataset must be left out with network"),
+        ({"network": "resnet50"}, "network must be one of r3d_18, mc3_18"),
+    ],
+)
+def test_what_is_known_of_published_weights_is_not_asked_for(options: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ImportConfig(out=Path("out.safetensors"), **options)
+
+
+def published_file(folder: Path, name: str) -> tuple[Path, nn.Module]:
+    """Random weights in the form in which torchvision publishes them."""
+    torch.manual_seed(0)
+    network = get_model(name)
+    unsettle_norms(network)
+    with torch.no_grad():
+        network.train()(torch.randn(2, 3, 8, 32, 32))
+    torch.save(network.state_dict(), folder / f"{name}.pth")
+    return folder / f"{name}.pth", network.eval()
+
+
+@pytest.mark.parametrize("name", get_args(TorchvisionNetwork))
+def test_what_torchvision_publishes_gives_the_outputs_of_its_network(
+    name: TorchvisionNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, network = published_file(tmp_path, name)
+    out = tmp_path / "kinetics.safetensors"
+    main(ImportConfig(checkpoint=path, network=name, out=out))
+    assert capsys.readouterr().out == f"{out}: {name}, 400 actions\n"
+    model, metadata = load_weights(out)
+    published = get_model_weights(name)["KINETICS400_V1"]
+    assert metadata.classes == tuple(published.meta["categories"])
+    assert clip_config_of(metadata) == ClipConfig(frames=16, stride=2, size=112)
+    clip_BTHWC = torch.randint(0, 256, (2, 16, 112, 112, 3), dtype=torch.uint8)
+    as_published = published.transforms(crop_size=(112, 112), resize_size=(112, 112))
+    with torch.inference_mode():
+        expected_BA = network(as_published(clip_BTHWC.permute(0, 1, 4, 2, 3)))
+        torch.testing.assert_close(model.eval()(clip_BTHWC), expected_BA, rtol=1e-3, atol=1e-4)
+    assert expected_BA.std(dim=0).mean() > 1e-3, "the clips are to be told apart"
+
+
+def test_kinetics_and_its_part_that_published_weights_have_seen_are_refused() -> None:
+    for dataset in ("kinetics400", "mini_kinetics"):
+        assert seen_reason([TRAINED_ON], TrainedOn(dataset, "1", "train", "1" * 64)) is not None
+        assert seen_reason([TRAINED_ON], TrainedOn(dataset, "1", "val", "1" * 64)) is None
+    assert seen_reason([TRAINED_ON], TrainedOn("ucf101", "1", "train", "1" * 64)) is None
+
+
+def test_weights_of_another_network_of_torchvision_are_refused(tmp_path: Path) -> None:
+    path, _ = published_file(tmp_path, "mc3_18")
+    with pytest.raises(UserError, match=r"do not fit torchvision's r3d_18"):
+        main(ImportConfig(checkpoint=path, network="r3d_18", out=tmp_path / "out.safetensors"))
+    assert not (tmp_path / "out.safetensors").exists()

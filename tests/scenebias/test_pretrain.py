@@ -8,8 +8,8 @@ import torch
 
 from dali_pipelines import ClipConfig
 from scenebias.debiasing.objective import ObjectiveConfig
-from scenebias.models.action_model import ModelConfig
-from scenebias.models.weights import load_scene_head, load_weights
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.weights import WeightsMetadata, load_scene_head, load_weights, save_weights
 from scenebias.pretrain import PretrainConfig, main
 from scenebias.training.run import InitialModel
 from scenebias.training.trainer import ScheduleConfig
@@ -74,3 +74,19 @@ def test_a_baseline_may_follow_a_stage_with_scenes_and_another_depth_of_the_head
     shallow = replace(next_stage(scene, SCENE), objective=replace(SCENE, scene_hidden_layers=1))
     with pytest.raises(UserError, match=r"has 3 hidden layers, but the run is set to 1; pass --scene-hidden-layers 3"):
         initial_of(shallow, monkeypatch)
+
+
+def test_weights_of_other_classes_are_begun_with_under_a_new_head(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = ActionModel(ModelConfig(backbone="small3d"), 5)
+    metadata = WeightsMetadata(backbone="small3d", classes=tuple("abcde"), trained_on=())
+    save_weights(tmp_path / "other.safetensors", other, metadata)
+    with pytest.raises(UserError, match=r"has other classes than .*; start with a random head by --new-head"):
+        initial_of(replace(config, init=tmp_path / "other.safetensors"), monkeypatch)
+    begun = replace(config, init=tmp_path / "other.safetensors", new_head=True)
+    model = initial_of(begun, monkeypatch).model.action_model
+    torch.testing.assert_close(model.backbone.state_dict(), other.backbone.state_dict(), rtol=0, atol=0)
+    assert model.action_count == len(ShardDataset.open(config.train).classes) != other.action_count
+    main(begun)
+    assert load_weights(begun.out / "weights.safetensors")[1].classes == ShardDataset.open(config.train).classes

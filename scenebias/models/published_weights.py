@@ -1,4 +1,4 @@
-"""Published weights of image networks: fetched, or read from a file, and checked. Nothing but tensors is unpickled."""
+"""Published weights of networks: fetched, or read from a file, and checked. Nothing but tensors is unpickled."""
 
 import hashlib
 from dataclasses import dataclass
