@@ -19,7 +19,7 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.seen_clips import TrainedOn
-from scenebias.models.torchvision_weights import CLIP, TRAINED_ON, TorchvisionNetwork, load_published
+from scenebias.models.torchvision_weights import TRAINED_ON, TorchvisionNetwork, load_published
 from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.run_folder.record import plain
 from shards.errors import UserError
@@ -162,10 +162,10 @@ def main(config: ImportConfig) -> None:
     scene_head: AdversaryHead | None = None
     seen: tuple[TrainedOn, ...] = ()
     if config.network is not None:
-        model, classes = load_published(config.network, config.checkpoint, "CHECKPOINT")
-        seen = (TRAINED_ON,)
+        published = load_published(config.network, config.checkpoint, "CHECKPOINT")
+        model, classes, seen = published.model, published.classes, (TRAINED_ON,)
         if config.clip == ClipConfig():
-            config = replace(config, clip=CLIP)
+            config = replace(config, clip=published.clip)
     else:
         model, scene_head, classes = _import_checkpoint(config)
         if config.dataset is not None:

@@ -24,12 +24,12 @@ class PretrainConfig(RunConfig):
     """A pretraining run; the defaults are those of the reproduction on Mini-Kinetics-200."""
 
     recipe: PretrainRecipe = "reproduction"
-    """Defaults of the other options, which --help shows beside it; reproduction: R3D-18 in one stage;
-    recommended: the same with backgrounds swapped and the confusion of masked clips; paper_scene and
-    paper_debias: the two stages of the paper, the first from the weights of a baseline run, the second from the
-    first's; released_reproduction and released_debias: the same with masked clips in a pass of their own, as in the
-    released code; small: small3d on clips of 8 frames of 56 pixels, from random weights by AdamW, in minutes on CPU
-    cores."""
+    """Defaults of the other options, which --help shows beside it; reproduction: R3D-18 in one stage; recommended:
+    the same with backgrounds swapped and the confusion of masked clips; paper_scene and paper_debias: the two
+    stages of the paper, the first from the weights of a baseline run, the second from the first's;
+    released_reproduction and released_debias: the same with masked clips in a pass of their own, as in the released
+    code; swin: a Video Swin Transformer as published, from given weights; small: small3d on clips of 8 frames of 56
+    pixels, from random weights by AdamW, in minutes on CPU cores."""
     init: Path | None = None
     """Start from these weights instead of random ones: backbone, action head and, where they hold one, scene head."""
     new_head: bool = False

@@ -19,6 +19,7 @@ from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
 from scenebias.training.detector_loop import SummedLoss
 from shards.checks import require_at_least
+from shards.errors import UserError
 
 _PROBE_SIZE = 64
 """Pixels of a frame that all strides divide."""
@@ -91,6 +92,11 @@ class ActionDetector(nn.Module):
 
     def __init__(self, model: ActionModel, class_count: int, config: DetectorConfig) -> None:
         super().__init__()
+        if not model.backbone.is_convolutional:
+            raise UserError(
+                f"detecting needs the maps of a network of convolutions, and {model.config.backbone} is none; give"
+                " weights of r3d_18 or the like"
+            )
         self.model, self.class_count, self.config = model, class_count, config
         probe_BTHWC = torch.zeros(1, 2, _PROBE_SIZE, _PROBE_SIZE, 3, dtype=torch.uint8, device=model.scale.device)
         with evaluating(model), torch.inference_mode():

@@ -23,7 +23,8 @@ class ModelConfig:
     """Which network to train."""
 
     backbone: BackboneName = "r3d_18"
-    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; small3d is made for CPUs."""
+    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; swin3d_t, _s and
+    _b: Video Swin Transformers, for which see --recipe swin; small3d is made for CPUs."""
     dropout: float = 0.0
     """Share of the features dropped before the action head while training, 0 to below 1."""
 

@@ -18,15 +18,17 @@ from scenebias.models.resnet3d import Shortcut, resnet3d_18
 
 
 class Backbone(nn.Module):
-    """A trunk of convolutions that ends in one feature vector a clip, of ``feature_count`` (D) numbers.
+    """A trunk that ends in one feature vector a clip, of ``feature_count`` (D) numbers: the mean of its last map.
 
     Its weights lie in ``channels_last_3d`` layout, and so should its input.
     """
 
-    def __init__(self, trunk: nn.Module, feature_count: int) -> None:
+    def __init__(self, trunk: nn.Module, feature_count: int, *, is_convolutional: bool = True) -> None:
         super().__init__()
         self.trunk = trunk.to(memory_format=torch.channels_last_3d)
         self.feature_count = feature_count
+        self.is_convolutional = is_convolutional
+        """Whether its children, one after another, are stages from map to map (B, C, T, H, W)."""
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
         """Normalised float clip to features (B, D)."""
@@ -38,6 +40,16 @@ def _of_torchvision(name: str) -> Backbone:
     from torchvision.models import video
 
     return _without_classifier(getattr(video, name)())
+
+
+def _swin(name: str) -> Backbone:
+    """A Video Swin Transformer of torchvision (Liu et al., CVPR 2022); a smaller clip has smaller windows."""
+    from torchvision.models import video
+
+    network: Any = getattr(video, name)()
+    feature_count = network.head.in_features
+    network.head = nn.Identity()
+    return Backbone(network, feature_count, is_convolutional=False)
 
 
 def _of_the_paper(shortcut: Shortcut) -> Backbone:
@@ -82,12 +94,25 @@ def _small3d() -> Backbone:
     return Backbone(trunk, feature_count=128)
 
 
-BackboneName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "resnet3d_18_a", "resnet3d_18_b", "small3d"]
+BackboneName = Literal[
+    "r3d_18",
+    "mc3_18",
+    "r2plus1d_18",
+    "resnet3d_18_a",
+    "resnet3d_18_b",
+    "swin3d_t",
+    "swin3d_s",
+    "swin3d_b",
+    "small3d",
+]
 BACKBONES: dict[BackboneName, Callable[[], Backbone]] = {
     "r3d_18": partial(_of_torchvision, "r3d_18"),
     "mc3_18": partial(_of_torchvision, "mc3_18"),
     "r2plus1d_18": partial(_of_torchvision, "r2plus1d_18"),
     "resnet3d_18_a": partial(_of_the_paper, "A"),
     "resnet3d_18_b": partial(_of_the_paper, "B"),
+    "swin3d_t": partial(_swin, "swin3d_t"),
+    "swin3d_s": partial(_swin, "swin3d_s"),
+    "swin3d_b": partial(_swin, "swin3d_b"),
     "small3d": _small3d,
 }

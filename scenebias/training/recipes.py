@@ -19,7 +19,14 @@ from scenebias.training.trainer import ScheduleConfig
 
 Recipe = Mapping[str, Any]
 PretrainRecipe = Literal[
-    "reproduction", "recommended", "released_reproduction", "paper_scene", "paper_debias", "released_debias", "small"
+    "reproduction",
+    "recommended",
+    "released_reproduction",
+    "paper_scene",
+    "paper_debias",
+    "released_debias",
+    "swin",
+    "small",
 ]
 TransferRecipe = Literal["reproduction", "paper", "small"]
 
@@ -79,6 +86,25 @@ RECOMMENDED: Recipe = {
 misleads, without a loss where it helps. Of the two, the backgrounds give the accuracy, and the mask loss, at the weight
 that the study's tuning chose for it, takes most of what is left of the scene (`scenebias/study/README.md`)."""
 
+SWIN: Recipe = {
+    "init": tyro.MISSING,
+    "model": ModelConfig(backbone="swin3d_t"),
+    "clip": ClipConfig(frames=32, stride=2, size=224),
+    "schedule": ScheduleConfig(epochs=30, batch_size=64),
+    "optimization": OptimizationConfig(
+        optimizer="adamw",
+        learning_rate=3e-5,
+        new_layer_factor=10.0,
+        weight_decay=0.02,
+        schedule="cosine",
+        warmup_epochs=2.5,
+        gradient_clip=1.0,
+    ),
+}
+"""Liu et al., "Video Swin Transformer" (CVPR 2022), section 4.1, for Swin-T on Kinetics-400, which starts from
+pretrained weights: the heads learn at ten times the rate of the backbone. torchvision's network has the paper's
+stochastic depth, 0.1. The largest gradient norm is ours; the paper does not speak of one."""
+
 # The weights of both losses and the epochs are those of the commands that were published with the paper's code.
 PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     "reproduction": {},
@@ -93,6 +119,7 @@ PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     },
     "paper_debias": _last_stage(),
     "released_debias": _last_stage(**_AS_RELEASED),
+    "swin": SWIN,
     "small": {"model": ModelConfig(backbone="small3d"), **_small(4e-3)},
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import scenebias
 from dali_pipelines import ClipConfig
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
@@ -90,3 +91,11 @@ def test_weights_of_other_classes_are_begun_with_under_a_new_head(
     assert model.action_count == len(ShardDataset.open(config.train).classes) != other.action_count
     main(begun)
     assert load_weights(begun.out / "weights.safetensors")[1].classes == ShardDataset.open(config.train).classes
+
+
+def test_a_transformer_is_debiased_evaluated_and_loaded_like_any_network(config: PretrainConfig) -> None:
+    main(replace(config, objective=DEBIAS, model=ModelConfig(backbone="swin3d_t")))
+    loaded = scenebias.load(config.out / "weights.safetensors")
+    assert loaded.model.config.backbone == "swin3d_t"
+    probability_A = loaded.predict(ShardDataset.open(config.val)[0].frames)
+    assert probability_A.sum() == pytest.approx(1)

@@ -7,7 +7,9 @@ from scenebias.detect.detector import ActionDetector, DetectorConfig, backbone_m
 from scenebias.detection.comparing import match_frames
 from scenebias.detection.instances import AMBIGUOUS, FrameBoxes
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BACKBONES, BackboneName
+from scenebias.models.backbones import BackboneName
+from shards.errors import UserError
+from tests.scenebias.networks import NETWORKS
 
 CONFIG = DetectorConfig(width=32, head_layers=1)
 HEIGHT, WIDTH = 48, 64
@@ -48,7 +50,12 @@ def test_a_few_frames_are_learned_by_heart() -> None:
         assert (boxes.box_N4 <= torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])).all()
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_network_without_maps_of_convolutions_is_refused() -> None:
+    with pytest.raises(UserError, match=r"needs the maps of a network of convolutions, and swin3d_t is none"):
+        new_detector("swin3d_t")
+
+
+@pytest.mark.parametrize("backbone", [name for name in NETWORKS if name != "swin3d_t"])
 def test_the_last_map_is_what_the_backbone_averages_and_strides_are_those_of_its_maps(backbone: BackboneName) -> None:
     detector = new_detector(backbone).eval()
     clip_BTHWC = scenes(2)[0]

@@ -12,9 +12,10 @@ import torch
 from dali_pipelines import ClipConfig, EvalLoader
 from scenebias.evaluation.class_activation import action_evidence, class_activation
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BACKBONES, BackboneName
+from scenebias.models.backbones import BackboneName
 from scenebias.study.report.pictures import activation_examples
 from shards.dataset import ShardDataset
+from tests.scenebias.networks import NETWORKS
 
 
 def random_clips(clips: int, *, frames: int = 8, size: int = 32) -> torch.Tensor:
@@ -27,7 +28,7 @@ def new_model(backbone: BackboneName, actions: int) -> ActionModel:
     return ActionModel(ModelConfig(backbone=backbone), actions)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", NETWORKS)
 def test_the_mean_of_the_evidence_is_the_logit_less_the_bias(backbone: BackboneName) -> None:
     model, clip_BTHWC, action_B = new_model(backbone, 3), random_clips(2), torch.tensor([2, 0])
     with torch.inference_mode():

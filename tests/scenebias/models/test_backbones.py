@@ -5,8 +5,10 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model
 
 from scenebias.models.backbones import BACKBONES, Backbone
+from tests.scenebias.networks import NETWORKS
 
 
 @cache
@@ -15,7 +17,7 @@ def build(name: str) -> Backbone:
     return BACKBONES[name]()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_backbone_gives_one_finite_feature_vector_a_clip_and_a_gradient_to_every_weight(name: str) -> None:
     backbone = build(name)
     features_BD = backbone(torch.randn(2, 3, 4, 16, 16))
@@ -24,17 +26,36 @@ def test_every_backbone_gives_one_finite_feature_vector_a_clip_and_a_gradient_to
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_weights_lie_in_channels_last_layout(name: str) -> None:
     weights = [m.weight for m in build(name).modules() if isinstance(m, nn.Conv3d)]
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "small3d"])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if "18" in name])
 def test_video_resnets_have_512_features_and_no_classifier(name: str) -> None:
     backbone = build(name)
     assert backbone.feature_count == 512
     assert not any(isinstance(m, nn.Linear) for m in backbone.modules())
+
+
+def test_a_video_swin_gives_the_features_before_torchvision_s_classifier() -> None:
+    backbone = build("swin3d_t").eval()
+    network = get_model("swin3d_t")
+    network.load_state_dict(
+        backbone.trunk.state_dict() | {f"head.{key}": tensor for key, tensor in network.head.state_dict().items()}
+    )
+    clip_BCTHW = torch.randn(2, 3, 4, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.head(backbone(clip_BCTHW)), network.eval()(clip_BCTHW))
+
+
+@pytest.mark.parametrize(("name", "feature_count"), [("swin3d_t", 768), ("swin3d_s", 768), ("swin3d_b", 1024)])
+def test_video_swins_differ_in_size(name: str, feature_count: int) -> None:
+    with torch.device("meta"):
+        backbone = BACKBONES[name]()
+        assert backbone(torch.randn(2, 3, 4, 32, 32)).shape == (2, feature_count)
+    assert backbone.feature_count == feature_count
 
 
 @pytest.mark.parametrize("shape", [(16, 112, 112), (16, 64, 64), (8, 56, 56), (2, 4, 4)])
