@@ -8,22 +8,24 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
 from scenebias.bias.model_bias import Measure, ModelBias
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.models.action_model import ActionModel
+from scenebias.models.action_model import VideoClassifier
 from scenebias.models.batch_statistics import estimate_statistics, tracking_batch_norms
 from shards.dataset import ShardDataset
 
+ModelT = TypeVar("ModelT", bound=VideoClassifier)
 CLIPS, BATCH_SIZE = 1024, 32
 MOST_MOVED = 0.01
 """Shares that differ by more are said to depend on the statistics."""
 
 
 def with_clean_statistics(
-    model: ActionModel, clip: ClipConfig, train: ShardDataset, place: ProcessPlace, *, threads: int
-) -> ActionModel | None:
+    model: ModelT, clip: ClipConfig, train: ShardDataset, place: ProcessPlace, *, threads: int
+) -> ModelT | None:
     """A copy of ``model`` whose BatchNorms have the statistics of up to `CLIPS` clips of ``train``; None without any.
 
     The clips are cut as ``clip`` says for training, and otherwise as they are. They are always the same ones, in the

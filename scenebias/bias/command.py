@@ -21,13 +21,15 @@ from scenebias.commands import Command, null_for_nan, write_output
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes, shared_clips_note
 from scenebias.distributed.launch import is_main_process
 from scenebias.distributed.process_place import distributed_session
-from scenebias.models.action_model import ActionModel
+from scenebias.models.action_model import MEAN_C, STD_C, VideoClassifier
+from scenebias.models.own_model import load_own_model
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.sources.label_files import read_classes
 
 BOTH_KINDS = "Two numbers: as saved / with BatchNorm statistics of clean training clips; one where they are alike"
 
@@ -42,6 +44,16 @@ class BiasConfig:
     """Packed data set that both are tested on."""
     weights: tuple[Path, ...] = ()
     """Weights of training runs: measure how much these models lean on the scene, beside each other."""
+    model: tuple[str, ...] = ()
+    """Networks of your own, each as package.module:function, which makes a torch.nn.Module from normalised float clips
+    (B, C, T, H, W) to logits: measure these too. They see clips cut as --frames, --stride and --size say."""
+    classes: Path | None = None
+    """With --model: text file with the names of their actions, one a line, in the order of the logits."""
+    mean: tuple[float, float, float] = MEAN_C
+    """With --model: what is taken from red, green and blue, as 0 to 1, before they are divided by --std."""
+    std: tuple[float, float, float] = STD_C
+    """With --model: what red, green and blue, as 0 to 1, are divided by."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
     scuba: str = STRIPES
     """What stands behind the people of SCUBA's clips: the word stripes, or a folder of still pictures."""
     hat_pairs: Path | None = None
@@ -66,28 +78,62 @@ class BiasConfig:
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         for name in ("html", "png"):
-            if getattr(self, name) is not None and len(self.weights) < 2:
+            if getattr(self, name) is not None and len(self.weights) + len(self.model) < 2:
                 raise ValueError(f"{name} shows where two models disagree: weights must be at least two files")
+        if (self.classes is None) == bool(self.model):
+            raise ValueError("classes must be given where model is, and not without it")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be above 0, got {self.std}")
 
 
 @dataclass(frozen=True)
 class Subject:
     """A model to measure."""
 
-    model: ActionModel
+    model: VideoClassifier
     clip: ClipConfig
     """How its training cut clips."""
 
 
 def load_models(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> tuple[ClipConfig, dict[str, Subject]]:
-    """The models of ``config.weights`` by short names, and how they all see clips cut.
+    """The models of ``config`` by short names, and how they all see clips cut.
 
     Raises UserError for weights of other classes, trained on the clips of ``val`` or on another part of the frames, or
     that see other clips than the first.
     """
+    models = _of_weights(config, train, val) | _own_models(config, train)
+    cuts = {
+        name: ClipConfig(frames=subject.clip.frames, stride=subject.clip.stride, size=subject.clip.size)
+        for name, subject in models.items()
+    }
+    first = next(iter(cuts))
+    for name, cut in cuts.items():
+        if cut != cuts[first]:
+            raise UserError(f"{name} sees clips cut otherwise than {first}: measure them one at a time")
+    return cuts[first], models
+
+
+def _own_models(config: BiasConfig, train: ShardDataset) -> dict[str, Subject]:
+    if config.classes is None:
+        return {}
+    classes = read_classes(config.classes)
+    require_same_classes(
+        classes,
+        train.manifest.classes,
+        f"--classes {config.classes} has other classes than {train.location}",
+        "pack the data with the model's list of classes",
+    )
+    tell("what --model was trained on is not known: nothing tells whether it has seen the clips of --val")
+    return {
+        place: Subject(load_own_model(place, len(classes), config.clip, config.mean, config.std), config.clip)
+        for place in config.model
+    }
+
+
+def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> dict[str, Subject]:
     folders = [path.absolute().parent.name for path in config.weights]
     names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
-    models, cuts = {}, []
+    models = {}
     for name, path in zip(names, config.weights, strict=True):
         model, metadata = load_weights(path)
         require_same_classes(
@@ -98,12 +144,8 @@ def load_models(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> t
         )
         tell(ensure_unseen(path, metadata, val, force=config.force))
         ensure_same_focus(path, metadata.focus, val, force=config.force)
-        clip = clip_config_of(metadata)
-        cuts.append(ClipConfig(frames=clip.frames, stride=clip.stride, size=clip.size))
-        if cuts[-1] != cuts[0]:
-            raise UserError(f"{path} sees clips cut otherwise than {config.weights[0]}: measure them one at a time")
-        models[name] = Subject(model, clip)
-    return cuts[0], models
+        models[name] = Subject(model, clip_config_of(metadata))
+    return models
 
 
 def measure_models(test: BiasTest, subjects: Mapping[str, Subject]) -> dict[str, TwofoldBias]:
@@ -168,14 +210,15 @@ def _png(figure: Figure) -> bytes:
 def main(config: BiasConfig) -> None:
     """Scene bias of a data set: how well its scenes alone tell the action (RESOUND; Choi et al. 2019).
 
-    With --weights also of models: their accuracy where humans are hidden or stand before another scene's background.
+    With --weights or --model also of models: their accuracy where humans are hidden or stand before another scene's
+    background.
     """
     train, val = open_pair(config.train, config.val, config.remote)
     tell(shared_clips_note(train, val))
     result = measure_dataset(train, val)
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
     table_of_data = number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
-    if not config.weights:
+    if not config.weights and not config.model:
         if is_main_process():
             Console().print(table_of_data)
             if config.json is not None:

@@ -35,7 +35,7 @@ from scenebias.evaluation.accuracy import (
 )
 from scenebias.evaluation.masked_windows import MaskedWindows
 from scenebias.evaluation.softmax_regression import SoftmaxRegression, fit_softmax_regression
-from scenebias.models.action_model import ActionModel, class_probabilities
+from scenebias.models.action_model import VideoClassifier, class_probabilities
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
@@ -168,7 +168,11 @@ class BiasTest:
         return self.loader(self.val, swaps.human_window_K), self.loader(self.val, swaps.background_window_K)
 
     def predict(
-        self, model: ActionModel, batches: Iterable[ClipBatch], sample_M: np.ndarray, views: Mapping[str, ClipChange]
+        self,
+        model: VideoClassifier,
+        batches: Iterable[ClipBatch],
+        sample_M: np.ndarray,
+        views: Mapping[str, ClipChange],
     ) -> dict[str, Evaluation]:
         """Predictions for the clips ``sample_M`` of ``val``, which ``batches`` hold, by the name of the view."""
         clips = len(self.val)
@@ -186,7 +190,7 @@ class BiasTest:
         label_M = np.asarray(self.val.labels)[sample_M]
         return {name: Evaluation(probability[number, sample_M], label_M) for number, name in enumerate(views)}
 
-    def probe(self, model: ActionModel, grid: FullGrid) -> SceneProbe:
+    def probe(self, model: VideoClassifier, grid: FullGrid) -> SceneProbe:
         """The scene probes on the model's features, on clips balanced over ``grid``."""
         parts = []
         for dataset in (self.train, self.val):
@@ -198,7 +202,7 @@ class BiasTest:
         (train_MD, train_MS, train_M), (val_MD, val_MS, val_M) = parts
         return scene_probe(train_MD, train_MS, val_MD, val_MS, train_weight_N=train_M, test_weight_N=val_M)
 
-    def measure(self, model: ActionModel) -> ModelBias:
+    def measure(self, model: VideoClassifier) -> ModelBias:
         """All measures of a model that lies on the device of ``place``; the same on every rank."""
         clips, masked_M, swaps, hat = len(self.val), self.masked.sample_M, self.swaps, self.hat_swaps
         evaluations = self.predict(model, self.loader(self.val), np.arange(clips), {CLEAN: as_it_is})

@@ -17,7 +17,7 @@ from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import (
     ProcessPlace,
 )
-from scenebias.models.action_model import ActionModel, class_probabilities
+from scenebias.models.action_model import VideoClassifier, class_probabilities
 from shards.dataset import ShardDataset
 
 
@@ -160,8 +160,8 @@ def evaluate_model(
     return Evaluation(probability_NA[loader.samples], label_N[loader.samples])
 
 
-def extract_features(model: ActionModel, loader: EvalLoader, place: ProcessPlace) -> np.ndarray:
-    """The backbone's features of every clip, averaged over its windows: float64 (N, D), the same on every rank."""
+def extract_features(model: VideoClassifier, loader: EvalLoader, place: ProcessPlace) -> np.ndarray:
+    """The features of every clip, averaged over its windows: float64 (N, D), the same on every rank."""
     with evaluating(model):
         return mean_over_windows(model.features, loader, len(loader.dataset), model.feature_count, place)
 

@@ -3,6 +3,7 @@
 Shape suffixes: B clips, T frames, H height, W width, C channels (red, green, blue), D features, A actions.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -35,8 +36,8 @@ class ModelConfig:
             raise ValueError(f"dropout must be from 0 to below 1, not {self.dropout}")
 
 
-class ActionModel(nn.Module):
-    """Backbone and action head, from the stored pixels to action logits.
+class VideoClassifier(nn.Module, ABC):
+    """From the stored pixels to action logits, by way of features.
 
     Clips are uint8 (B, T, H, W, 3) on the model's device. They are normalised here and nowhere else, so that no caller
     can forget to or do it twice; how, goes with the weights. Seen as (B, C, T, H, W) such a clip already lies in
@@ -46,6 +47,39 @@ class ActionModel(nn.Module):
     scale: Tensor
     shift: Tensor
 
+    def __init__(self, action_count: int, mean_C: Sequence[float], std_C: Sequence[float]) -> None:
+        """``mean_C`` and ``std_C`` normalise the pixels, taken as 0 to 1; weights that come from elsewhere need theirs.
+
+        They cannot be folded into the first convolution: it pads with zeros after normalisation, so the mean shows.
+        """
+        super().__init__()
+        self.action_count = action_count
+        std_1C111 = torch.tensor(std_C, dtype=torch.float64).view(1, 3, 1, 1, 1)
+        mean_1C111 = torch.tensor(mean_C, dtype=torch.float64).view(1, 3, 1, 1, 1)
+        self.register_buffer("scale", (1 / (255 * std_1C111)).float())
+        self.register_buffer("shift", (-mean_1C111 / std_1C111).float())
+
+    @property
+    @abstractmethod
+    def feature_count(self) -> int:
+        """D."""
+
+    def normalise(self, clip_BTHWC: Tensor) -> Tensor:
+        """The clip as float (B, C, T, H, W) in ``channels_last_3d`` layout, of about zero mean."""
+        return torch.addcmul(self.shift, clip_BTHWC.permute(0, 4, 1, 2, 3), self.scale)
+
+    @abstractmethod
+    def features(self, clip_BTHWC: Tensor) -> Tensor:
+        """What it sees in each clip, (B, D)."""
+
+    @abstractmethod
+    def forward(self, clip_BTHWC: Tensor) -> Tensor:
+        """Action logits, (B, A)."""
+
+
+class ActionModel(VideoClassifier):
+    """Backbone and action head."""
+
     def __init__(
         self,
         config: ModelConfig,
@@ -54,24 +88,14 @@ class ActionModel(nn.Module):
         mean_C: Sequence[float] = MEAN_C,
         std_C: Sequence[float] = STD_C,
     ) -> None:
-        """``mean_C`` and ``std_C`` normalise the pixels, taken as 0 to 1; weights that come from elsewhere need theirs.
-
-        They cannot be folded into the first convolution: it pads with zeros after normalisation, so the mean shows.
-        """
-        super().__init__()
+        super().__init__(action_count, mean_C, std_C)
         self.config = config
-        self.action_count = action_count
         self.backbone_is_frozen = False
         self.backbone = BACKBONES[config.backbone]()
         self.head = ActionHead(self.backbone.feature_count, action_count, config.dropout)
-        std_1C111 = torch.tensor(std_C, dtype=torch.float64).view(1, 3, 1, 1, 1)
-        mean_1C111 = torch.tensor(mean_C, dtype=torch.float64).view(1, 3, 1, 1, 1)
-        self.register_buffer("scale", (1 / (255 * std_1C111)).float())
-        self.register_buffer("shift", (-mean_1C111 / std_1C111).float())
 
     @property
     def feature_count(self) -> int:
-        """D."""
         return self.backbone.feature_count
 
     def freeze_backbone(self, frozen: bool = True) -> None:
@@ -86,16 +110,10 @@ class ActionModel(nn.Module):
             self.backbone.eval()
         return self
 
-    def normalise(self, clip_BTHWC: Tensor) -> Tensor:
-        """The clip as float (B, C, T, H, W) in ``channels_last_3d`` layout, of about zero mean."""
-        return torch.addcmul(self.shift, clip_BTHWC.permute(0, 4, 1, 2, 3), self.scale)
-
     def features(self, clip_BTHWC: Tensor) -> Tensor:
-        """What the backbone sees in each clip, (B, D)."""
         return self.backbone(self.normalise(clip_BTHWC))
 
     def forward(self, clip_BTHWC: Tensor) -> Tensor:
-        """Action logits, (B, A)."""
         return self.head(self.features(clip_BTHWC))
 
 
