@@ -10,15 +10,17 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, save_weights
 
 
-def pretrained(folder: Path, objective: str, seed: int, clip: ClipConfig) -> Path:
+def pretrained(
+    folder: Path, objective: str, seed: int, clip: ClipConfig, classes: tuple[str, ...] = ("run", "sit")
+) -> Path:
     """Random weights of a small network that say to come from a pretraining run."""
     folder.mkdir(parents=True)
     torch.manual_seed(10 * len(objective) + seed)
     metadata = WeightsMetadata(
         backbone="small3d",
-        classes=("run", "sit"),
+        classes=classes,
         trained_on=(),
         configuration={"objective": {"name": objective}, "schedule": {"seed": seed}, "clip": asdict(clip)},
     )
-    save_weights(folder / "weights.safetensors", ActionModel(ModelConfig(backbone="small3d"), 2), metadata)
+    save_weights(folder / "weights.safetensors", ActionModel(ModelConfig(backbone="small3d"), len(classes)), metadata)
     return folder / "weights.safetensors"

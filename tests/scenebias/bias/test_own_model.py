@@ -13,7 +13,7 @@ from scenebias.models.action_model import MEAN_C, STD_C
 from scenebias.models.own_model import load_own_model
 from shards.dataset import ShardDataset
 from shards.errors import UserError
-from tests.scenebias.bias.test_command import write_weights
+from tests.scenebias.random_weights import pretrained
 
 CLIP = ClipConfig(frames=4, size=32)
 MODULE = '''
@@ -63,7 +63,7 @@ def test_the_same_network_has_the_same_bias_as_one_s_own_and_from_a_weight_file(
     module: str, plain_train: Path, plain_test: Path, tmp_path: Path
 ) -> None:
     classes = ShardDataset.open(plain_train).manifest.classes
-    weights = write_weights(tmp_path / "run", classes, 0)
+    weights = pretrained(tmp_path / "run", "baseline", 0, ClipConfig(size=32), classes)
     (tmp_path / "weights.safetensors").write_bytes(weights.read_bytes())
     (tmp_path / "classes.txt").write_text("\n".join(classes))
     main(
