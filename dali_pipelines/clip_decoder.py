@@ -1,7 +1,8 @@
 """From windows to batches of clips: read the bytes, decode them, crop.
 
 Three stages in a row: ``RequestReader.read`` -> ``Decoder.decode`` -> ``_crop`` (CPU) or ``_collect`` (GPU). The first
-runs in a background thread. On a CPU so does the rest, in another; on a GPU it is queued on the consumer's CUDA stream.
+runs in a background thread. On a CPU so does the rest, in another, and where the batches belong on a GPU starts their
+copies; on a GPU it is queued on the consumer's CUDA stream.
 
 Shape suffixes: B clips of a batch, T frames of a window, H W C rows, columns and colours, S scenes.
 """
@@ -22,8 +23,11 @@ from torch import Tensor
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.cropping import frame_means as mean_colours
 from dali_pipelines.decoders import Decoded, Decoder, GraphDecoder, PyAvDecoder
+from dali_pipelines.decoding_config import DecodingConfig
+from dali_pipelines.device_copies import DeviceCopies
 from dali_pipelines.faults import FaultConfig, Faults
-from dali_pipelines.graph import CPU_CODECS, GPU_LEAST_SIZES, front_end
+from dali_pipelines.gpu_decoding import decodes_on_gpu
+from dali_pipelines.graph import CPU_CODECS, front_end
 from dali_pipelines.prefetch import BackgroundIterator
 from dali_pipelines.requests import Draw, Request, RequestReader
 from dali_pipelines.reused_memory import ReusedMemory
@@ -33,6 +37,8 @@ from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.registry import FILMSTRIP
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+
+_DEFAULT_DECODING = DecodingConfig()
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,14 @@ class ClipBatch:
 class ClipDecoder:
     """Decodes windows of a data set's clips, of any codec; one DALI pipeline serves all iterations.
 
+    Batches lie on ``device``; ``decoding`` says whether they are made there.
     ``threads`` of DALI decode, on a CPU as many others crop; ``prefetch`` batches are read ahead, and as many decoded.
     ``faults`` says what comes of clips that cannot be read or decoded; where they are skipped, a line tells of each
     unless ``quiet``.
     ``frame_means``: decode all of every frame, for its mean colour.
     ``crop_in_graph``: crop with DALI (the default on a GPU) or with torch (the default, and faster, on a CPU).
+
+    Raises UserError where ``decoding`` asks for a GPU that cannot be had.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class ClipDecoder:
         quiet: bool = False,
         frame_means: bool = False,
         crop_in_graph: bool | None = None,
+        decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
         require_at_least(1, threads=threads, prefetch=prefetch)
         if device.type not in ("cpu", "cuda"):
@@ -95,16 +105,18 @@ class ClipDecoder:
             device = torch.device("cuda", torch.cuda.current_device())
         self._dataset = dataset
         self._config = config
-        self._device = device
         self._prefetch = prefetch
-        self._on_gpu = device.type == "cuda"
+        self._on_gpu = decodes_on_gpu(dataset, device, decoding.loader_device, quiet=quiet)
+        self._device = device if self._on_gpu else torch.device("cpu")
+        goes_to_gpu = device.type == "cuda" and not self._on_gpu
+        self._copies: DeviceCopies[ClipBatch] | None = DeviceCopies(device, prefetch) if goes_to_gpu else None
         self._crop_in_graph = self._on_gpu if crop_in_graph is None else crop_in_graph
         self._threads = threads
         self._frame_means = frame_means
         # The batches ahead, the one in the making, the one in use, and the one that is just being let go of.
-        self._clip_memory, self._mask_memory = (ReusedMemory(prefetch + 3) for _ in range(2))
+        self._clip_memory, self._mask_memory = (ReusedMemory(prefetch + 3, pinned=goes_to_gpu) for _ in range(2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="crop")
-        _check_sizes(dataset, config, self._on_gpu)
+        _check_rows(dataset, config)
         fault_config = faults or FaultConfig()
         self.faults = Faults(fault_config, len(dataset), quiet=quiet)
         self._reader = RequestReader(
@@ -120,12 +132,13 @@ class ClipDecoder:
             self._decoder = GraphDecoder(
                 dataset,
                 config,
-                device=device,
+                device=self._device,
                 crop=self._crop_in_graph,
                 frame_means=frame_means and self._crop_in_graph,
                 batch_size=batch_size,
                 threads=threads,
                 prefetch=prefetch,
+                decoding=decoding,
             )
         else:
             self._decoder = PyAvDecoder(dataset, self._pool)
@@ -149,6 +162,9 @@ class ClipDecoder:
             batches = finish(self._decoder.decode(requests, self._reader.replace))
             if self._on_gpu:
                 yield from batches
+            elif self._copies is not None:
+                with closing(BackgroundIterator(self._copies.started(batches), self._prefetch)) as copies:
+                    yield from self._copies.received(copies)
             else:
                 with closing(BackgroundIterator(batches, self._prefetch)) as cropped:
                     yield from cropped
@@ -211,21 +227,12 @@ class ClipDecoder:
         )
 
 
-def _check_sizes(dataset: ShardDataset, config: ClipConfig, on_gpu: bool) -> None:
+def _check_rows(dataset: ShardDataset, config: ClipConfig) -> None:
     rows = config.frames * dataset.manifest.frame_height
     if dataset.codec == FILMSTRIP and rows > MAX_STRIP_ROWS:
         raise UserError(
             f"--frames {config.frames} of {dataset.manifest.frame_height} rows exceed the {MAX_STRIP_ROWS} rows"
             " that one picture may have: take fewer frames, or pack with a smaller --height"
-        )
-    if not on_gpu:
-        return
-    least_height, least_width = GPU_LEAST_SIZES[dataset.codec]
-    height, width = dataset.frame_sizes.min(axis=0).tolist()  # reads the index of every clip
-    if height < least_height or width < least_width:
-        raise UserError(
-            f"{dataset.location}: GPUs decode {dataset.codec} from {least_width}x{least_height} pixels on, and it has"
-            f" frames of {width}x{height}: pack with a greater --height or another --codec, or load it on the CPU"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.graph import CPU_CODECS, Device, Inputs, build_clip_pipeline, graph_inputs
 from dali_pipelines.requests import Piece, Request
 from dali_pipelines.windows import ClipConfig
@@ -21,6 +22,7 @@ from shards.codecs.registry import FILMSTRIP, part_format
 from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError
 
+_DEFAULT_DECODING = DecodingConfig()
 Decoded = Sequence[Any]
 """The frames of every piece or, where a graph crops, the clips and the masks: each indexed by piece."""
 
@@ -75,6 +77,7 @@ class GraphDecoder:
         batch_size: int,
         threads: int,
         prefetch: int,
+        decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
         self._dataset = dataset
         self._config = config
@@ -95,6 +98,8 @@ class GraphDecoder:
             threads=threads,
             prefetch=prefetch,
             device_id=device.index,
+            decoding=decoding,
+            largest_strip=_largest_strip(dataset, config) if graph_device == "gpu" else (0, 0),
         )
         self._idle: tuple[Pipeline, _Source] | None = None
 
@@ -159,6 +164,12 @@ class GraphDecoder:
         except RuntimeError:
             return _damaged(self._dataset, request, piece, "it cannot be decoded")
         return None
+
+
+def _largest_strip(dataset: ShardDataset, config: ClipConfig) -> tuple[int, int]:
+    """The most rows and columns of a JPEG of one window's frames."""
+    rows, columns = dataset.frame_sizes.max(axis=0).tolist()
+    return config.frames * rows, columns
 
 
 @dataclass

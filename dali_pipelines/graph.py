@@ -28,6 +28,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.requests import Request
 from dali_pipelines.windows import ClipConfig
 from shards.codecs.registry import FILMSTRIP, Codec
@@ -35,14 +36,11 @@ from shards.codecs.registry import FILMSTRIP, Codec
 CPU_CODECS: tuple[Codec, ...] = (FILMSTRIP, "vp9")
 """What DALI decodes on a CPU; on a GPU it decodes every codec."""
 
-GPU_LEAST_SIZES: dict[Codec, tuple[int, int]] = {
-    FILMSTRIP: (1, 1),
-    "h264": (16, 48),
-    "hevc": (144, 144),
-    "vp9": (128, 128),
-}
-"""The smallest frames (H, W) that NVIDIA's decoder engines take, from the Video Codec SDK's table of capabilities."""
+JPEG_PIXELS = {"jpeg_fancy_upsampling": True, "use_fast_idct": False}
+"""Decides the pixels of film strips, on a CPU and on a GPU alike: colours of 4:2:2 interpolated, the exact inverse
+transform. `tools/trials/decoding_floor.py` measures what the faster settings would give."""
 
+_DEFAULT_DECODING = DecodingConfig()
 _UINT8, _INT32, _FLOAT = types.DALIDataType.UINT8, types.DALIDataType.INT32, types.DALIDataType.FLOAT
 
 Device = Literal["cpu", "gpu"]
@@ -75,9 +73,17 @@ class FilmStripFrontEnd:
     ranges, so there whole rows are decoded.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, decoding: DecodingConfig, largest_strip: tuple[int, int]) -> None:
         self.cuts_columns = device == "cpu"
         self.dtypes_and_ndims = [(_UINT8, 1), (_INT32, 1)] + [(_INT32, 1)] * self.cuts_columns
+        rows, columns = largest_strip if decoding.preallocate else (0, 0)
+        self._mixed: dict[str, Any] = {
+            "device": "mixed",
+            "hw_decoder_load": decoding.hw_decoder_load,
+            "hybrid_huffman_threshold": decoding.hybrid_huffman_threshold,
+            "preallocate_height_hint": rows,
+            "preallocate_width_hint": columns,
+        }
 
     def inputs(self, request: Request) -> Inputs:
         coded = [np.frombuffer(piece.coded.data, np.uint8) for piece in request.pieces]
@@ -91,13 +97,12 @@ class FilmStripFrontEnd:
 
     def frames(self, inputs: Sequence[DataNode]) -> DataNode:
         coded, shape, *columns = inputs
-        rgb = types.DALIImageType.RGB
+        pixels: dict[str, Any] = {"output_type": types.DALIImageType.RGB, **JPEG_PIXELS}
         if columns:
             start, size = columns[0][0:1], columns[0][1:2]
-            image = fn.decoders.image_slice(coded, start=start, shape=size, axes=[1], output_type=rgb)
+            image = fn.decoders.image_slice(coded, start=start, shape=size, axes=[1], **pixels)
         else:
-            # Colours of 4:2:2 interpolated, as on a CPU; the mixed backend repeats them unless told.
-            image = fn.decoders.image(coded, device="mixed", output_type=rgb, jpeg_fancy_upsampling=True)
+            image = fn.decoders.image(coded, **pixels, **self._mixed)
         return fn.reshape(image, shape=shape, layout="FHWC")
 
 
@@ -119,9 +124,14 @@ class VideoFrontEnd:
         return fn.decoders.video(coded, frames=frames, pad_mode="none", device=self._backend)
 
 
-def front_end(codec: Codec, device: Device) -> FrontEnd:
-    """The part of the graph that depends on the codec."""
-    return FilmStripFrontEnd(device) if codec == FILMSTRIP else VideoFrontEnd(device)
+def front_end(
+    codec: Codec,
+    device: Device,
+    decoding: DecodingConfig = _DEFAULT_DECODING,
+    largest_strip: tuple[int, int] = (0, 0),
+) -> FrontEnd:
+    """The part of the graph that depends on the codec; ``decoding`` and ``largest_strip`` matter on a GPU alone."""
+    return FilmStripFrontEnd(device, decoding, largest_strip) if codec == FILMSTRIP else VideoFrontEnd(device)
 
 
 def build_clip_pipeline(
@@ -137,6 +147,8 @@ def build_clip_pipeline(
     threads: int,
     prefetch: int,
     device_id: int | None = None,
+    decoding: DecodingConfig = _DEFAULT_DECODING,
+    largest_strip: tuple[int, int] = (0, 0),
 ) -> Pipeline:
     """Define the pipeline: frames (T, H, W, 3) or, with ``crop``, clips (T, S, S, 3) and masks (T, S, S, 1), uint8.
 
@@ -144,6 +156,7 @@ def build_clip_pipeline(
     (T, 3).
 
     ``source`` gives the `graph_inputs` of one batch a call, and ends an epoch with ``StopIteration``.
+    ``decoding`` sets a GPU's decoder; ``largest_strip``: the most rows and columns of a film strip, 0 if unknown.
     ``batch_size`` is the largest that will come. ``masks`` needs ``crop``. DALI allocates its resources at the
     first run, so a graph for a GPU can be made, and serialised, on a machine without one.
 
@@ -164,6 +177,8 @@ def build_clip_pipeline(
         crop=crop,
         masks=masks,
         frame_means=frame_means,
+        decoding=decoding,
+        largest_strip=largest_strip,
         batch_size=batch_size,
         num_threads=threads,
         device_id=device_id,
@@ -188,15 +203,24 @@ def graph_inputs(request: Request, codec: Codec, *, device: Device, crop: bool, 
 
 @pipeline_def
 def _clip_graph(
-    config: ClipConfig, source: Source, *, codec: Codec, device: Device, crop: bool, masks: bool, frame_means: bool
+    config: ClipConfig,
+    source: Source,
+    *,
+    codec: Codec,
+    device: Device,
+    crop: bool,
+    masks: bool,
+    frame_means: bool,
+    decoding: DecodingConfig,
+    largest_strip: tuple[int, int],
 ) -> DataNode | tuple[DataNode, ...]:
-    decoding = front_end(codec, device)
-    dtypes_and_ndims = decoding.dtypes_and_ndims + _CROP_INPUTS * crop + _MASK_INPUTS * masks
+    decoder = front_end(codec, device, decoding, largest_strip)
+    dtypes_and_ndims = decoder.dtypes_and_ndims + _CROP_INPUTS * crop + _MASK_INPUTS * masks
     dtypes, ndims = map(list, zip(*dtypes_and_ndims, strict=True))
     # One operator for all inputs, so that a batch is fetched by one call of ``source``.
     inputs = list(fn.external_source(source=source, num_outputs=len(dtypes), dtype=dtypes, ndim=ndims))
-    decoder_inputs = len(decoding.dtypes_and_ndims)
-    frames_THWC = decoding.frames(inputs[:decoder_inputs])
+    decoder_inputs = len(decoder.dtypes_and_ndims)
+    frames_THWC = decoder.frames(inputs[:decoder_inputs])
     if not crop:
         return frames_THWC
     roi, *mask_inputs = inputs[decoder_inputs:]

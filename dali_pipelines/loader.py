@@ -12,6 +12,7 @@ import torch.distributed
 from numpy.typing import NDArray
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.faults import FaultConfig
 from dali_pipelines.loader_state import Position, batch_identity, position_of, received
 from dali_pipelines.requests import Draw
@@ -29,6 +30,7 @@ from shards.order import EpochOrder, rank_share
 from shards.randomness import randint
 
 _DEFAULT_CLIP = ClipConfig()
+_DEFAULT_DECODING = DecodingConfig()
 
 
 class TrainLoader:
@@ -50,7 +52,7 @@ class TrainLoader:
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
     decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone, and a
     line tells of each unless ``quiet``. ``frame_means``: batches hold the mean colour of whole frames, which then are
-    decoded in full.
+    decoded in full. ``decoding`` says where clips are decoded; the batches lie on ``device``.
     Raises ValueError where ranks would be left without a clip, or without a group.
     """
 
@@ -71,6 +73,7 @@ class TrainLoader:
         faults: FaultConfig | None = None,
         quiet: bool = False,
         frame_means: bool = False,
+        decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
         self.dataset = dataset
@@ -99,6 +102,7 @@ class TrainLoader:
             faults=faults,
             quiet=quiet,
             frame_means=frame_means,
+            decoding=decoding,
         )
         # What state_dict tells, and where the next iterator begins.
         self._received = self._start = Position()
@@ -201,6 +205,7 @@ class EvalLoader:
     A rank takes an even, contiguous share of the windows, so the number of batches may differ between ranks.
     ``batch_size`` counts the windows of one rank; ``rank`` and ``world_size`` are found as by `TrainLoader`.
     ``order``: numbers of the windows to serve, in this order, any of them left out or repeated; None: all, in theirs.
+    ``decoding`` is as of `TrainLoader`.
     Raises ValueError where ``order`` names a window that is not there.
     """
 
@@ -217,6 +222,7 @@ class EvalLoader:
         prefetch: int = 2,
         protocol: ProtocolConfig | None = None,
         order: Int64Array | None = None,
+        decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
         require_at_least(1, batch_size=batch_size)
@@ -231,7 +237,13 @@ class EvalLoader:
         self._share = rank_share(range(self.window_count), rank, world_size)
         self._batch_size = batch_size
         self._decoder = ClipDecoder(
-            dataset, clip, batch_size=batch_size, device=torch.device(device), threads=threads, prefetch=prefetch
+            dataset,
+            clip,
+            batch_size=batch_size,
+            device=torch.device(device),
+            threads=threads,
+            prefetch=prefetch,
+            decoding=decoding,
         )
 
     @cached_property

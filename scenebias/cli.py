@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
+from scenebias.cuda_builds import best_build
 from scenebias.utf8_mode import enter_utf8_mode
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.benchmark.loading.command",
         "Measure how fast training data comes, beside other ways to feed the same clips.",
     ),
+    "gpu-check": Program(
+        "scenebias.benchmark.gpu_check.command",
+        "Check everything that needs a GPU, on this machine, and say what to do about what is wrong.",
+    ),
     "bench-pack": Program(
         "scenebias.benchmark.packing", "Measure how fast film strips are packed, beside ffmpeg on the same videos."
     ),
@@ -121,6 +126,11 @@ def start(name: str, arguments: Sequence[str] | None = None, called: str | None 
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name not in ("nvidia", "nvidia.dali"):
+            raise
+        print(f"error: DALI is not installed: pip install -e '.[{best_build().extra}]'", file=sys.stderr)
+        sys.exit(2)
     program.run(arguments, name=called)
 
 

@@ -36,6 +36,8 @@ LONGEST_FIRST = (
     "tests/scenebias/transfer/test_command.py",
     "tests/scenebias/training/test_processes.py",
     "tests/scenebias/benchmark/loading/test_peers.py",
+    "tests/scenebias/benchmark/gpu_check/test_processes.py",
+    "tests/scenebias/benchmark/gpu_check/test_measured_checks.py",
     "tests/tools",
     "tests/scenebias/training",
     "tests/scenebias/demo",

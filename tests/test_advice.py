@@ -104,7 +104,7 @@ PROGRAM_OF_MODULE = {program.module: name for name, program in PROGRAMS.items()}
 PROGRAM_OF_TOOL = {
     "tools/make_shards.py": "pack", "tools/inspect_shards.py": "inspect", "tools/bench_data.py": "bench",
     "tools/bench_pack.py": "bench-pack", "tools/bench_train.py": "bench-train", "tools/study.sh": "study",
-    "tools/demo.sh": "demo",
+    "tools/demo.sh": "demo", "tools/gpu_check.sh": "gpu-check",
 }  # fmt: skip
 
 

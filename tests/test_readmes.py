@@ -25,7 +25,7 @@ READMES = [
 STUBS = r"""
 record() { printf '%s\0' "$@"; printf '\0'; }
 for name in python python3 torchrun scenebias pip source; do eval "$name() { record $name \"\$@\"; }"; done
-for path in tools/demo.sh tools/test.sh tools/study.sh tools/slurm.sh; do eval "function $path { :; }"; done
+for path in tools/{demo,test,study,slurm,gpu_check}.sh; do eval "function $path { :; }"; done
 DATA=/data
 mkdir -p data
 """

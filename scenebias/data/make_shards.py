@@ -129,7 +129,7 @@ OPTIONS = Annotated[MakeShards, tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitS
 def main(config: MakeShards) -> None:
     """Pack videos, human masks and scene labels into a data set of shards.
 
-    Under torchrun the processes share the work, on one machine or on several that share --out.
+    Under torchrun the processes share the work, on one machine or on several that share --out; networks share the GPUs.
     """
     others = [ShardDataset.open(location) for location in config.apart_from]
     with _session(config) as (share, device):
@@ -173,12 +173,14 @@ def main(config: MakeShards) -> None:
 @contextmanager
 def _session(config: MakeShards) -> Iterator[tuple[Share, str]]:
     """The share of this process, and the device of its networks."""
-    if "RANK" not in os.environ and not config.mask_network_name and not config.scene_network_name:
+    asks_network = config.mask_network_name or config.scene_network_name
+    if "RANK" not in os.environ and not asks_network:
         yield ALONE, "cpu"
         return
     from scenebias.distributed.process_place import distributed_session  # PyTorch, which nothing else here needs
 
-    with distributed_session(long_waits=True) as place:
+    # Packing takes more processes than there are GPUs, which are shared then.
+    with distributed_session(long_waits=True, gpus="shared" if asks_network else "none") as place:
         yield place, str(place.device)
 
 

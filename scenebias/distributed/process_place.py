@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.distributed
@@ -21,6 +21,7 @@ from scenebias.distributed.rendezvous import meet
 from shards.errors import UserError
 
 T = TypeVar("T")
+GpuUse = Literal["own", "shared", "none"]
 LONGEST_WAIT = timedelta(days=30)
 LAST_WORDS_S = 30
 """How long a process may go on whose parent has been killed; as long as torchrun itself waits."""
@@ -110,26 +111,30 @@ def process_count() -> int:
 
 @contextmanager
 def distributed_session(
-    config: DistributedConfig = DEFAULT_CONFIG, *, long_waits: bool = False
+    config: DistributedConfig = DEFAULT_CONFIG, *, long_waits: bool = False, gpus: GpuUse = "own"
 ) -> Iterator[ProcessPlace]:
     """Join the process group that ``torchrun`` describes; alone without it. GPUs with nccl, else the CPU with gloo.
 
     A process that fails, or is killed, makes the others fail where they next wait for it, after
     ``collective_timeout_s`` at the latest. With ``long_waits``, ``wait_for_all`` may take days.
 
+    ``gpus``: each process has its own; or they are shared where there are fewer than processes, or none is used: then
+    processes meet on the CPU, and gather and sum no tensors of a GPU.
+
     Raises:
-        UserError: the processes do not find each other, or lose each other; or there are more of them than GPUs.
+        UserError: the processes do not find each other, or lose each other; or there are more of them than GPUs, of
+            which each needs its own.
     """
     rank = int(os.environ.get("RANK", "0"))
     world_size = process_count()
-    device = _take_device()
+    device = _take_device(gpus)
     place = ProcessPlace(rank, world_size, device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:
         yield place
         return
     if torch.distributed.is_torchelastic_launched():
         _end_with_parent()
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "nccl" if device.type == "cuda" and gpus == "own" else "gloo"
     torch.distributed.init_process_group(
         backend,
         store=meet(config.collective_timeout_s),
@@ -153,12 +158,14 @@ def distributed_session(
     torch.distributed.destroy_process_group()
 
 
-def _take_device() -> torch.device:
-    """This process's own GPU, or the CPU where there is none; UserError where there are too few."""
-    if not torch.cuda.is_available():
+def _take_device(gpus: GpuUse) -> torch.device:
+    """This process's GPU, or the CPU where there is none or none is used; UserError where there are too few."""
+    if gpus == "none" or not torch.cuda.is_available():
         keep_freed_memory()
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if gpus == "shared":
+        local_rank %= torch.cuda.device_count()
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"process {local_rank} of this machine has no GPU of its own: start at most {torch.cuda.device_count()}"

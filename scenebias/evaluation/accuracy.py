@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from dali_pipelines import ClipBatch, ClipConfig, EvalLoader, ProtocolConfig
+from dali_pipelines import ClipBatch, ClipConfig, DecodingConfig, EvalLoader, ProtocolConfig
 from scenebias.clips.views import ClipChange
 from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import (
@@ -19,6 +19,8 @@ from scenebias.distributed.process_place import (
 )
 from scenebias.models.action_model import VideoClassifier, class_probabilities
 from shards.dataset import ShardDataset
+
+_DEFAULT_DECODING = DecodingConfig()
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,11 @@ def evaluation_loader_for(
     threads: int,
     protocol: ProtocolConfig | None = None,
     order: np.ndarray | None = None,
+    decoding: DecodingConfig = _DEFAULT_DECODING,
 ) -> EvalLoader:
     """This rank's share of the windows of ``dataset``; ``batch_size`` counts those of all ranks together.
 
-    ``protocol`` and ``order`` are as of `EvalLoader`.
+    ``protocol``, ``order`` and ``decoding`` are as of `EvalLoader`.
     """
     return EvalLoader(
         dataset,
@@ -190,4 +193,5 @@ def evaluation_loader_for(
         threads=threads,
         protocol=protocol,
         order=order,
+        decoding=decoding,
     )

@@ -18,8 +18,9 @@ class StepProfiler:
     A trace opens in a browser at ui.perfetto.dev or chrome://tracing. A run that is too short leaves a part, or none.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, traced_steps: int = TRACED_STEPS) -> None:
         self._path = path
+        self._traced_steps = traced_steps
         self._profile: profile | None = None
 
     def __enter__(self) -> Self:
@@ -29,7 +30,7 @@ class StepProfiler:
                 activities.append(ProfilerActivity.CUDA)
             self._profile = profile(
                 activities=activities,
-                schedule=schedule(wait=FIRST_STEPS - 1, warmup=1, active=TRACED_STEPS, repeat=1),
+                schedule=schedule(wait=FIRST_STEPS - 1, warmup=1, active=self._traced_steps, repeat=1),
                 on_trace_ready=self._write,
             )
             self._profile.start()

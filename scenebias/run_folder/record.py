@@ -3,21 +3,27 @@
 import dataclasses
 import json
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from scenebias.cuda_builds import DALI_PACKAGES
 from shards.errors import UserError, system_fault
 from shards.system.atomic import write_json
 
 RECORD_NAME = "run.json"
-RECORDED_PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "webdataset", "numpy", "av", "scenebias")
+RECORDED_PACKAGES = ("torch", "torchvision", *DALI_PACKAGES.values(), "webdataset", "numpy", "av", "scenebias")
 
 
 def package_versions() -> dict[str, str]:
     """The installed versions of what decides a result."""
-    return {name: version(name) for name in RECORDED_PACKAGES}
+    found = {}
+    for name in RECORDED_PACKAGES:
+        with suppress(PackageNotFoundError):  # DALI for another CUDA
+            found[name] = version(name)
+    return found
 
 
 def plain(value: Any) -> Any:

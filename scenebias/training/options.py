@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dali_pipelines import ClipConfig, FaultConfig, ProtocolConfig
+from dali_pipelines import ClipConfig, DecodingConfig, FaultConfig, ProtocolConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
@@ -22,6 +22,7 @@ WITHOUT_EFFECT = (
     "weights",
     "loader_threads",
     "loader_prefetch",
+    "decoding",
     "remote",
     "check_ranks_every_steps",
     "checkpoints",
@@ -56,6 +57,7 @@ class TrainingOptions:
     """Decoding threads of each process."""
     loader_prefetch: int = 2
     """Batches that each process makes ahead."""
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
     shuffle_window_shards: int | None = None
     """Shuffle within so many shards at a time, for storage that reads best in sequence; None: over all clips."""
     force: bool = False

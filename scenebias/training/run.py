@@ -123,6 +123,7 @@ def _trainer(
         device=place.device,
         threads=config.loader_threads,
         prefetch=config.loader_prefetch,
+        decoding=config.decoding,
         faults=config.faults,
         shuffle_window_shards=config.shuffle_window_shards,
         group_size=config.compose.group_size,
@@ -142,6 +143,7 @@ def _trainer(
         batch_size=-(-schedule.batch_size // config.arithmetic.accumulate),
         threads=config.loader_threads,
         protocol=config.protocol,
+        decoding=config.decoding,
     )
 
     def evaluate(interruption: Interruption) -> Evaluation:

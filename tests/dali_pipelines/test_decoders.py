@@ -14,6 +14,7 @@ from av.video.reformatter import Interpolation
 
 from dali_pipelines.clip_decoder import ClipDecoder
 from dali_pipelines.cropping import crop_clip, crop_mask
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.graph import build_clip_pipeline
 from dali_pipelines.loader import EvalLoader, TrainLoader
 from dali_pipelines.requests import Draw
@@ -29,6 +30,7 @@ from shards.errors import UserError
 from shards.format.index import find_shards, read_shard
 
 CODECS = ("h264", "hevc", "vp9")
+ON_GPU = DecodingConfig(loader_device="gpu")
 CLIP = ClipConfig(frames=6, size=32, stride=2)  # spans 11 frames: two or three segments of 8
 
 
@@ -189,7 +191,7 @@ def test_frames_too_small_for_a_gpus_decoder_are_refused(video_waves, monkeypatc
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     for codec, least in (("hevc", "144x144"), ("vp9", "128x128")):
         with pytest.raises(UserError, match=rf"GPUs decode {codec} from {least} pixels on.*50x48.*--height"):
-            TrainLoader(video_waves(codec), CLIP, global_batch_size=4, device="cuda")
+            TrainLoader(video_waves(codec), CLIP, global_batch_size=4, device="cuda", decoding=ON_GPU)
 
 
 def damage(dataset: ShardDataset, folder: Path, sample: int, number: int) -> ShardDataset:

@@ -15,12 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nvidia.dali import fn
-from nvidia.dali.pipeline import pipeline_def
 from torch import Tensor
 
-from dali_pipelines import ClipBatch, ClipConfig, EvalLoader, FaultConfig, ProtocolConfig, TrainLoader
+from dali_pipelines import (
+    ClipBatch,
+    ClipConfig,
+    DecodingConfig,
+    EvalLoader,
+    FaultConfig,
+    ProtocolConfig,
+    TrainLoader,
+)
 from dali_pipelines.clip_decoder import ClipDecoder
+from dali_pipelines.gpu_decoding import why_no_dali
 from dali_pipelines.requests import Draw
 from dali_pipelines.windows import Windows, draw_training_windows
 from scenebias.debiasing.debiasing_model import DebiasingModel
@@ -57,23 +64,11 @@ RUNS = {"cpu": Tolerance(0, 0), "cuda": Tolerance(0.1, 8)}
 """Between two runs: a GPU divides a batch between its decoders, and which of them gets a picture is not promised."""
 
 
-@cache
 def why_no_gpu() -> str | None:
     """What keeps DALI from a GPU here; None where nothing does."""
     if torch.version.cuda is None:
         return "this PyTorch is built without CUDA"
-    if not torch.cuda.is_available():
-        return "no CUDA device"
-
-    @pipeline_def(batch_size=1, num_threads=1, device_id=0)
-    def smallest_graph():
-        return fn.zeros(shape=[1], device="gpu")
-
-    try:
-        smallest_graph().run()
-    except RuntimeError as error:
-        return f"DALI cannot use the GPU: {error}"
-    return None
+    return why_no_dali(torch.cuda.current_device()) if torch.cuda.is_available() else "no CUDA device"
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -178,6 +173,18 @@ def test_training_takes_the_same_clips_and_windows_as_on_the_cpu_while_the_devic
                 work = work @ work
     assert_all_close(kept, list(expected.epochs(0, 2)), FILM_STRIPS[device.type])
     assert work.sum().item() == pytest.approx(256)
+
+
+def test_what_is_decoded_on_the_cpu_arrives_unchanged_while_the_device_works(waves, device):
+    loader = train_loader(waves, device, prefetch=3, decoding=DecodingConfig(loader_device="cpu"))
+    work = torch.full((256, 256), 1 / 256, device=device)
+    kept = []
+    for batch in loader.epochs(0, 2):
+        kept.append(batch)
+        for _ in range(20):
+            work = work @ work
+    assert {value.device for batch in kept for value in tensors_of(batch).values()} == {device}
+    assert_all_close(kept, list(train_loader(waves, "cpu").epochs(0, 2)), Tolerance(0, 0))
 
 
 def test_evaluation_serves_the_same_windows_as_on_the_cpu(waves, device):

@@ -7,6 +7,7 @@ from nvidia.dali import Pipeline
 
 from dali_pipelines import graph
 from dali_pipelines.cropping import crop_clip, crop_mask
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.graph import build_clip_pipeline
 from dali_pipelines.windows import ClipConfig, Windows
 from shards.codecs.masks import pack_masks
@@ -18,9 +19,9 @@ def no_source():
     raise StopIteration
 
 
-def build(device="cpu", *, config=CONFIG, crop=True, masks=True, source=no_source) -> Pipeline:
+def build(device="cpu", *, config=CONFIG, crop=True, masks=True, source=no_source, **options) -> Pipeline:
     return build_clip_pipeline(
-        config, source, device=device, crop=crop, masks=masks, batch_size=8, threads=2, prefetch=2
+        config, source, device=device, crop=crop, masks=masks, batch_size=8, threads=2, prefetch=2, **options
     )
 
 
@@ -36,6 +37,39 @@ def test_a_wrong_argument_in_the_gpu_graph_raises(monkeypatch):
     monkeypatch.setattr(graph.fn, "resize", lambda *inputs, **options: resize(*inputs, **options, no_such_option=1))
     with pytest.raises(KeyError, match="no_such_option"):
         build("gpu").serialize()
+
+
+def test_the_settings_that_decide_pixels_are_the_same_on_both_backends(monkeypatch):
+    said = {}
+    for name in ("image", "image_slice"):
+        operator = getattr(graph.fn.decoders, name)
+
+        def record(*inputs, name=name, operator=operator, **options):
+            said[name] = options
+            return operator(*inputs, **options)
+
+        monkeypatch.setattr(graph.fn.decoders, name, record)
+    build("cpu", crop=False, masks=False).serialize()
+    build("gpu").serialize()
+    on_cpu, on_gpu = (
+        {name: said[operator][name] for name in ("jpeg_fancy_upsampling", "use_fast_idct", "output_type")}
+        for operator in ("image_slice", "image")
+    )
+    assert on_cpu == on_gpu
+    assert on_gpu["jpeg_fancy_upsampling"]  # the CPU backend interpolates colours whatever it is told
+
+
+def test_a_gpus_decoder_is_set_as_it_is_asked_for(monkeypatch):
+    operator, said = graph.fn.decoders.image, []
+    monkeypatch.setattr(
+        graph.fn.decoders, "image", lambda *inputs, **options: said.append(options) or operator(*inputs, **options)
+    )
+    for preallocate in (True, False):
+        decoding = DecodingConfig(hw_decoder_load=0.25, hybrid_huffman_threshold=7, preallocate=preallocate)
+        build("gpu", decoding=decoding, largest_strip=(512, 96)).serialize()
+    hints = [(options["preallocate_height_hint"], options["preallocate_width_hint"]) for options in said]
+    assert hints == [(512, 96), (0, 0)]
+    assert {(options["hw_decoder_load"], options["hybrid_huffman_threshold"]) for options in said} == {(0.25, 7)}
 
 
 def test_masks_without_a_crop_are_refused():

@@ -22,6 +22,7 @@ def imported_by(program: str) -> set[str]:
         "from dali_pipelines import ClipConfig\nClipConfig()",
         "from dali_pipelines import ProtocolConfig\nProtocolConfig()",
         "from dali_pipelines import FaultConfig\nFaultConfig()",
+        "from dali_pipelines import DecodingConfig\nDecodingConfig()",
         "import dali_pipelines.windows, dali_pipelines.faults",
     ],
 )

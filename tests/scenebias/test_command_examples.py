@@ -16,7 +16,7 @@ from scenebias.commands import Command
 SCRIPTS = (
     {"study": "tools/study.sh", "pack": "tools/make_shards.py", "inspect": "tools/inspect_shards.py"}
     | {name: f"tools/{name.replace('-', '_')}.py" for name in ("bench-pack", "bench-train")}
-    | {"bench": "tools/bench_data.py"}
+    | {"bench": "tools/bench_data.py", "gpu-check": "tools/gpu_check.sh"}
 )
 """The scripts that are programs of the package."""
 TRIALS = {

@@ -19,7 +19,7 @@ def measured(tiny_dataset, tmp_path_factory) -> tuple[Result, Path]:
     folder = tmp_path_factory.mktemp("measured")
     files = ("--json", folder / "results.json", "--plot", folder / "plot.png")
     profile = ("--profile-step", "--profile-networks", "small3d", "--profile-steps", 2, "--profile-s", 0.2)
-    return run_tool("bench_data", "--shards", tiny_dataset, *SMALL, *SMALL_CLIPS, *files, *profile), folder
+    return run_tool("bench_data", "--shards", tiny_dataset, *SMALL, *SMALL_CLIPS, *files, *profile, "--sweep"), folder
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,16 @@ def test_the_stages_add_up_to_the_whole(report):
     assert stages.keys() == {"read", "assemble", "decode", "resize", "mask", "hand-over"}
     assert sum(stages.values()) == pytest.approx(report["stages"]["cpu_ms_per_clip"])
     assert sum(report["stages"]["stages_share"].values()) == pytest.approx(1)
+
+
+def test_every_option_that_matters_is_swept(measured, report):
+    sweep = report["sweep"]
+    assert {"as asked", "prefetch 1", "prefetch 4"} <= sweep.keys()
+    assert not [name for name in sweep if "hw_decoder_load" in name]
+    assert sweep["as asked"]["to_as_asked"] == 1
+    for name, measured_rates in sweep.items():
+        assert name in measured[0].stdout
+        assert measured_rates["clips_per_s_median"] > 0
 
 
 def test_the_steps_of_a_training_run_are_profiled(report):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.windows import ClipConfig
 from scenebias.benchmark.loading.ours import open_crop_only, open_decode_only, open_ours
 from scenebias.benchmark.loading.peers.original_videos import find_videos
@@ -24,6 +25,7 @@ from scenebias.benchmark.loading.results import (
 from scenebias.benchmark.loading.setting import Setting, counted
 from scenebias.benchmark.loading.stages import measure_stages, stages_table
 from scenebias.benchmark.loading.step_profile import profile_steps, profile_table
+from scenebias.benchmark.loading.sweep import measure_sweep, sweep_as_json, sweep_table
 from scenebias.benchmark.loading.windows import describe_windows, plan_windows
 from scenebias.benchmark.machine import describe_machine
 from scenebias.benchmark.measuring import CountedPass, Rates, measure
@@ -71,6 +73,9 @@ class BenchData:
     """File for the results."""
     plot: Path | None = None
     """File for a bar chart: .png, .svg or .pdf."""
+    sweep: bool = False
+    """Also measure our loader with one option after another changed: threads, batches ahead and, on a GPU, how its
+    decoder is set."""
     profile_step: bool = False
     """Also measure how long the steps of real training runs wait for data."""
     profile_networks: tuple[BackboneName, ...] = ("r3d_18", "small3d")
@@ -80,6 +85,7 @@ class BenchData:
     profile_s: float = 10.0
     """Seconds for which the loader alone and the model alone are measured beside them."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -113,6 +119,7 @@ def main(config: BenchData) -> None:
         setting = make_setting(config, dataset, device, Path(folder))
         rates, left_out = measure_loaders(config, setting)
         stages = measure_stages(setting, config.repeats)
+        sweep = measure_sweep(setting, repeats=config.repeats, least_pass_s=config.least_pass_s) if config.sweep else {}
         networks = config.profile_networks if config.profile_step else ()
         profiles = profile_steps(setting, networks, steps=config.profile_steps, alone_s=config.profile_s)
     for name, reason in left_out.items():
@@ -121,6 +128,8 @@ def main(config: BenchData) -> None:
     results = summarise(rates, notes)
     console.print(results_table(results))
     console.print(stages_table(stages))
+    if sweep:
+        console.print(sweep_table(sweep))
     if profiles:
         console.print(profile_table(profiles))
     report: dict[str, Any] = {
@@ -130,6 +139,7 @@ def main(config: BenchData) -> None:
         "results": results,
         "left_out": left_out,
         "stages": stages.as_json(),
+        "sweep": sweep_as_json(sweep),
         "step_profile": [profile.as_json() for profile in profiles],
     }
     if config.json is not None:
@@ -162,6 +172,7 @@ def make_setting(config: BenchData, dataset: ShardDataset, device: torch.device,
         batch_size=config.batch_size,
         workers=config.workers,
         prefetch=config.prefetch,
+        decoding=config.decoding,
     )
 
 

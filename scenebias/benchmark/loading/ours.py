@@ -29,6 +29,7 @@ def train_loader(setting: Setting) -> TrainLoader:
         device=setting.device,
         threads=setting.workers,
         prefetch=setting.prefetch,
+        decoding=setting.decoding,
     )
 
 

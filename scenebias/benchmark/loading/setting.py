@@ -4,13 +4,14 @@ Shape suffixes: B clips, T frames, S rows and columns of the network's input, C 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from dali_pipelines.decoding_config import DecodingConfig
 from dali_pipelines.windows import ClipConfig, Windows
 from scenebias.benchmark.loading.windows import ClipWindow
 from scenebias.benchmark.measuring import CountedPass
@@ -54,6 +55,8 @@ class Setting:
     batch_size: int
     workers: int
     prefetch: int
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    """Of our loader."""
 
     def in_folder(self, name: str) -> "Setting":
         """The same with a folder of its own."""

@@ -141,6 +141,7 @@ def _decoder(setting: Setting) -> GraphDecoder:
         batch_size=setting.batch_size,
         threads=setting.workers,
         prefetch=setting.prefetch,
+        decoding=setting.decoding,
     )
 
 

@@ -80,6 +80,11 @@ class StepTimes:
         """As of `TrainingLog`."""
 
     @property
+    def all_steps(self) -> list[dict[str, float]]:
+        """The numbers of every step, the first ones too."""
+        return self._all
+
+    @property
     def steps(self) -> list[dict[str, float]]:
         """The numbers of every step that counts."""
         return self._all[WARM_UP_STEPS:]

@@ -27,6 +27,7 @@ def run_trainer(
     arithmetic: ArithmeticConfig,
     device: torch.device,
     composition: ComposeConfig = AS_THEY_ARE,
+    profiler: StepProfiler | None = None,
 ) -> StepTimes:
     """Train new weights for an epoch of ``loader``, as a run does but for the evaluation and what it leaves behind."""
     classes = len(loader.dataset.manifest.classes)
@@ -42,7 +43,7 @@ def run_trainer(
         arithmetic=arithmetic,
         composition=composition,
         checkpoint_every_steps=loader.steps_per_epoch,
-        profiler=StepProfiler(None),
+        profiler=profiler or StepProfiler(None),
         precise_bn=None,
     )
     with redirect_stderr(StringIO()):  # it would tell of an evaluation that has not taken place
