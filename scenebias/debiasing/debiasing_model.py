@@ -249,7 +249,7 @@ class DebiasingModel(nn.Module):
         """The action of each clip as a distribution, (B, A)."""
         if of.target_BA is not None:
             return of.target_BA
-        return functional.one_hot(of.label_B, self.action_model.action_count)
+        return torch.eye(self.action_model.action_count, device=of.label_B.device)[of.label_B]
 
     def _divergence(self, feature_BD: Tensor, original_BD: Tensor) -> Tensor:
         return symmetric_divergence(self.action_model.head(feature_BD), self.action_model.head(original_BD))

@@ -88,7 +88,8 @@ class PartBatchNorm(_BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """The input, normalised, and of what is counted the mean, the biased variance and the number of values a channel.
+    """The input, normalised, and of what is counted the mean, the biased variance and the number of values a channel,
+    which is float64 and of no dimensions: with shares of any sizes the device alone knows it.
 
     Counted are the first ``leading`` clips, of all processes where ``synchronised``.
 
@@ -98,17 +99,18 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float, leading: int, synchronised: bool
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        counted, count = input[:leading], leading * input[0].numel() // input.shape[1]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        counted, values = input[:leading], leading * input[0].numel() // input.shape[1]
+        count = torch.full((), values, dtype=torch.float64, device=input.device)
         # A momentum of zero leaves the statistics that are passed in as they are; they decide the result's type.
         mean_C, var_C = torch.batch_norm_update_stats(
             counted, torch.zeros_like(weight_C), torch.ones_like(weight_C), 0.0
         )
         if synchronised:
             mean_C, var_C, count = _combine(mean_C, var_C, count)
-        ctx.save_for_backward(input, weight_C, mean_C, var_C)
-        ctx.eps, ctx.count, ctx.leading, ctx.synchronised = eps, count, leading, synchronised
-        ctx.mark_non_differentiable(mean_C, var_C)
+        ctx.save_for_backward(input, weight_C, mean_C, var_C, count)
+        ctx.eps, ctx.leading, ctx.synchronised = eps, leading, synchronised
+        ctx.mark_non_differentiable(mean_C, var_C, count)
         return functional.batch_norm(input, mean_C, var_C, weight_C, bias_C, eps=eps), mean_C, var_C, count
 
     @staticmethod
@@ -117,7 +119,7 @@ class _Normalise(torch.autograd.Function):
         """Ioffe and Szegedy, ICML 2015, section 3: all that was normalised pulls at the statistics, and these at what
         was counted alone."""
         gradient = gradients[0]
-        input, weight_C, mean_C, var_C = ctx.saved_tensors
+        input, weight_C, mean_C, var_C, count = ctx.saved_tensors
         # As if mean and variance were constants: the sums over this process's values.
         _, weight_gradient_C, bias_gradient_C = torch.ops.aten.native_batch_norm_backward(
             gradient, input, weight_C, mean_C, var_C, None, None, False, ctx.eps, [False, True, True]
@@ -127,7 +129,7 @@ class _Normalise(torch.autograd.Function):
         sums_2C = torch.stack([weight_gradient_C, bias_gradient_C]).double()
         if ctx.synchronised:
             distributed.all_reduce(sums_2C)
-        product_mean_C, gradient_mean_C = (sums_2C / ctx.count).to(mean_C.dtype)
+        product_mean_C, gradient_mean_C = (sums_2C / count).to(mean_C.dtype)
         scale_C = (var_C + ctx.eps).rsqrt()
         # scale * weight * (gradient - gradient_mean - normalised * product_mean), as sums of products.
         of_gradient_C = scale_C * weight_C
@@ -142,13 +144,13 @@ class _Normalise(torch.autograd.Function):
         return input_gradient.to(input.dtype), weight_gradient_C, bias_gradient_C, None, None, None
 
 
-def _combine(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+def _combine(mean_C: Tensor, var_C: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """From the statistics of each process those of all, to the same bits in every process."""
-    local = torch.cat([mean_C, var_C, mean_C.new_tensor([count], dtype=torch.float64)]).double()
+    local = torch.cat([mean_C.double(), var_C.double(), count[None]])
     gathered = [torch.empty_like(local) for _ in range(distributed.get_world_size())]
     distributed.all_gather(gathered, local)
     mean_RC, var_RC, count_R1 = torch.stack(gathered).split([len(mean_C), len(var_C), 1], dim=1)
     share_R1 = count_R1 / count_R1.sum()
     all_mean_C = (share_R1 * mean_RC).sum(dim=0)
     all_var_C = (share_R1 * (var_RC + (mean_RC - all_mean_C).square())).sum(dim=0)
-    return all_mean_C.to(mean_C.dtype), all_var_C.to(var_C.dtype), int(count_R1.sum())
+    return all_mean_C.to(mean_C.dtype), all_var_C.to(var_C.dtype), count_R1.sum()

@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,13 @@ class TrainingState:
             return None
         best_epoch = max(range(len(self.history)), key=lambda epoch: self.history[epoch]["top1"])
         return best_epoch + 1, 0
+
+    def copied(self) -> "TrainingState":
+        """The same state in tensors of its own on the host, which training leaves alone."""
+        changing = {name: _copied(getattr(self, name)) for name in ("model", "optimizer", "scaler")}
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # all at once: a copy from a GPU into pinned memory is only begun above
+        return replace(self, **changing)
 
     def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         """Load the state into these three; UserError where they are of other shapes than those it was taken from."""
@@ -171,6 +178,15 @@ class CheckpointFolder:
         kept = {newest, *before[1 - self.keep :], *best}
         for path in [*(position_of.keys() - kept), *self.folder.glob(".*.tmp")]:
             path.unlink()
+
+
+def _copied(value: Any) -> Any:
+    """``value`` with a copy of every tensor in it, on the host."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone() if value.device.type == "cpu" else value.detach().to("cpu", non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_named_by(path: Path, data: bytes) -> bool:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from scenebias.debiasing.debiasing_model import DebiasingModel
@@ -104,6 +105,22 @@ def optimizer_of(modules: Sequence[tuple[Part, torch.nn.Module]], config: Optimi
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
+
+
+def step_where(optimizer: torch.optim.Optimizer, is_made: Tensor) -> None:
+    """A step of an optimiser that `optimizer_of` made, or none where the bool scalar ``is_made`` says so.
+
+    It is read on the device: the host need not wait for it. Without a step all state stays as it is.
+    """
+    for group in optimizer.param_groups:
+        if isinstance(optimizer, torch.optim.SGD) and group["momentum"]:
+            for parameter in group["params"]:
+                # Torch would leave memory that was never written where the first step of a parameter is not made.
+                if parameter.grad is not None and "momentum_buffer" not in optimizer.state[parameter]:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+    # What `torch.amp.GradScaler` tells fused optimisers: gradients are no longer scaled, and whether one is not finite.
+    optimizer.grad_scale, optimizer.found_inf = None, (~is_made).float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def _groups(part: Part, module: torch.nn.Module, config: OptimizationConfig) -> Iterator[dict[str, Any]]:

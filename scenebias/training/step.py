@@ -1,5 +1,7 @@
 """One step of training: from a batch to updated weights.
 
+The host waits for nothing in it: whether a gradient is finite, and whether an update is made, the device alone knows.
+
 Shape suffixes: B clips, T frames, H rows, W columns, C channels (red, green, blue), S scenes.
 """
 
@@ -21,7 +23,8 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import WHOLE_FRAME_MEAN, Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
-from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer
+from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer, step_where
+from scenebias.training.ready_batches import ReadyBatch
 from shards.randomness import hash_uint64
 
 
@@ -42,19 +45,19 @@ class StepSetting:
 
 @dataclass
 class StepOutcome:
-    """What a step did, as this process sees it."""
+    """What a step did, as this process sees it. Its numbers lie on the device."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     """Sums over this process's clips, as of `Losses`."""
-    effective_count: int | None = None
-    """Clips with an effective mask, over all processes; None where no masks are used."""
-    gradient_norms: dict[str, float] = field(default_factory=dict)
-    """Of each update of the weights, before clipping; the same in all processes."""
+    effective_count: Tensor | None = None
+    """Clips with an effective mask, over all processes, int64; None where no masks are used."""
+    gradient_norms: dict[str, Tensor] = field(default_factory=dict)
+    """Of each update of the weights, before clipping; the same in all processes. NaN: it was not made."""
     clip_losses: list[Tensor] = field(default_factory=list)
     """Loss of each clip of this process, float (B,), once a phase."""
-    updated: bool = True
-    """Whether every gradient was finite, but for overflows of a scaled loss. The first update of which it was not, and
-    those after it in the step, are not made."""
+    updated: Tensor = field(default_factory=lambda: torch.tensor(True))
+    """bool, whether every gradient was finite, but for overflows of a scaled loss. The first update of which it was
+    not, and those after it in the step, are not made."""
 
 
 class TrainingStep:
@@ -101,47 +104,45 @@ class TrainingStep:
             self._wrapped = share_gradients(self.model, self._arithmetic, self._place)
         self.model.train()
 
-    def __call__(self, batch: ClipBatch, setting: StepSetting) -> StepOutcome:
+    def __call__(self, batch: ClipBatch | ReadyBatch, setting: StepSetting) -> StepOutcome:
         """Pass all phases of a step, each followed by an update of the weights."""
+        if isinstance(batch, ClipBatch):
+            batch = self.make_ready(batch, epoch=setting.epoch, seed=setting.seed)
+        batch.await_made()
         torch.manual_seed(int(hash_uint64(setting.seed, setting.epoch, setting.step, self._place.rank)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = setting.learning_rates[group["part"]]
-        inputs = self._inputs(batch, setting)
-        outcome = StepOutcome()
-        if "effective_B" in inputs:
-            outcome.effective_count = int(self._place.sum_over_ranks(inputs["effective_B"].sum()))
+        outcome = StepOutcome(updated=torch.ones((), dtype=torch.bool, device=self._place.device))
+        if "effective_B" in batch.inputs:
+            outcome.effective_count = self._place.sum_over_ranks(batch.inputs["effective_B"].sum())
         for phase in self.model.config.phases:
-            if phase == "masked" and not outcome.effective_count:
-                continue  # without a gradient, momentum and weight decay would still move the weights
-            self._backward(phase, inputs, setting, outcome)
+            self._backward(phase, batch.inputs, setting, outcome)
             self._update(phase, outcome)
-            if not outcome.updated:
-                break
         return outcome
 
     @torch.no_grad()
-    def statistics_pass(self, batch: ClipBatch, *, epoch: int, step: int, seed: int) -> None:
+    def statistics_pass(self, batch: ClipBatch, *, epoch: int, seed: int) -> None:
         """Pass ``batch``, put together as in training, through all phases, and change no weights.
 
         It is one process's whole batch, whatever their number; BatchNorm sees what it sees in training.
         """
         count = len(batch.label_B)
-        setting = StepSetting(epoch=epoch, step=step, clip_count=count, learning_rates={}, ramp=1.0, seed=seed)
-        inputs = self._inputs(batch, setting)
+        inputs = self.make_ready(batch, epoch=epoch, seed=seed).inputs
         for phase in self.model.config.phases:
             with torch.autocast(self._place.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 self.model(phase, **inputs, clip_count=count)
 
-    def _inputs(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
-        """What the phases are given of the batch, by the names of `DebiasingModel.forward`."""
+    def make_ready(self, batch: ClipBatch, *, epoch: int, seed: int) -> ReadyBatch:
+        """What the phases are given of the batch: a function of it and of these numbers, in any thread."""
+        sample_B, skipped_count = batch.sample_B, batch.skipped_count
         config, inputs = self.model.config, {}
         if self._composition.compose:
             composed = compose(
                 batch,
                 self._composition,
                 action_count=self.model.action_model.action_count,
-                seed=setting.seed,
-                epoch=setting.epoch,
+                seed=seed,
+                epoch=epoch,
             )
             inputs["target_BA"] = composed.target_BA
             if config.consistency:
@@ -152,12 +153,12 @@ class TrainingStep:
             assert batch.scene_BS is not None, "a data set without scene labels is refused before training"
             inputs["scene_BS"] = batch.scene_BS
         if config.uses_masks:
-            inputs |= self._masked(batch, setting)
+            inputs |= self._masked(batch, epoch=epoch, seed=seed)
         if config.uses_stills:
             inputs["still_BTHWC"] = still(batch.clip_BTHWC)
-        return inputs
+        return ReadyBatch(inputs=inputs, sample_B=sample_B, skipped_count=skipped_count)
 
-    def _masked(self, batch: ClipBatch, setting: StepSetting) -> dict[str, Tensor]:
+    def _masked(self, batch: ClipBatch, *, epoch: int, seed: int) -> dict[str, Tensor]:
         """The batch without its people, and which of its masks are effective."""
         config = self.model.config
         assert batch.mask_BTHW is not None, "a data set without masks is refused before training"
@@ -167,9 +168,7 @@ class TrainingStep:
             assert batch.frame_mean_BTC is not None, "the loader was told to give them"
             colour = batch.frame_mean_BTC[:, :, None, None]
         else:
-            colour = fill_colours(
-                batch.clip_BTHWC, config.fill, sample_B=batch.sample_B, seed=setting.seed, epoch=setting.epoch
-            )
+            colour = fill_colours(batch.clip_BTHWC, config.fill, sample_B=batch.sample_B, seed=seed, epoch=epoch)
         masked_BTHWC = choose_pixels(covered_BTHW, colour, batch.clip_BTHWC)
         return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B}
 
@@ -177,11 +176,11 @@ class TrainingStep:
         """Leave the gradients of ``phase`` in the parameters, and none in those that have no part in it."""
         assert self._wrapped is not None, "begin_epoch comes first"
         self.optimizer.zero_grad(set_to_none=True)
-        if self._restores_buffers:
-            self._buffers_before = [buffer.clone() for buffer in self.model.buffers()]
+        restores = self._restores_buffers or phase == "masked"
+        self._buffers_before = [buffer.clone() for buffer in self.model.buffers()] if restores else []
         parts = self._arithmetic.accumulate
         split = {name: tensor.tensor_split(parts) for name, tensor in inputs.items()}
-        clip_losses = []
+        clip_losses, sums = [], dict[str, Tensor]()
         for part in range(parts):
             with self._sharing_gradients(part == parts - 1):
                 with torch.autocast(self._place.device.type, self._dtype, enabled=self._dtype != torch.float32):
@@ -189,15 +188,17 @@ class TrainingStep:
                         phase,
                         **{name: tensors[part] for name, tensors in split.items()},
                         clip_count=setting.clip_count,
-                        effective_count=outcome.effective_count or 0,
+                        effective_count=0 if outcome.effective_count is None else outcome.effective_count,
                         world_size=self._place.world_size,
                         ramp=setting.ramp,
                     )
                 self.scaler.scale(losses.total).backward()
             clip_losses.append(losses.clip_loss_B)
             for name, value in losses.sums.items():
-                outcome.sums[name] = outcome.sums[name] + value if part else value
-        outcome.clip_losses.append(torch.cat(clip_losses))
+                sums[name] = sums[name] + value if part else value
+        # A phase after an update that could not be made is as if it had not been passed.
+        outcome.sums |= {name: torch.where(outcome.updated, value, torch.nan) for name, value in sums.items()}
+        outcome.clip_losses.append(torch.where(outcome.updated, torch.cat(clip_losses), 0.0))
         for parameter in self.model.unused_in(phase):
             parameter.grad = None
 
@@ -208,21 +209,31 @@ class TrainingStep:
         return self._wrapped.no_sync()
 
     def _update(self, phase: Phase, outcome: StepOutcome) -> None:
-        """Update the weights, unless a gradient is not finite: then BatchNorm forgets the batch as well."""
+        """Update the weights, unless a gradient is not finite: then BatchNorm forgets the batch as well.
+
+        So it does after a pass of masked clips none of which has an effective mask: without a gradient, momentum and
+        weight decay would still move the weights.
+        """
         self.scaler.unscale_(self.optimizer)
         parameters = list(self.model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if norm.isfinite():
-            outcome.gradient_norms["masked_gradient_norm" if phase == "masked" else "gradient_norm"] = float(norm)
-            if self._optimization.gradient_clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self._optimization.gradient_clip, norm)
-            self.scaler.step(self.optimizer)
-        else:
-            if self._restores_buffers:
-                for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
-                    buffer.copy_(before)
-            # An overflow that a lower scale of the loss may mend is no fault.
-            outcome.updated = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        sound = norm.isfinite()
+        is_made = sound & outcome.updated
+        if self.scaler.is_enabled():  # an overflow that a lower scale of the loss may mend is no fault
+            sound = sound | (self.scaler.scale(torch.ones_like(norm)) >= 1)
+        if phase == "masked":
+            assert outcome.effective_count is not None, "masks are used"
+            has_any = outcome.effective_count > 0
+            is_made, sound = is_made & has_any, sound | ~has_any
+        outcome.updated = outcome.updated & sound
+        name = "masked_gradient_norm" if phase == "masked" else "gradient_norm"
+        outcome.gradient_norms[name] = torch.where(is_made, norm, torch.nan)
+        if self._optimization.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._optimization.gradient_clip, norm)
+        step_where(self.optimizer, is_made)
+        if self._buffers_before:
+            for buffer, before in zip(self.model.buffers(), self._buffers_before, strict=True):
+                buffer.copy_(torch.where(is_made, buffer, before))
         self.scaler.update()
 
 

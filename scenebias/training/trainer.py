@@ -3,11 +3,16 @@
 A run is a pure function of its configuration and the pair (epoch, step): the loader's batches are, the learning rates
 are, and the random generator is seeded anew at every step. So a checkpoint needs the weights, the optimiser and the
 scale of the loss alone, and any number of processes can go on from it.
+
+The device is never kept waiting: a step is given to it before the host reads the numbers of the step before, its batch
+is made ready meanwhile, and what is logged and saved is written in a thread. Before anything is saved the host has read
+the numbers of all steps that it holds, so that none of them can turn out not to be finite.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +29,15 @@ from scenebias.distributed.process_place import ProcessPlace
 from scenebias.distributed.rank_agreement import check_rank_agreement
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.reports.progress import ProgressDisplay
+from scenebias.run_folder.background_writer import BackgroundWriter
 from scenebias.run_folder.checkpoint import TrainingState
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
-from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
+from scenebias.training.queued_step import QueuedStep, StepReport
+from scenebias.training.ready_batches import ReadyBatch, made_ahead
+from scenebias.training.step import StepSetting, TrainingStep
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -118,7 +126,7 @@ class Trainer:
 
     ``evaluate`` is called after every epoch, on all ranks, when ``precise_bn`` has estimated BatchNorm's statistics
     anew; without it they are the running averages of rank 0. Every rank needs two clips in every step, for BatchNorm. A
-    signal that asks for an end (see `noted_signals`) leaves a checkpoint behind within the step.
+    signal that asks for an end (see `noted_signals`) leaves a checkpoint behind, after one more step at most.
     """
 
     def __init__(
@@ -150,6 +158,8 @@ class Trainer:
             outlives_nonfinite=schedule.skip_nonfinite_steps > 0,
         )
         self.at = Position()
+        self._queued: deque[QueuedStep] = deque()
+        self._writer = BackgroundWriter()
 
     def run(self, log_of: Callable[[int, int], Log], title: str) -> list[dict[str, Any]]:
         """Train to the last epoch, from the newest checkpoint if there is one; returns one entry per epoch.
@@ -167,10 +177,15 @@ class Trainer:
         total_steps = self.schedule.epochs * self.loader.steps_per_epoch
         progress = ProgressDisplay(title, total_steps, "steps", done=self._global_step, visible=self.place.is_main)
         try:
-            with progress, noted_signals() as interruption, self.profiler:
+            with (
+                progress,
+                noted_signals() as interruption,
+                self.profiler,
+                self._writer,
+                made_ahead(*self._batches(), self.place.device) as batches,
+            ):
                 if resumed:
                     progress.say(f"{title}: resumes at epoch {self.at.epoch}, step {self.at.step}")
-                batches = self.loader.epochs(self.at.epoch, self.schedule.epochs, self.at.step)
                 while self.at.epoch < self.schedule.epochs:
                     self._train_epoch(batches, log, progress, interruption)
                     self._evaluate_epoch(log, progress, interruption)
@@ -180,6 +195,16 @@ class Trainer:
             if log is not None:
                 log.close()
         return self.at.history
+
+    def _batches(self) -> tuple[Iterator[ClipBatch], Callable[[int, ClipBatch], ReadyBatch]]:
+        """The batches of all steps to come, and how each of them is made ready."""
+        done, steps_per_epoch = self._global_step, self.loader.steps_per_epoch
+
+        def make_ready(place: int, batch: ClipBatch) -> ReadyBatch:
+            epoch = (done + place) // steps_per_epoch
+            return self.train_step.make_ready(batch, epoch=epoch, seed=self.schedule.seed)
+
+        return self.loader.epochs(self.at.epoch, self.schedule.epochs, self.at.step), make_ready
 
     @property
     def _global_step(self) -> int:
@@ -199,21 +224,24 @@ class Trainer:
         return state is not None
 
     def _save(self) -> None:
+        """Let the state as it is now be written; returns when it is copied, and those before it are written."""
+        assert not self._queued, "what is saved holds steps of which nobody knows whether they are finite"
         if self.place.is_main:
+            self._writer.wait()
             state = TrainingState(
                 epoch=self.at.epoch,
                 step=self.at.step,
                 model=self.model.state_dict(),
                 optimizer=self.train_step.optimizer.state_dict(),
                 scaler=self.train_step.scaler.state_dict(),
-                counts=self.at.counts,
+                counts=dict(self.at.counts),
                 history=self.at.history,
             )
-            self.checkpoints.save(state)
+            self._writer.submit(self.checkpoints.save, state.copied())
 
     def _train_epoch(
         self,
-        batches: Iterator[ClipBatch],
+        batches: Iterator[ReadyBatch],
         log: Log | None,
         progress: ProgressDisplay,
         interruption: Interruption,
@@ -224,25 +252,29 @@ class Trainer:
         step_begun_s = time.perf_counter()
         for step, batch in zip(range(self.at.step, steps_per_epoch), batches, strict=False):
             wait_s = time.perf_counter() - step_begun_s
-            global_step = self._global_step
-            numbers, asked_to_end = self._one_step(batch, progress, interruption)
+            newest = self._queue_step(batch, interruption)
             self.profiler.step_done()
+            is_last, saves = step + 1 == steps_per_epoch, (step + 1) % self.checkpoint_every_steps == 0
+            reports = self._read_steps(progress, unread=0 if is_last or saves else 1)
+            if asked_to_end := any(report.asked_to_end for report in reports):
+                reports += self._read_steps(progress, unread=0)
             step_s = time.perf_counter() - step_begun_s
             step_begun_s += step_s
-            numbers["step_s"] = step_s
-            numbers["data_wait_share"] = wait_s / step_s
-            numbers["clips_per_s"] = self.loader.clips_in_step(step) / step_s
-            if log is not None:
-                log.write("step", global_step, {"epoch": self.at.epoch, **numbers})
-            progress.update(global_step + 1, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
-            if (global_step + 1) % self.schedule.check_ranks_every_steps == 0:
+            newest.known |= {
+                "step_s": step_s,
+                "data_wait_share": wait_s / step_s,
+                "clips_per_s": self.loader.clips_in_step(step) / step_s,
+            }
+            self._log_steps(reports, log, progress)
+            if self._global_step % self.schedule.check_ranks_every_steps == 0:
                 check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}, step {step}")
-            if asked_to_end or ((step + 1) % self.checkpoint_every_steps == 0 and step + 1 < steps_per_epoch):
+            if asked_to_end or (saves and not is_last):
                 self._save()
                 step_begun_s = time.perf_counter()
             if asked_to_end:
                 ended = interruption.ended()
-                progress.say(f"{ended.signal_name}: saved after step {global_step + 1}; the same command goes on")
+                self._writer.wait()
+                progress.say(f"{ended.signal_name}: saved after step {self._global_step}; the same command goes on")
                 self.place.wait_for_all()  # torchrun ends the others once one is gone, rank 0 in its write too
                 raise ended
         check_rank_agreement(self.model, self.place, f"after epoch {self.at.epoch}")
@@ -254,6 +286,7 @@ class Trainer:
             precise_bn_s = self._settle_statistics(interruption)
             numbers = self.evaluate(interruption).summary()
         except Interrupted as ended:  # nothing is lost: what was trained is saved
+            self._writer.wait()
             progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
             raise
         if not all(math.isfinite(number) for number in numbers.values()):
@@ -264,7 +297,7 @@ class Trainer:
         summary = {"epoch": self.at.epoch, **numbers, **self.at.counts}
         self.at = Position(self.at.epoch + 1, 0, history=[*self.at.history, summary])
         if log is not None:
-            log.write("epoch", self._global_step, summary | precise_bn_s)
+            self._writer.submit(log.write, "epoch", self._global_step, summary | precise_bn_s)
         skipped = "".join(
             f", {summary[name]} training {what} skipped"
             for name, what in (("skipped_clips", "clips"), ("skipped_steps", "steps"))
@@ -278,8 +311,8 @@ class Trainer:
         times = {}
         if self.precise_bn is not None:
 
-            def forward(batch: ClipBatch, step: int) -> None:
-                self.train_step.statistics_pass(batch, epoch=self.at.epoch, step=step, seed=self.schedule.seed)
+            def forward(batch: ClipBatch, _step: int) -> None:
+                self.train_step.statistics_pass(batch, epoch=self.at.epoch, seed=self.schedule.seed)
 
             # What is compiled for training would be compiled again for these few passes.
             with torch.compiler.set_stance("force_eager") if self.arithmetic.compile else nullcontext():
@@ -295,30 +328,47 @@ class Trainer:
         self.place.copy_from_main(self.model.buffers())
         return times
 
-    def _one_step(
-        self, batch: ClipBatch, progress: ProgressDisplay, interruption: Interruption
-    ) -> tuple[dict[str, float], bool]:
-        """Train on ``batch``; returns means over the global batch, and whether any process was asked to end."""
+    def _queue_step(self, batch: ReadyBatch, interruption: Interruption) -> QueuedStep:
+        """Give the device a step on ``batch``."""
         setting = self._setting()
         outcome = self.train_step(batch, setting)
-        sums = {name: value.double() for name, value in outcome.sums.items()}
-        sums["skipped_clips"] = torch.tensor(batch.skipped_count, dtype=torch.float64, device=self.place.device)
-        sums["asked"] = torch.tensor(interruption.requested is not None, dtype=torch.float64, device=self.place.device)
-        totals = dict(zip(sums, self.place.sum_over_ranks(torch.stack(list(sums.values()))).tolist(), strict=True))
-        asked_to_end = totals.pop("asked") > 0
-        self.at.counts["skipped_clips"] += int(totals.pop("skipped_clips"))
-        means = _means(totals, setting.clip_count, outcome.effective_count)
-        if not outcome.updated or not all(math.isfinite(mean) for mean in means.values()):
-            self.at.counts["skipped_steps"] += 1
-            self._tell_nonfinite(batch, outcome, progress)
-            means = {name: mean for name, mean in means.items() if math.isfinite(mean)} | {"skipped": 1.0}
-        self.at.step += 1
-        rates = {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
-        more = {"ramp": setting.ramp, "loss_scale": self.train_step.scaler.get_scale()}
+        step = QueuedStep.of(
+            setting,
+            batch,
+            outcome,
+            self.place,
+            loss_scale=self.train_step.scaler.scale(torch.ones((), device=self.place.device)),
+            asked_to_end=interruption.requested is not None,
+        )
+        step.known |= {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
+        step.known["ramp"] = setting.ramp
         if self.model.scene_balance is not None:
             balance = self.model.scene_balance
-            more |= {"scene_chance": balance.chance, "scene_from_action": balance.from_action}
-        return means | outcome.gradient_norms | rates | more, asked_to_end
+            step.known |= {"scene_chance": balance.chance, "scene_from_action": balance.from_action}
+        self._queued.append(step)
+        self.at.step += 1
+        return step
+
+    def _read_steps(self, progress: ProgressDisplay, *, unread: int) -> list[StepReport]:
+        """What the steps have come to that the device was given, but for the last ``unread``; oldest first."""
+        reports = []
+        while len(self._queued) > unread:
+            step = self._queued.popleft()
+            report = step.report()
+            self.at.counts["skipped_clips"] += report.skipped_clips
+            if not report.is_sound:
+                self.at.counts["skipped_steps"] += 1
+                self._tell_nonfinite(step, progress)
+            reports.append(report)
+        return reports
+
+    def _log_steps(self, reports: Iterable[StepReport], log: Log | None, progress: ProgressDisplay) -> None:
+        for report in reports:
+            setting, numbers = report.setting, report.numbers | report.known
+            global_step = setting.epoch * self.loader.steps_per_epoch + setting.step
+            if log is not None:
+                self._writer.submit(log.write, "step", global_step, {"epoch": setting.epoch, **numbers})
+            progress.update(global_step + 1, {SHOWN[name]: value for name, value in numbers.items() if name in SHOWN})
 
     def _setting(self) -> StepSetting:
         schedule, steps_per_epoch = self.schedule, self.loader.steps_per_epoch
@@ -334,15 +384,16 @@ class Trainer:
             seed=schedule.seed,
         )
 
-    def _tell_nonfinite(self, batch: ClipBatch, outcome: StepOutcome, progress: ProgressDisplay) -> None:
+    def _tell_nonfinite(self, step: QueuedStep, progress: ProgressDisplay) -> None:
         """Name the clips of a step that has no finite loss or gradient; an error where there were too many."""
-        finite_B = torch.stack([losses_B.isfinite() for losses_B in outcome.clip_losses]).all(dim=0)
-        culprits = self.place.concatenate(batch.sample_B.to(finite_B.device)[~finite_B].tolist())
+        sample_B = step.batch.sample_B.cpu()
+        finite_B = torch.stack([losses_B.isfinite() for losses_B in step.outcome.clip_losses]).all(dim=0).cpu()
+        culprits = self.place.concatenate(sample_B[~finite_B].tolist())
         which = "clips without a finite loss"
         if not culprits:
-            which, culprits = "clips of the step", self.place.concatenate(batch.sample_B.tolist())
+            which, culprits = "clips of the step", self.place.concatenate(sample_B.tolist())
         describe = self.loader.dataset.describe
-        where = f"epoch {self.at.epoch}, step {self.at.step}"
+        where = f"epoch {step.setting.epoch}, step {step.setting.step}"
         what = f"the loss or its gradient is not finite in {where}; {which}: {'; '.join(map(describe, culprits))}"
         skipped = self.at.counts["skipped_steps"] + sum(numbers["skipped_steps"] for numbers in self.at.history)
         if skipped > self.schedule.skip_nonfinite_steps:
@@ -351,14 +402,3 @@ class Trainer:
                 " another --out; or pass over some such steps with --skip-nonfinite-steps"
             )
         progress.say(f"skipped an update: {what}")
-
-
-def _means(totals: dict[str, float], clip_count: int, effective_count: int | None) -> dict[str, float]:
-    """Sums over the clips of a step to means over them; none of masked clips where no mask was effective."""
-    of_masked = {name: totals.pop(name) for name in ("masked_entropy", "masked_correct") if name in totals}
-    means = {name: total / clip_count for name, total in totals.items()}
-    if effective_count is not None:
-        means["effective_share"] = effective_count / clip_count
-        if effective_count:
-            means |= {name: total / effective_count for name, total in of_masked.items()}
-    return means

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.optimization import OptimizationConfig, build_optimizer, learning_rates_at
+from scenebias.training.optimization import OptimizationConfig, build_optimizer, learning_rates_at, step_where
 
 STEPS_PER_EPOCH = 10
 
@@ -208,6 +208,23 @@ def test_the_fused_kernels_do_what_the_plain_ones_do(name: str) -> None:
             optimizer.step()
     for a, b in zip(fused.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("made", [(False, True, False, True), (True, False, True)])
+def test_a_step_that_is_not_made_leaves_no_trace_in_those_after_it(name: str, made: tuple[bool, ...]) -> None:
+    """Not where it is the first either; those that are made are the optimiser's own, to the bit."""
+    config = OptimizationConfig(optimizer=name, learning_rate=0.1, weight_decay=0.1)
+    choosing, plain = make_model(name="baseline"), make_model(name="baseline")
+    optimizers = [build_optimizer(model, config) for model in (choosing, plain)]
+    for is_made in made:
+        for a, b in zip(choosing.parameters(), plain.parameters(), strict=True):
+            b.grad = torch.randn_like(a)
+            a.grad = b.grad.clone() if is_made else torch.full_like(a, torch.nan)
+        step_where(optimizers[0], torch.tensor(is_made))
+        if is_made:
+            optimizers[1].step()
+        assert all(map(torch.equal, choosing.parameters(), plain.parameters()))
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,37 @@ def test_steps_that_were_passed_over_in_earlier_epochs_count(
     assert json.loads((twice.out / "result.json").read_text())["skipped_steps"] == 2
 
 
+@pytest.mark.parametrize("poisoned", [1, 2, 4])
+def test_no_checkpoint_holds_a_step_that_was_not_finite_and_the_run_goes_on_from_before_it(
+    finished: PretrainConfig, config: PretrainConfig, poisoned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the host knows of a step only when the next one is under way."""
+    every_step = replace(config, checkpoints=CheckpointConfig(checkpoint_every_steps=1))
+    for run in (every_step, replace(config, out=config.out.with_name("seldom"))):
+        with monkeypatch.context() as patch:
+            poison_step(patch, poisoned)
+            with pytest.raises(UserError, match=f"not finite in epoch {poisoned // 3}, step {poisoned % 3}"):
+                pretrain(run)
+        saved = CheckpointFolder(run.out / "checkpoints").load_newest()
+        assert saved is None or 3 * saved.epoch + saved.step <= poisoned
+        assert saved is not None or run is not every_step
+        pretrain(run)
+        assert step_lines(run.out) == step_lines(finished.out)
+        assert same_weights(run.out, finished.out)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_error(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise UserError("checkpoint cannot be written (No space left on device)")
+
+    monkeypatch.setattr(CheckpointFolder, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        pretrain(config)
+    assert not (config.out / "result.json").exists()
+
+
 @pytest.mark.parametrize("where", ["_train_epoch", "_evaluate_epoch"])
 def test_too_little_memory_says_what_to_lower(
     config: PretrainConfig, where: str, monkeypatch: pytest.MonkeyPatch

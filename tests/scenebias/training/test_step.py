@@ -82,6 +82,10 @@ def losses_of(outcome: StepOutcome) -> dict[str, float]:
     return {name: float(value) for name, value in outcome.sums.items()}
 
 
+def norms_of(outcome: StepOutcome) -> dict[str, float]:
+    return {name: float(norm) for name, norm in outcome.gradient_norms.items()}
+
+
 class Passes:
     """What the model of ``step`` is told in each pass, and a random number that it could have drawn."""
 
@@ -186,7 +190,7 @@ def test_a_statistics_pass_shows_what_a_step_does_and_moves_no_weight(
     step = make_step(IN_ONE_BATCH, composition=COMPOSING)
     before = {name: tensor.clone() for name, tensor in step.model.named_parameters()}
     passes = Passes(step, monkeypatch)
-    step.statistics_pass(batch, epoch=2, step=0, seed=0)
+    step.statistics_pass(batch, epoch=2, seed=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in step.model.named_parameters())
     step(batch, replace(SETTING, epoch=2))
     shown, trained = passes.told
@@ -200,7 +204,7 @@ def test_stills_are_frames_of_the_composed_clips_in_steps_and_statistics_passes(
 ) -> None:
     step = make_step(ALBAR, composition=COMPOSING)
     passes = Passes(step, monkeypatch)
-    step.statistics_pass(batch, epoch=3, step=0, seed=1)
+    step.statistics_pass(batch, epoch=3, seed=1)
     step(batch, replace(SETTING, epoch=3, seed=1))
     composed = compose(batch, COMPOSING, action_count=3, seed=1, epoch=3)
     assert passes.phases == ["clean", "clean"]
@@ -247,7 +251,7 @@ def test_parts_of_a_batch_add_up_to_the_whole_where_no_batch_statistics_are_in_t
     for number in range(3):
         first, second = take(whole, batch, number), take(parts, batch, number)
         assert losses_of(second) == pytest.approx(losses_of(first), rel=1e-5)
-        assert second.gradient_norms == pytest.approx(first.gradient_norms, rel=1e-4)
+        assert norms_of(second) == pytest.approx(norms_of(first), rel=1e-4)
         torch.testing.assert_close(torch.cat(second.clip_losses), torch.cat(first.clip_losses))
     torch.testing.assert_close(state_of(parts), state_of(whole))
 
@@ -303,7 +307,7 @@ def test_the_scale_is_not_part_of_the_gradient_norm(batch: ClipBatch) -> None:
     small, large = (make_step(arithmetic=ArithmeticConfig(precision="fp16")) for _ in range(2))
     small.scaler.load_state_dict(small.scaler.state_dict() | {"scale": 2.0**4})
     large.scaler.load_state_dict(large.scaler.state_dict() | {"scale": 2.0**10})
-    assert take(small, batch).gradient_norms == pytest.approx(take(large, batch).gradient_norms, rel=0.05)
+    assert norms_of(take(small, batch)) == pytest.approx(norms_of(take(large, batch)), rel=0.05)
 
 
 def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_statistics(
@@ -318,7 +322,7 @@ def test_a_gradient_that_is_not_finite_moves_neither_weights_nor_statistics(
     with monkeypatch.context() as patch:
         passes = Passes(step, patch)
         outcome = take(step, batch, 1)
-    assert passes.phases == ["clean"]
+    assert passes.phases == ["clean", "masked"], "the host does not know yet"
     hook.remove()
     assert not outcome.updated
     after = state_of(step)
