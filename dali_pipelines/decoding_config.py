@@ -17,7 +17,7 @@ class DecodingConfig:
     that GPU, or the GPU not the clips, which then is told. cpu: on the CPU, whatever the driver or the engines do."""
     hw_decoder_load: float = 0.65
     """Share of a batch's film strips that a GPU's JPEG engines decode, 0 to 1; its cores and the CPU decode the others.
-    GPUs without engines (before A100) pass over it."""
+    GPUs without such engines pass over it."""
     hybrid_huffman_threshold: int = 1_000_000
     """Film strips of more pixels than this, all frames together, have their entropy coding undone on the GPU, where no
     engine decodes them; those of fewer on the CPU."""

@@ -34,16 +34,20 @@ class DeviceCopies(Generic[Batch]):
     def started(self, batches: Iterable[Batch]) -> Generator[Copy[Batch], None, None]:
         """Start to copy each of ``batches``; may run in another thread than `received`."""
         under_way: deque[tuple[cuda.Event, dict[str, Tensor]]] = deque()
-        for batch in batches:
-            source = {name: value if value.is_pinned() else value.pin_memory() for name, value in _tensors(batch)}
-            with cuda.stream(self._stream):
-                copied: Any = {name: value.to(self._device, non_blocking=True) for name, value in source.items()}
-                done = self._stream.record_event()
-            under_way.append((done, source))
-            del source
-            while len(under_way) > self._depth or (under_way and under_way[0][0].query()):
-                under_way.popleft()[0].synchronize()
-            yield Copy(replace(batch, **copied), done)  # type: ignore[type-var]
+        try:
+            for batch in batches:
+                source = {name: value if value.is_pinned() else value.pin_memory() for name, value in _tensors(batch)}
+                with cuda.stream(self._stream):
+                    copied: Any = {name: value.to(self._device, non_blocking=True) for name, value in source.items()}
+                    done = self._stream.record_event()
+                under_way.append((done, source))
+                del source
+                while len(under_way) > self._depth or (under_way and under_way[0][0].query()):
+                    under_way.popleft()[0].synchronize()
+                yield Copy(replace(batch, **copied), done)  # type: ignore[type-var]
+        finally:  # another iteration writes into the same memory
+            for done, _ in under_way:
+                done.synchronize()
 
     def received(self, copies: Iterable[Copy[Batch]]) -> Iterator[Batch]:
         """Hand the copies over to the current stream of whoever takes them, which waits for each."""

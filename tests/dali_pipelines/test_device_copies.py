@@ -98,6 +98,15 @@ def test_memory_is_kept_until_its_copy_is_done_and_no_longer(gpu, monkeypatch):
     assert not [number for number in gpu.waited if number not in gpu.done]
 
 
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_every_copy_is_done_when_an_iteration_ends_or_is_ended(gpu, stop_after):
+    started = DeviceCopies(torch.device("cpu"), depth=5).started(batches(2))
+    for _ in range(stop_after):
+        next(started)
+    started.close()
+    assert gpu.waited == list(range(stop_after))
+
+
 def test_no_more_copies_are_under_way_than_asked_for(gpu):
     started = DeviceCopies(torch.device("cpu"), depth=2).started(batches(4))
     for _ in range(4):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import scenebias
-from dali_pipelines import ClipConfig
+from dali_pipelines import ClipConfig, DecodingConfig, clip_decoder
+from dali_pipelines.decoding_config import LoaderDevice
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_scene_head, load_weights, save_weights
@@ -46,6 +47,26 @@ def initial_of(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> Initi
         patch.setattr("scenebias.pretrain.run_training", lambda _, __, make_model: made.append(make_model(train)))
         main(config)
     return made[0]
+
+
+def test_where_clips_are_decoded_reaches_every_loader_and_may_change_from_start_to_start(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    decides = clip_decoder.decodes_on_gpu
+
+    def note(dataset: ShardDataset, device: torch.device, wanted: LoaderDevice, *, quiet: bool = False) -> bool:
+        asked.append(wanted)
+        return decides(dataset, device, wanted, quiet=quiet)
+
+    monkeypatch.setattr(clip_decoder, "decodes_on_gpu", note)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--loader-device gpu"):
+            main(replace(config, decoding=DecodingConfig(loader_device="gpu")))
+        assert asked.pop() == "gpu"
+    main(replace(config, decoding=DecodingConfig(loader_device="cpu")))
+    assert len(asked) == 3  # training, BatchNorm's statistics, evaluation
+    assert set(asked) == {"cpu"}
 
 
 def test_weights_go_from_stage_to_stage_the_scene_head_among_them(

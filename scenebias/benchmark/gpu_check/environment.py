@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -16,6 +17,7 @@ from scenebias.cuda_builds import DALI_PACKAGES, LEAST_DRIVER, driver_name, vers
 
 LEAST_TORCH = (2, 10)
 """Before it bf16 convolutions in 3-D were slow."""
+NVJPEG_PACKAGES = ("nvidia-nvjpeg", "nvidia-nvjpeg-cu12")
 NVJPEG_HARDWARE = 3
 """``NVJPEG_BACKEND_HARDWARE`` of nvjpeg.h."""
 
@@ -119,12 +121,20 @@ def _dali() -> tuple[int, str] | None:
     return None
 
 
+def _nvjpeg_library() -> str:
+    """That of DALI, else whatever the system finds."""
+    for package in NVJPEG_PACKAGES:
+        with suppress(PackageNotFoundError):
+            for file in distribution(package).files or ():
+                if file.name.startswith("libnvjpeg.so"):
+                    return str(file.locate())
+    return "libnvjpeg.so"
+
+
 def jpeg_engines() -> dict[str, int] | str:
     """How many JPEG engines the current GPU has, as nvJPEG tells, or why that is not known."""
-    if not torch.cuda.is_available():
-        return NO_GPU
     try:
-        nvjpeg = ctypes.CDLL(f"libnvjpeg.so.{(torch.version.cuda or '').split('.')[0]}")
+        nvjpeg = ctypes.CDLL(_nvjpeg_library())
     except OSError as error:
         return f"nvJPEG cannot be loaded ({error})"
     handle, engines, cores = ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_uint()

@@ -36,12 +36,13 @@ def find_idle_time(events: Sequence[Event]) -> IdleTime | None:
     work_K2 = _spans([event for event in timed if event.get("cat") in GPU_WORK])
     if not len(work_K2):
         return None
-    steps_K2 = _spans([event for event in timed if event["name"].startswith(STEP_NAME)])
+    host = [event for event in timed if event.get("cat") in HOST_WORK]
+    steps_K2 = _spans([event for event in host if event["name"].startswith(STEP_NAME)])
     around_K2 = steps_K2 if len(steps_K2) else work_K2
     begin, end = around_K2[:, 0].min(), around_K2[:, 1].max()
     gaps_G2 = _gaps(work_K2, begin, end)
     lengths_G = gaps_G2[:, 1] - gaps_G2[:, 0]
-    host = [event for event in timed if event.get("cat") in HOST_WORK and not event["name"].startswith(STEP_NAME)]
+    host = [event for event in host if not event["name"].startswith(STEP_NAME)]
     host_K2 = _spans(host)
     gap_us: defaultdict[str, float] = defaultdict(float)
     for number in np.argsort(-lengths_G)[:NAMED_GAPS].tolist():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dali_pipelines import DecodingConfig
 from scenebias.benchmark.gpu_check.check import NO_GPU, Outcome
 from scenebias.benchmark.gpu_check.options import GpuCheck, device_here
 from scenebias.benchmark.loading.setting import Setting
@@ -15,6 +16,7 @@ LEAST_PASS_S = 2.0
 def check_loader(options: GpuCheck) -> Outcome:
     """Measure the loader with one option after another changed."""
     device = device_here()
+    on_gpu = device.type == "cuda"
     dataset = ShardDataset.open(options.shards)
     batches = plan_windows(dataset, options.clip, options.batch_size, options.steps)
     setting = Setting(
@@ -28,12 +30,12 @@ def check_loader(options: GpuCheck) -> Outcome:
         batch_size=options.batch_size,
         workers=options.loader_threads,
         prefetch=2,
+        decoding=DecodingConfig(loader_device="gpu" if on_gpu else "cpu"),  # a GPU that cannot is a fault here
     )
     rates = measure_sweep(setting, repeats=options.repeats, least_pass_s=min(LEAST_PASS_S, options.seconds))
     best = max(rates, key=lambda name: rates[name].median)
     as_asked, fastest = rates[AS_ASKED].median, rates[best].median
     found = f"{as_asked:.0f} clips/s; the fastest, with {best}: {fastest:.0f}"
-    on_gpu = device.type == "cuda"
     problems = []
     if on_gpu and fastest < options.wanted_clips_per_s:
         problems.append(f"{fastest:.0f} clips/s at best, of {options.wanted_clips_per_s:.0f} that the network may want")

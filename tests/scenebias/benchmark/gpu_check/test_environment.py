@@ -1,11 +1,12 @@
 """What must hold of the look at driver, cards and versions."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from scenebias.benchmark.gpu_check.environment import Environment, check_environment
+from scenebias.benchmark.gpu_check.environment import Environment, check_environment, jpeg_engines
 
 GOOD = Environment(
     driver="580.65.06",
@@ -44,6 +45,11 @@ def test_what_does_not_go_together_is_said(change, said):
     text = "; ".join(replace(GOOD, **change).problems())
     for part in said:
         assert part in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_nvjpeg_is_asked_for_engines_and_has_none_without_a_gpu():
+    assert re.fullmatch(r"nvJPEG opens no engine \(status \d+\)", jpeg_engines())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
