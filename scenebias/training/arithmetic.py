@@ -93,6 +93,9 @@ def share_gradients(model: DebiasingModel, config: ArithmeticConfig, place: Proc
         model,
         device_ids=[place.device] if place.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
+        # BatchNorm's running statistics are each rank's own until the epoch is over: no training pass reads them, but
+        # one of masked clips that is normalised by them.
+        broadcast_buffers=model.config.uses_masks and model.config.norm_of_masked == "frozen",
         # The two phases of an alternating step are two graphs, and so are a part with gradients shared and one without.
         static_graph=len(model.config.phases) == 1 and config.accumulate == 1,
     )

@@ -1,10 +1,12 @@
 """Where a process stands among others; what takes several processes is in test_training_survival."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from scenebias.distributed import process_place
 from scenebias.distributed.process_place import DistributedConfig, distributed_session
 from shards.errors import UserError
 
@@ -31,3 +33,18 @@ def test_a_rank_whose_main_rank_never_comes_says_so(monkeypatch: pytest.MonkeyPa
 def test_a_time_limit_is_positive_and_finite(seconds: float) -> None:
     with pytest.raises(ValueError, match="collective_timeout_s must be positive and finite"):
         DistributedConfig(collective_timeout_s=seconds)
+
+
+def test_a_process_group_of_gpus_is_told_which_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(process_place, "_take_device", lambda: gpu)
+    monkeypatch.setattr(process_place, "meet", lambda _: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **given: told.update(given))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with process_place.distributed_session() as place:
+        assert place.device == gpu
+    assert told["device_id"] == gpu
