@@ -19,7 +19,15 @@ from scenebias.training.trainer import ScheduleConfig
 
 Recipe = Mapping[str, Any]
 PretrainRecipe = Literal[
-    "reproduction", "recommended", "released_reproduction", "paper_scene", "paper_debias", "released_debias", "small"
+    "reproduction",
+    "recommended",
+    "node",
+    "nodes",
+    "released_reproduction",
+    "paper_scene",
+    "paper_debias",
+    "released_debias",
+    "small",
 ]
 TransferRecipe = Literal["reproduction", "paper", "small"]
 
@@ -79,10 +87,27 @@ RECOMMENDED: Recipe = {
 misleads, without a loss where it helps. Of the two, the backgrounds give the accuracy, and the mask loss, at the weight
 that the study's tuning chose for it, takes most of what is left of the scene (`scenebias/study/README.md`)."""
 
+
+def _of_batch(batch_size: int, warmup_epochs: float) -> Recipe:
+    """``reproduction`` with a larger global batch.
+
+    The learning rate is that of `ScheduleConfig`'s batch times as much as the batch is larger, and rises to it at first
+    (the linear scaling rule, Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2).
+    """
+    defaults = OptimizationConfig()
+    rate = defaults.learning_rate * batch_size / ScheduleConfig().batch_size
+    return {
+        "schedule": ScheduleConfig(batch_size=batch_size),
+        "optimization": OptimizationConfig(learning_rate=rate, warmup_epochs=warmup_epochs),
+    }
+
+
 # The weights of both losses and the epochs are those of the commands that were published with the paper's code.
 PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     "reproduction": {},
     "recommended": RECOMMENDED,
+    "node": _of_batch(256, 1.0),
+    "nodes": _of_batch(1024, 2.0),
     "released_reproduction": {"objective": ObjectiveConfig(**_AS_RELEASED)},
     "paper_scene": {
         "init": tyro.MISSING,
