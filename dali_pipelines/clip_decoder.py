@@ -43,7 +43,7 @@ _DEFAULT_DECODING = DecodingConfig()
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """One batch, on the loader's device. B may differ by one from batch to batch."""
+    """One batch, on the loader's device. B may differ from batch to batch."""
 
     clip_BTHWC: Tensor
     """uint8, contiguous."""

@@ -274,7 +274,9 @@ def _check_batch_size(order: EpochOrder, world_size: int) -> None:
         return
     most_ranks = (clips - fewest) // order.group_size + 1
     if clips >= needed:
-        remedy = f"make it at least {-(-clips // (clips // needed))}"
+        sizes = range(-(-clips // (clips // needed)), clips + 1)
+        enough = next(size for size in sizes if replace(order, global_batch_size=size).batch_sizes[0] >= needed)
+        remedy = f"make it at least {enough}"
     elif most_ranks:
         remedy = f"start at most {most_ranks} ranks, and make it {clips}"
     else:

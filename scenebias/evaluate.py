@@ -16,6 +16,7 @@ from scenebias.data.datasets import RemoteConfig, require_same_classes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
 from scenebias.evaluation.masked_windows import find_masked_windows
+from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
@@ -45,6 +46,7 @@ class EvaluateConfig:
     """Also write the prediction for every clip to this file, an .npz of plain arrays; of one data set alone."""
     force: bool = False
     """Go on even where the weights have seen the clips, or know another part of the frames (--focus of packing)."""
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
@@ -82,7 +84,7 @@ def main(config: EvaluateConfig) -> None:
         if place.is_main:
             Console().print(results_table(str(config.weights), results))
             if config.json is not None:
-                write_output(config.json, results)
+                write_output(config.json, results | {"eval_precision": config.precision.eval_precision})
 
 
 def evaluate(
@@ -114,7 +116,9 @@ def evaluate(
                 f"{dataset.location}: {len(loader.samples)} of {len(dataset)} clips have an effective human mask; the"
                 " others are left out"
             )
-    evaluation = evaluate_model(model, loader, model.action_count, place, change=change)
+    evaluation = evaluate_model(
+        model, loader, model.action_count, place, change=change, precision=config.precision.eval_precision
+    )
     if config.predictions is not None and place.is_main:
         save_predictions(config.predictions, evaluation, dataset, loader.samples.tolist())
     return evaluation

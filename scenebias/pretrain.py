@@ -25,7 +25,8 @@ class PretrainConfig(RunConfig):
 
     recipe: PretrainRecipe = "reproduction"
     """Defaults of the other options, which --help shows beside it; reproduction: R3D-18 in one stage; recommended:
-    the same with backgrounds swapped and the confusion of masked clips; paper_scene and paper_debias: the two
+    the same with backgrounds swapped and the confusion of masked clips; node and nodes: reproduction with global
+    batches for 8 GPUs and for 4 times 8, of 32 clips each; paper_scene and paper_debias: the two
     stages of the paper, the first from the weights of a baseline run, the second from the first's;
     released_reproduction and released_debias: the same with masked clips in a pass of their own, as in the released
     code; swin: a Video Swin Transformer as published, from given weights; small: small3d on clips of 8 frames of 56

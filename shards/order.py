@@ -1,5 +1,6 @@
 """Which samples each step takes: a pure function of (seed, epoch, step), the same at any world size."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -64,7 +65,11 @@ class _ShardOrder(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EpochOrder:
-    """The order of one data set: every sample exactly once an epoch, in batches whose sizes differ by at most one.
+    """The order of one data set: every sample exactly once an epoch, in batches of about the same size.
+
+    All but the first of an epoch take multiples of `evenness` samples, and their sizes differ by one such multiple at
+    most: so ranks have even shares, of few different sizes, where their number divides it. What is left of the samples
+    comes with the first batch.
 
     Any step of any epoch is found at once. A step costs time for its own samples; with ``shuffle_window_shards``, the
     first step of an epoch costs time for the shards as well.
@@ -99,6 +104,15 @@ class EpochOrder:
             raise ValueError(f"shard_starts must rise from 0 to sample_count = {self.sample_count}")
 
     @cached_property
+    def evenness(self) -> int:
+        """What the sizes of batches are multiples of: the largest power of two that divides B and is no more than B/8.
+
+        It depends on B alone, so that a step has the same samples at any world size; 1 for small or odd B.
+        """
+        B = int(self.global_batch_size)
+        return math.gcd(B, 1 << ((max(8, B) // 8).bit_length() - 1))
+
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Steps in one epoch, the same for every rank: ceil(N / B)."""
         return -(-self.sample_count // self.global_batch_size)
@@ -107,13 +121,25 @@ class EpochOrder:
         """Return which positions of the epoch's order one step takes, over all ranks; the same in every epoch."""
         if not 0 <= step < self.steps_per_epoch:
             raise ValueError(f"step must be in range({self.steps_per_epoch}), got {step}")
-        start, stop = (bound * self.sample_count // self.steps_per_epoch for bound in (step, step + 1))
+        multiples, rest = divmod(self.sample_count, self.evenness)
+        start, stop = (
+            rest + bound * multiples // self.steps_per_epoch * self.evenness if bound else 0
+            for bound in (step, step + 1)
+        )
         return range(start, stop)
 
     @property
     def batch_sizes(self) -> tuple[int, int]:
         """How many samples the smallest and the largest step of an epoch take, over all ranks."""
-        return self.sample_count // self.steps_per_epoch, -(-self.sample_count // self.steps_per_epoch)
+        multiples, rest = divmod(self.sample_count, self.evenness)
+        fewest, larger_steps = divmod(multiples, self.steps_per_epoch)
+        first, least, most = (fewest * self.evenness + more for more in (rest, 0, self.evenness))
+        sizes = {first}
+        if larger_steps:
+            sizes.add(most)
+        if self.steps_per_epoch - larger_steps > 1:
+            sizes.add(least)
+        return min(sizes), max(sizes)
 
     def global_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the samples of one step over all ranks: shape (b,), b <= B."""

@@ -141,6 +141,7 @@ def distributed_session(
         rank=rank,
         world_size=world_size,
         timeout=timedelta(seconds=config.collective_timeout_s),
+        device_id=device if device.type == "cuda" else None,  # else NCCL guesses, and joins at the first collective
     )
     if long_waits:
         waiters = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)

@@ -17,6 +17,7 @@ from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import (
     ProcessPlace,
 )
+from scenebias.evaluation.precision import EvaluationPrecision, computing_in
 from scenebias.models.action_model import VideoClassifier, class_probabilities
 from shards.dataset import ShardDataset
 
@@ -124,12 +125,14 @@ def mean_over_windows(
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, the mode of before afterwards."""
+def evaluating(model: torch.nn.Module, precision: EvaluationPrecision = "fp32") -> Iterator[None]:
+    """Evaluation mode and this arithmetic inside, the mode of before afterwards."""
     was_training = model.training
     model.eval()
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
-        yield
+        with computing_in(precision, device):
+            yield
     finally:
         model.train(was_training)
 
@@ -142,14 +145,15 @@ def evaluate_model(
     *,
     change: ClipChange | None = None,
     interruption: Interruption | None = None,
+    precision: EvaluationPrecision = "fp32",
 ) -> Evaluation:
-    """Predict every clip that ``loader`` serves, in float32; ``model`` maps uint8 clip_BTHWC to logits_BA.
+    """Predict every clip that ``loader`` serves; ``model`` maps uint8 clip_BTHWC to logits_BA.
 
     ``change`` and ``interruption`` are as of `mean_over_windows`. The result is the same on every rank, and in the
     order of `EvalLoader.samples`.
     """
     label_N = np.asarray(loader.dataset.labels)
-    with evaluating(model):
+    with evaluating(model, precision):
         probability_NA = mean_over_windows(
             partial(class_probabilities, model),
             loader,

@@ -28,14 +28,16 @@ class RunResult:
     """Training clips that could not be read, over all epochs."""
     skipped_steps: int
     """Training steps without a finite loss, over all epochs."""
+    eval_precision: str = "fp32"
+    """The arithmetic of the evaluations, as of `PrecisionConfig`."""
 
     @classmethod
-    def of_epochs(cls, history: list[dict[str, Any]]) -> Self:
+    def of_epochs(cls, history: list[dict[str, Any]], eval_precision: str = "fp32") -> Self:
         """What the numbers of every epoch come to."""
         counted = ("skipped_clips", "skipped_steps")
         final = {name: value for name, value in history[-1].items() if name not in ("epoch", *counted)}
         totals = {name: sum(numbers[name] for numbers in history) for name in counted}
-        return cls(final=final, history=history, **totals)
+        return cls(final=final, history=history, **totals, eval_precision=eval_precision)
 
     def __post_init__(self) -> None:
         if missing := {"top1", "top5", "clips"} - self.final.keys():

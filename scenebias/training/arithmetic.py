@@ -1,9 +1,10 @@
 """How a training step is computed: number formats, what is recomputed or compiled, how processes add up gradients."""
 
+import inspect
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -83,6 +84,12 @@ def prepare_model(model: DebiasingModel, config: ArithmeticConfig, place: Proces
         backbone.compile()
 
 
+def buffers_in_forward(sent: bool) -> dict[str, Any]:
+    """DDP's option to send rank 0's buffers around before every pass, as this version of torch calls it."""
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers": sent}
+
+
 def share_gradients(model: DebiasingModel, config: ArithmeticConfig, place: ProcessPlace) -> nn.Module:
     """``model``, behind DDP where there are several processes; those of its parameters that are frozen now stay so."""
     if place.world_size == 1:
@@ -93,6 +100,9 @@ def share_gradients(model: DebiasingModel, config: ArithmeticConfig, place: Proc
         model,
         device_ids=[place.device] if place.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
+        # BatchNorm's running statistics are each rank's own until the epoch is over: no training pass reads them, but
+        # one of masked clips that is normalised by them.
+        **buffers_in_forward(model.config.uses_masks and model.config.norm_of_masked == "frozen"),
         # The two phases of an alternating step are two graphs, and so are a part with gradients shared and one without.
         static_graph=len(model.config.phases) == 1 and config.accumulate == 1,
     )

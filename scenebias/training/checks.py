@@ -15,6 +15,9 @@ from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.order import EpochOrder, rank_share
 
+LEAST_CLIPS_A_GPU = 16
+"""Below it a run warns."""
+
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
@@ -79,6 +82,17 @@ def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
                 f"{model.config.backbone} cannot work on --frames {clip.frames} of --size {clip.size} ({error}):"
                 " choose longer or larger clips"
             ) from error
+
+
+def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str | None:
+    """What to say of a global batch that leaves each of ``world_size`` GPUs too few clips; None: nothing."""
+    if not on_gpu or batch_size >= LEAST_CLIPS_A_GPU * world_size:
+        return None
+    return (
+        f"warning: --batch-size {batch_size} leaves {batch_size / world_size:.3g} clips to each of {world_size} GPUs:"
+        f" below {LEAST_CLIPS_A_GPU} BatchNorm's statistics are rough and a GPU is hardly busy; raise it, and"
+        " --learning-rate in proportion, or train with fewer processes"
+    )
 
 
 def check_batches(

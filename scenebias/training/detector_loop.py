@@ -15,6 +15,7 @@ from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder, TrainingState
+from scenebias.training.arithmetic import buffers_in_forward
 from scenebias.training.optimization import OptimizationConfig, Part, learning_rates_at, optimizer_of
 from shards.errors import UserError
 
@@ -100,7 +101,9 @@ class DetectorLoop(ABC, Generic[BatchT]):
             UserError: a loss is not finite, or a video is damaged.
             Interrupted: a signal asked for an end, and a checkpoint holds all that was done.
         """
-        module = self.detector if self.place.world_size == 1 else DistributedDataParallel(self.detector)
+        module = self.detector
+        if self.place.world_size > 1:  # BatchNorm's running averages are each rank's own: no training pass reads them
+            module = DistributedDataParallel(self.detector, **buffers_in_forward(False))
         self.detector.train()
         for batch in self.batches(self._epoch, self._step):
             self._loss_sum += self._one_step(module, batch)

@@ -7,6 +7,7 @@ from dali_pipelines import ClipConfig, DecodingConfig, FaultConfig, ProtocolConf
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
+from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.run_folder.checkpoint import CheckpointConfig
 from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
@@ -67,6 +68,7 @@ class TrainingOptions:
     clip: ClipConfig = field(default_factory=ClipConfig)
     compose: ComposeConfig = field(default_factory=ComposeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    evaluation: PrecisionConfig = field(default_factory=PrecisionConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

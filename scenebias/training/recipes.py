@@ -21,6 +21,8 @@ Recipe = Mapping[str, Any]
 PretrainRecipe = Literal[
     "reproduction",
     "recommended",
+    "node",
+    "nodes",
     "released_reproduction",
     "paper_scene",
     "paper_debias",
@@ -105,10 +107,27 @@ SWIN: Recipe = {
 pretrained weights: the heads learn at ten times the rate of the backbone. torchvision's network has the paper's
 stochastic depth, 0.1. The largest gradient norm is ours; the paper does not speak of one."""
 
+
+def _of_batch(batch_size: int, warmup_epochs: float) -> Recipe:
+    """``reproduction`` with a larger global batch.
+
+    The learning rate is that of `ScheduleConfig`'s batch times as much as the batch is larger, and rises to it at first
+    (the linear scaling rule, Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2).
+    """
+    defaults = OptimizationConfig()
+    rate = defaults.learning_rate * batch_size / ScheduleConfig().batch_size
+    return {
+        "schedule": ScheduleConfig(batch_size=batch_size),
+        "optimization": OptimizationConfig(learning_rate=rate, warmup_epochs=warmup_epochs),
+    }
+
+
 # The weights of both losses and the epochs are those of the commands that were published with the paper's code.
 PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     "reproduction": {},
     "recommended": RECOMMENDED,
+    "node": _of_batch(256, 1.0),
+    "nodes": _of_batch(1024, 2.0),
     "released_reproduction": {"objective": ObjectiveConfig(**_AS_RELEASED)},
     "paper_scene": {
         "init": tyro.MISSING,

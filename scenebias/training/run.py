@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dali_pipelines import TrainLoader
@@ -23,7 +24,8 @@ from scenebias.run_folder.folder import RunFolder, RunResult
 from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.run_folder.record import RunRecord
-from scenebias.training.checks import check_run
+from scenebias.training.checks import check_run, small_batch_note
+from scenebias.training.memory_faults import is_out_of_memory
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
 from scenebias.training.prolonging import prolonged_epochs
@@ -61,7 +63,8 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
     train, val = open_pair(config.train, config.val, config.remote)
     initial = make_model(train)
     check_run(config, train, initial.model, process_count())
-    notes = [shared_clips_note(train, val)]
+    few_clips = small_batch_note(config.schedule.batch_size, process_count(), on_gpu=torch.cuda.is_available())
+    notes = [few_clips, shared_clips_note(train, val)]
     if initial.weights is not None and initial.metadata is not None:
         notes.append(ensure_unseen(initial.weights, initial.metadata, val, force=config.force))
     record = _record(config, initial, train, val)
@@ -89,13 +92,16 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
         place.wait_for_all()  # before any looks for a checkpoint
         try:
             history = _trainer(config, initial, train, val, place).run(partial(TrainingLog, folder.path), title)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(
                 f"the GPU's memory does not suffice ({error}): train with a smaller --batch-size, or with --accumulate"
                 f" {2 * config.arithmetic.accumulate} or --recompute"
             ) from error
         if place.is_main:
-            _finish(record, initial, train, RunResult.of_epochs(history), folder)
+            result = RunResult.of_epochs(history, config.evaluation.eval_precision)
+            _finish(record, initial, train, result, folder)
         place.wait_for_all()
 
 
@@ -115,6 +121,7 @@ def _trainer(
 ) -> Trainer:
     """What trains and evaluates, and keeps checkpoints and predictions in the run's folder."""
     folder, schedule, classes = RunFolder(config.out), config.schedule, len(train.manifest.classes)
+    precision = config.evaluation.eval_precision
     loader_of = partial(
         TrainLoader,
         train,
@@ -136,23 +143,26 @@ def _trainer(
             global_batch_size=min(schedule.batch_size, LARGEST_BATCH), rank=0, world_size=1, quiet=True
         )
         precise_bn = PreciseBatchNorm(schedule.precise_bn, own_loader)
-    evaluation_loader = evaluation_loader_for(
+    windows = -(-schedule.batch_size // config.arithmetic.accumulate)
+    evaluation_loader_of = partial(
+        evaluation_loader_for,
         val,
         config.clip,
         place,
-        batch_size=-(-schedule.batch_size // config.arithmetic.accumulate),
+        batch_size=windows,
         threads=config.loader_threads,
         protocol=config.protocol,
         decoding=config.decoding,
     )
+    model, evaluation_loader = initial.model.action_model, evaluation_loader_of()
 
     def evaluate(interruption: Interruption) -> Evaluation:
-        found = evaluate_model(initial.model.action_model, evaluation_loader, classes, place, interruption=interruption)
+        found = evaluate_model(model, evaluation_loader, classes, place, interruption=interruption, precision=precision)
         if place.is_main:  # before the checkpoint that says that the epoch is over
             save_predictions(folder.path / PREDICTIONS_NAME, found, val)
         return found
 
-    return Trainer(
+    trainer = Trainer(
         initial.model,
         loader,
         evaluate,
@@ -166,6 +176,10 @@ def _trainer(
         profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),
         precise_bn=precise_bn,
     )
+    # Whether there is enough memory, and data that can be read, is known before an epoch is spent.
+    first_batch = np.arange(min(len(evaluation_loader.windows), max(windows, place.world_size)))
+    evaluate_model(model, evaluation_loader_of(order=first_batch), classes, place, precision=precision)
+    return trainer
 
 
 def _finish(

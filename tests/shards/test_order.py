@@ -44,9 +44,9 @@ def test_every_sample_comes_exactly_once_an_epoch(order, epoch):
 
 @given(orders())
 @settings(deadline=None)
-def test_batches_differ_by_at_most_one_and_keep_the_limit(order):
+def test_batches_differ_by_at_most_one_multiple_and_keep_the_limit(order):
     sizes = [len(batch) for batch in epoch_of(order)]
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= order.evenness
     assert 1 <= max(sizes) <= order.global_batch_size
     assert len(sizes) == -(-order.sample_count // order.global_batch_size)
 
@@ -142,6 +142,31 @@ def test_the_partner_of_a_sample_is_the_same_at_any_world_size(order, group_size
 
     assert pairs(world_size) == pairs(1)
     assert [sample for sample, _ in pairs(1)] == order.global_batch(3, step).tolist()
+
+
+@given(st.integers(1, 5000), st.integers(1, 600))
+def test_batches_have_even_shares_but_for_the_first_of_an_epoch(count, global_batch_size):
+    order = EpochOrder(count, global_batch_size)
+    even = order.evenness
+    assert global_batch_size % even == 0
+    assert even == 1 or (8 * even <= global_batch_size and even.bit_count() == 1)
+    first, *others = (len(order.positions(step)) for step in range(order.steps_per_epoch))
+    assert 0 < first <= global_batch_size
+    assert first + sum(others) == count
+    assert all(0 < size <= global_batch_size and size % even == 0 for size in others)
+    assert len(set(others)) <= 2
+    assert not others or max(first, *others) - min(first, *others) <= even
+
+
+@pytest.mark.parametrize(("world_size", "global_batch_size"), [(2, 32), (4, 32), (8, 256), (16, 256), (64, 1024)])
+def test_ranks_differ_in_one_step_of_an_epoch_at_most(world_size, global_batch_size):
+    order = EpochOrder(9537, global_batch_size)
+    shares = [
+        {len(rank_share(order.positions(step), rank, world_size)) for rank in range(world_size)}
+        for step in range(order.steps_per_epoch)
+    ]
+    assert all(len(sizes) == 1 for sizes in shares[1:])
+    assert len(set.union(*shares[1:])) <= 2
 
 
 @given(orders())

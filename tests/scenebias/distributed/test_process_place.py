@@ -3,6 +3,7 @@
 import math
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,3 +106,18 @@ def test_packing_takes_gpus_for_networks_alone_and_shares_them(monkeypatch, mask
     config = MakeShards(source=FolderSource(root=Path("videos")), out=Path("out"), masks=masks, scenes=scenes)
     with _session(config):
         assert asked["gpus"] == gpus
+
+
+def test_a_process_group_of_gpus_is_told_which_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(process_place, "_take_device", lambda: gpu)
+    monkeypatch.setattr(process_place, "meet", lambda _: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **given: told.update(given))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with process_place.distributed_session() as place:
+        assert place.device == gpu
+    assert told["device_id"] == gpu

@@ -8,6 +8,7 @@ import pytest
 from scenebias.commands import Command
 from scenebias.pretrain import PretrainConfig
 from scenebias.run_folder.record import plain
+from scenebias.training.checks import small_batch_note
 from scenebias.training.recipes import PRETRAIN_RECIPES, TRANSFER_RECIPES, PretrainRecipe, TransferRecipe
 from scenebias.transfer.command import TransferConfig
 
@@ -68,6 +69,22 @@ def test_the_paper_trains_in_two_stages_of_which_the_first_warms_up_its_heads() 
         assert (config.optimization.learning_rate, config.optimization.weight_decay) == (1e-4, 1e-5)
         assert config.clip.scales == pytest.approx([2 ** (-k / 4) for k in range(5)])
     assert transferring("--recipe", "paper", "--weights", "w").optimization.learning_rate == 5e-3
+
+
+@pytest.mark.parametrize(("recipe", "gpus"), [("node", 8), ("nodes", 32)])
+def test_larger_batches_have_learning_rates_in_proportion_and_a_warm_up(recipe: str, gpus: int) -> None:
+    one, many = pretraining(), pretraining("--recipe", recipe)
+    assert many.schedule.batch_size == gpus * one.schedule.batch_size
+    assert many.optimization.learning_rate == pytest.approx(gpus * one.optimization.learning_rate)
+    assert 0 < many.optimization.warmup_epochs < many.schedule.epochs / 2
+    assert small_batch_note(many.schedule.batch_size, gpus, on_gpu=True) is None
+
+
+def test_a_batch_of_few_clips_a_gpu_is_warned_of_and_one_on_cpus_is_not() -> None:
+    assert "leaves 4 clips to each of 8 GPUs" in str(small_batch_note(32, 8, on_gpu=True))
+    assert small_batch_note(127, 8, on_gpu=True)
+    assert small_batch_note(128, 8, on_gpu=True) is None
+    assert small_batch_note(32, 8, on_gpu=False) is None
 
 
 def test_small_is_what_cpu_cores_train_from_random_weights_in_minutes() -> None:

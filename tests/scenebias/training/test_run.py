@@ -18,6 +18,7 @@ from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.evaluation.accuracy import Evaluation
+from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.models.action_model import ModelConfig
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.pretrain import PretrainConfig
@@ -25,7 +26,7 @@ from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, TrainingState
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.log import TrainingLog
-from scenebias.training import trainer
+from scenebias.training import run, trainer
 from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
@@ -324,17 +325,17 @@ def test_no_checkpoint_holds_a_step_that_was_not_finite_and_the_run_goes_on_from
 ) -> None:
     """Though the host knows of a step only when the next one is under way."""
     every_step = replace(config, checkpoints=CheckpointConfig(checkpoint_every_steps=1))
-    for run in (every_step, replace(config, out=config.out.with_name("seldom"))):
+    for config_of_run in (every_step, replace(config, out=config.out.with_name("seldom"))):
         with monkeypatch.context() as patch:
             poison_step(patch, poisoned)
             with pytest.raises(UserError, match=f"not finite in epoch {poisoned // 3}, step {poisoned % 3}"):
-                pretrain(run)
-        saved = CheckpointFolder(run.out / "checkpoints").load_newest()
+                pretrain(config_of_run)
+        saved = CheckpointFolder(config_of_run.out / "checkpoints").load_newest()
         assert saved is None or 3 * saved.epoch + saved.step <= poisoned
-        assert saved is not None or run is not every_step
-        pretrain(run)
-        assert step_lines(run.out) == step_lines(finished.out)
-        assert same_weights(run.out, finished.out)
+        assert saved is not None or config_of_run is not every_step
+        pretrain(config_of_run)
+        assert step_lines(config_of_run.out) == step_lines(finished.out)
+        assert same_weights(config_of_run.out, finished.out)
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_error(
@@ -349,16 +350,51 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_error(
     assert not (config.out / "result.json").exists()
 
 
+OF_TORCH = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+OF_DALI = RuntimeError("Error in GPU operator `nvidia.dali.fn.resize`: Can't allocate 2147483648 bytes on device 0.")
+
+
 @pytest.mark.parametrize("where", ["_train_epoch", "_evaluate_epoch"])
-def test_too_little_memory_says_what_to_lower(
-    config: PretrainConfig, where: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("error", "told"), [(OF_TORCH, "2.00 GiB"), (OF_DALI, "2147483648 bytes")])
+def test_too_little_memory_says_what_to_lower_whoever_asked_for_it(
+    config: PretrainConfig, where: str, error: RuntimeError, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
 
     monkeypatch.setattr(Trainer, where, out_of_memory)
-    with pytest.raises(UserError, match=r"2.00 GiB.*--batch-size.*--accumulate 2 or --recompute"):
+    with pytest.raises(UserError, match=rf"{told}.*--batch-size.*--accumulate 2 or --recompute"):
         pretrain(config)
+
+
+def test_the_precision_of_evaluation_is_used_and_recorded_in_results(config: PretrainConfig, tmp_path: Path) -> None:
+    pretrain(replace(config, evaluation=PrecisionConfig(eval_precision="bf16")))
+    result = json.loads((config.out / "result.json").read_text())
+    assert result["eval_precision"] == "bf16"
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        file = tmp_path / f"{precision}.json"
+        asked = PrecisionConfig(eval_precision=precision)
+        weights = config.out / "weights.safetensors"
+        evaluate(EvaluateConfig(weights=weights, data=(config.val,), json=file, precision=asked))
+        found = json.loads(file.read_text())
+        assert found["eval_precision"] == precision
+        losses[precision] = found[str(config.val)]["action_loss"]
+    assert losses["bf16"] == pytest.approx(result["final"]["action_loss"])
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_an_evaluation_that_does_not_fit_is_told_before_a_step_is_taken(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise OF_TORCH
+
+    monkeypatch.setattr(run, "evaluate_model", out_of_memory)
+    with pytest.raises(UserError, match=r"2.00 GiB.*--batch-size"):
+        pretrain(config)
+    assert not (config.out / "log.jsonl").exists()
 
 
 def test_predictions_that_are_not_finite_end_the_run_in_one_sentence(

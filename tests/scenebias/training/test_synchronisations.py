@@ -15,7 +15,8 @@ from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
-from scenebias.distributed.process_place import ProcessPlace
+from scenebias.distributed.batch_norm import sync_batch_norm
+from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import StepProfiler
@@ -23,6 +24,7 @@ from scenebias.training.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
 from shards.dataset import ShardDataset
+from tests.forked import run_in_ranks
 from tests.scenebias.training.synchronisations import counted
 
 DEVICE = torch.device("cpu", 0)
@@ -124,3 +126,41 @@ WAYS = {
 def test_the_host_waits_once_a_step(way: Way, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = train(way, tiny_dataset, ProcessPlace(rank=0, world_size=1, device=DEVICE), monkeypatch)
     assert found.total() == STEPS, found
+
+
+def normalise_together() -> None:
+    with distributed_session() as place:
+        module = sync_batch_norm(torch.nn.Sequential(torch.nn.BatchNorm3d(4)), place)
+        input = torch.rand(2 + place.rank, 4, 2, 3, 3, requires_grad=True)
+        with counted() as found:
+            module(input).square().sum().backward()
+        assert not found, found
+
+
+def test_statistics_of_all_processes_keep_no_host_waiting(tmp_path: Path) -> None:
+    run_in_ranks(tmp_path, 2, normalise_together)
+
+
+def test_what_makes_a_host_wait_is_counted() -> None:
+    on_device = torch.rand(3)
+    with counted() as found:
+        assert float(on_device.sum()) >= 0
+        bool(on_device.sum() > 0)
+        on_device.sum().item()
+        on_device.tolist()
+        on_device.numpy()
+        on_host = on_device.to("cpu", non_blocking=True)
+        on_host.tolist()
+        torch.tensor(1.0, device=DEVICE)
+        torch.tensor(1.0).to(DEVICE)
+        torch.tensor(1.0).to(DEVICE, non_blocking=True)
+        on_device[on_device > 0]
+    assert found == {
+        "_local_scalar_dense": 3,
+        "tolist": 1,
+        "numpy": 1,
+        "to host": 1,
+        "torch.tensor": 1,
+        "to device": 1,
+        "index": 1,
+    }
