@@ -114,7 +114,7 @@ def test_a_process_group_of_gpus_is_told_which_is_its_own(monkeypatch: pytest.Mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    monkeypatch.setattr(process_place, "_take_device", lambda: gpu)
+    monkeypatch.setattr(process_place, "_take_device", lambda _gpus: gpu)
     monkeypatch.setattr(process_place, "meet", lambda _: None)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **given: told.update(given))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)

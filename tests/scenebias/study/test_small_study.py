@@ -247,7 +247,7 @@ def test_jhmdb_is_transferred_to_classes_that_pretraining_has_not_seen(study: Pl
 def test_weights_are_transferred_to_both_tasks_in_long_takes_trained_once_and_tested_twice(
     demo_runs: list[Run], tmp_path: Path
 ) -> None:
-    takes = LongTakes("takes", tmp_path / "takes", 0.8, TakesSize(takes_train=8, takes_test=2))
+    takes = LongTakes("takes", tmp_path / "takes", 0.8, TakesSize(takes_train=3, takes_test=1))
     make = MakeTakes(takes)
     assert not make.is_done
     make.folder.mkdir()
