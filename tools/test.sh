@@ -7,4 +7,5 @@ ruff check shards dali_pipelines scenebias tools tests
 mypy
 export OMP_NUM_THREADS=1  # of each process, as several run at a time
 # One process more than cores, as many tests wait for others' work. Files are dealt out in the order of tests/conftest.py.
-exec pytest --numprocesses=$(($(nproc) + 1)) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"
+cores=$(env --unset=OMP_NUM_THREADS nproc)  # which nproc would tell instead
+exec pytest --numprocesses=$((cores + 1)) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"
