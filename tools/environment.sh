@@ -27,4 +27,5 @@ prepare_environment() {
         echo "$wanted $cuda $extra" > "$stamp"
     fi
     PATH=$PWD/.venv/bin:$PATH
+    unset PYTHONDONTWRITEBYTECODE # or every process would compile anew what the install has not
 }

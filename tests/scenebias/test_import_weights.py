@@ -338,7 +338,7 @@ def published_file(folder: Path, name: str) -> tuple[Path, nn.Module]:
     return folder / f"{name}.pth", network.eval()
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18", "swin3d_t"])
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "swin3d_t"])
 def test_what_torchvision_publishes_gives_the_outputs_of_its_network(
     name: TorchvisionNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
