@@ -38,7 +38,7 @@ class OwnModel(VideoClassifier):
         self.eval()
         with torch.inference_mode():
             try:
-                logits_BA = self(clip_BTHWC)
+                logits_BA, entered = self._watched(clip_BTHWC)
             except Exception as error:  # of the user's code
                 raise UserError(
                     f"{said} cannot take float32 clips {tuple(self.normalise(clip_BTHWC).shape)} ({error}); set"
@@ -50,18 +50,17 @@ class OwnModel(VideoClassifier):
                     f"{said} must give logits {(1, self.action_count)} for a clip, one a class, and gives {given};"
                     " wrap it in a module that does"
                 )
-            entered = self._entered_last_linear(clip_BTHWC)
         if entered is None:
             raise UserError(f"{said} runs no torch.nn.Linear, whose input would be its features; end it in one")
         self._feature_count = entered.shape[-1]
 
     def features(self, clip_BTHWC: Tensor) -> Tensor:
-        entered = self._entered_last_linear(clip_BTHWC)
+        _, entered = self._watched(clip_BTHWC)
         assert entered is not None, "it was tried out"
         return entered.reshape(len(entered), -1, entered.shape[-1]).mean(dim=1)
 
-    def _entered_last_linear(self, clip_BTHWC: Tensor) -> Tensor | None:
-        """What enters the linear layer that runs last, (B, …, D); None where none runs."""
+    def _watched(self, clip_BTHWC: Tensor) -> tuple[Any, Tensor | None]:
+        """What the network gives, and what enters the linear layer that runs last, (B, …, D); None where none runs."""
         seen: list[Tensor] = []
         hooks = [
             layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -69,11 +68,11 @@ class OwnModel(VideoClassifier):
             if isinstance(layer, nn.Linear)
         ]
         try:
-            self(clip_BTHWC)
+            given = self(clip_BTHWC)
         finally:
             for hook in hooks:
                 hook.remove()
-        return seen[-1] if seen else None
+        return given, seen[-1] if seen else None
 
     def forward(self, clip_BTHWC: Tensor) -> Tensor:
         return self.network(self.normalise(clip_BTHWC))

@@ -76,8 +76,8 @@ def _study(config: StudyConfig) -> None:
     takes_jobs = plan.takes_jobs(demo_runs)
     run("long takes", takes_jobs)
     data = {
-        (world, seed): MeasureData(config.out / "runs" / world / DATA / f"seed-{seed}", *pair)
-        for (world, seed), pair in plan.data_jobs().items()
+        (world, seed): MeasureData(folder=config.out / "runs" / world / DATA / f"seed-{seed}", train=train, val=val)
+        for (world, seed), (train, val) in plan.data_jobs().items()
     }
     runs = [*oracles, *demo_runs, *jhmdb_runs]
     run("measuring", [*data.values(), *map(MeasureModel, runs)])

@@ -65,7 +65,7 @@ class DemoPlan:
     @property
     def data(self) -> MeasureData:
         """What its scenes tell of its actions."""
-        return MeasureData(self._folder(DATA), self.world.shards("train"), self.world.shards("test"))
+        return MeasureData(folder=self._folder(DATA), train=self.world.shards("train"), val=self.world.shards("test"))
 
     @property
     def scratch(self) -> Run:

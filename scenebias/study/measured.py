@@ -91,3 +91,19 @@ class Measured:
     def correct(self, kind: str) -> np.ndarray:
         """Whether the model was right, bool, for each test clip."""
         return np.equal(self.predicted[kind], self.labels[kind])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringJob:
+    """What jobs that leave a `Measured` in a folder have in common."""
+
+    folder: Path
+
+    @property
+    def measures(self) -> Path:
+        """The `Measured` that it leaves."""
+        return self.folder / MEASURES_NAME
+
+    @property
+    def is_done(self) -> bool:
+        return self.measures.exists()

@@ -44,6 +44,7 @@ from scenebias.study.measured import (
     TRANSFERRED,
     USUAL,
     Measured,
+    MeasuringJob,
 )
 from scenebias.study.plan import Run
 from scenebias.study.training_jobs import PretrainJob, TransferJob
@@ -82,22 +83,12 @@ class Subject:
         return extract_features(self.model, self.loader(dataset), self.place)
 
 
-@dataclass(frozen=True)
-class MeasureData:
+@dataclass(frozen=True, kw_only=True)
+class MeasureData(MeasuringJob):
     """The job to measure how much the scenes of a data set tell of its actions."""
 
-    folder: Path
     train: Path
     val: Path
-
-    @property
-    def measures(self) -> Path:
-        """The `Measured` that it leaves."""
-        return self.folder / MEASURES_NAME
-
-    @property
-    def is_done(self) -> bool:
-        return self.measures.exists()
 
     def run(self) -> None:
         train, val = ShardDataset.open(self.train), ShardDataset.open(self.val)

@@ -227,6 +227,13 @@ class Plan:
     def takes_jobs(self, demo_runs: Iterable[Run]) -> list[TransferToTakes]:
         """What transfers the models of ``demo_runs`` to them."""
         takes = self.long_takes()
+        if takes is None:
+            return []
+        chosen = [
+            run
+            for run in demo_runs
+            if run.world == USUAL_WORLD and run.arm in TAKES_ARMS and run.seed < self.config.takes_seeds
+        ]
         return [
             TransferToTakes(
                 folder=self.config.out / "runs" / takes.name / run.arm / f"seed-{run.seed}",
@@ -235,10 +242,8 @@ class Plan:
                 seed=run.seed,
                 weights=run.pretraining.weights,
             )
-            for run in demo_runs
-            if takes is not None
-            and run.pretraining is not None
-            and (run.world, run.arm in TAKES_ARMS, run.seed < self.config.takes_seeds) == (USUAL_WORLD, True, True)
+            for run in chosen
+            if run.pretraining is not None
         ]
 
     def data_jobs(self) -> dict[tuple[str, int], tuple[Path, Path]]:

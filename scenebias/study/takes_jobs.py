@@ -17,8 +17,7 @@ from scenebias.localize.found_segments import SEGMENTS_NAME, FoundSegments, summ
 from scenebias.localize.head.training import HeadTrainingConfig
 from scenebias.localize.run import LocalizeRunConfig, run_localization
 from scenebias.study.data.long_takes import TAKES_TESTS, LongTakes, TakesTest
-from scenebias.study.jobs import cost_added
-from scenebias.study.measured import DETECTED, LOCALIZED, MEASURES_NAME, SWAPPED, USUAL, Measured
+from scenebias.study.measured import DETECTED, LOCALIZED, SWAPPED, USUAL, Measured, MeasuringJob
 
 LOCALIZE_TRAINING = HeadTrainingConfig(epochs=20)
 DETECTOR, DETECT_TRAINING = DetectorConfig(width=64), DetectorTrainingConfig(epochs=4, key_frame_group=32)
@@ -28,10 +27,9 @@ SCENES_OF: dict[TakesTest, str] = {"test": USUAL, "swapped": SWAPPED}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferToTakes:
+class TransferToTakes(MeasuringJob):
     """The job to localise and detect in long takes, from the weights of one model."""
 
-    folder: Path
     takes: LongTakes
     arm: str
     """How the model was pretrained."""
@@ -44,21 +42,11 @@ class TransferToTakes:
         """What results call the data."""
         return self.takes.name
 
-    @property
-    def measures(self) -> Path:
-        """The `Measured` that it leaves."""
-        return self.folder / MEASURES_NAME
-
-    @property
-    def is_done(self) -> bool:
-        return self.measures.exists()
-
     def run(self) -> None:
         values = {}
-        with cost_added(self.folder / "cost.json"):
-            for test in TAKES_TESTS:
-                values[f"{LOCALIZED}_{SCENES_OF[test]}"] = self._localized(test)
-                values[f"{DETECTED}_{SCENES_OF[test]}"] = self._detected(test)
+        for test in TAKES_TESTS:
+            values[f"{LOCALIZED}_{SCENES_OF[test]}"] = self._localized(test)
+            values[f"{DETECTED}_{SCENES_OF[test]}"] = self._detected(test)
         Measured(values, {}, {}).write(self.measures)
 
     def _options(self, task: str, test: TakesTest) -> dict[str, Any]:

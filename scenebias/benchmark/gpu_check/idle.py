@@ -5,16 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dali_pipelines.loader import TrainLoader
 from scenebias.benchmark.gpu_check.check import NO_GPU, Outcome
 from scenebias.benchmark.gpu_check.idle_gaps import IdleTime, find_idle_time
-from scenebias.benchmark.gpu_check.options import GpuCheck, device_here
+from scenebias.benchmark.gpu_check.options import GpuCheck, device_here, loader_here
 from scenebias.benchmark.training.stand_ins import SomeSteps, StepTimes
 from scenebias.benchmark.training.steps import OBJECTIVES
 from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.run_folder.profiling import FIRST_STEPS, StepProfiler
 from scenebias.training.arithmetic import ArithmeticConfig
-from shards.dataset import ShardDataset
 
 SHOWN = 3
 """Gaps that the table names."""
@@ -48,13 +46,7 @@ def largest_gaps(idle: IdleTime) -> str:
 def traced_run(options: GpuCheck) -> tuple[StepTimes, list[dict[str, Any]]]:
     """The times of some steps of training with its loader, and the events of their trace."""
     device = device_here()
-    loader = TrainLoader(
-        ShardDataset.open(options.shards),
-        options.clip,
-        global_batch_size=options.batch_size,
-        device=device,
-        threads=options.loader_threads,
-    )
+    loader = loader_here(options, device)
     steps = SomeSteps(loader, FIRST_STEPS + options.steps)
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as folder:
         trace = Path(folder) / "trace.json"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from dali_pipelines import ClipConfig
+from dali_pipelines import ClipConfig, TrainLoader
 from scenebias.models.backbones import BackboneName
 from shards.checks import require_at_least
+from shards.dataset import ShardDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,14 @@ class GpuCheck:
 def device_here() -> torch.device:
     """The current GPU, or the CPU where torch finds none."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def loader_here(options: GpuCheck, device: torch.device) -> TrainLoader:
+    """The training loader of one process, as asked."""
+    return TrainLoader(
+        ShardDataset.open(options.shards),
+        options.clip,
+        global_batch_size=options.batch_size,
+        device=device,
+        threads=options.loader_threads,
+    )

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
-from dali_pipelines.loader import TrainLoader
 from scenebias.benchmark.gpu_check.check import NO_GPU, Outcome
-from scenebias.benchmark.gpu_check.options import GpuCheck, device_here
+from scenebias.benchmark.gpu_check.options import GpuCheck, device_here, loader_here
 from scenebias.benchmark.training.stand_ins import ResidentBatches, StepTimes
 from scenebias.benchmark.training.steps import OBJECTIVES
 from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.training.arithmetic import ArithmeticConfig
-from shards.dataset import ShardDataset
 
 LOSS = "action_loss"
 LARGEST_DIFFERENCE = 0.05
@@ -52,13 +50,7 @@ VARIANTS: Mapping[str, Variant] = {
 def check_variants(options: GpuCheck) -> Outcome:
     """Train a few steps in every way; one that fails ends no other."""
     device = device_here()
-    loader = TrainLoader(
-        ShardDataset.open(options.shards),
-        options.clip,
-        global_batch_size=options.batch_size,
-        device=device,
-        threads=options.loader_threads,
-    )
+    loader = loader_here(options, device)
     (batch, *_) = loader.epoch(0, loader.steps_per_epoch - 1)
     runner = _Runner(options, ResidentBatches(loader, [batch], options.steps + 1), device)
     here = {name: variant for name, variant in VARIANTS.items() if device.type == "cuda" or not variant.needs_gpu}
