@@ -14,8 +14,8 @@ from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
-from scenebias.training.arithmetic import ArithmeticConfig, Precision
-from scenebias.training.bf16_on_cpu import pad_small_inputs
+from scenebias.training.computing.arithmetic import ArithmeticConfig, Precision
+from scenebias.training.computing.bf16_on_cpu import pad_small_inputs
 from scenebias.training.detector_loop import ALONE, DetectorLoop, SummedLoss, require_no_plateau
 from scenebias.training.optimization import OptimizationConfig
 from shards.checks import require_at_least

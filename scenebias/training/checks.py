@@ -9,7 +9,7 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -15,7 +15,7 @@ from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder, TrainingState
-from scenebias.training.arithmetic import buffers_in_forward
+from scenebias.training.computing.arithmetic import buffers_in_forward
 from scenebias.training.optimization import OptimizationConfig, Part, learning_rates_at, optimizer_of
 from shards.errors import UserError
 

@@ -9,7 +9,7 @@ from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
 from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.run_folder.checkpoint import CheckpointConfig
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig
 from shards.checks import require_at_least

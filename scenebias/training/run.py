@@ -25,7 +25,7 @@ from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.run_folder.record import RunRecord
 from scenebias.training.checks import check_run, small_batch_note
-from scenebias.training.memory_faults import is_out_of_memory
+from scenebias.training.computing.memory_faults import is_out_of_memory
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
 from scenebias.training.prolonging import prolonged_epochs

@@ -22,7 +22,7 @@ from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import WHOLE_FRAME_MEAN, Phase
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.training.arithmetic import ArithmeticConfig, prepare_model, share_gradients
+from scenebias.training.computing.arithmetic import ArithmeticConfig, prepare_model, share_gradients
 from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer, step_where
 from scenebias.training.ready_batches import ReadyBatch
 from shards.randomness import hash_uint64

@@ -32,7 +32,7 @@ from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.background_writer import BackgroundWriter
 from scenebias.run_folder.checkpoint import TrainingState
 from scenebias.run_folder.profiling import StepProfiler
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
 from scenebias.training.queued_step import QueuedStep, StepReport

@@ -12,7 +12,7 @@ from scenebias.benchmark.training.stand_ins import SomeSteps, StepTimes
 from scenebias.benchmark.training.steps import OBJECTIVES
 from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.run_folder.profiling import FIRST_STEPS, StepProfiler
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 
 SHOWN = 3
 """Gaps that the table names."""

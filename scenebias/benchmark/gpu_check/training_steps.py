@@ -11,7 +11,7 @@ from scenebias.benchmark.gpu_check.options import GpuCheck, device_here
 from scenebias.benchmark.training.command import WANTED, rates_as_json
 from scenebias.benchmark.training.processes import Job, measure_memory, save_batch
 from scenebias.benchmark.training.steps import BASELINE, DEBIAS, MeasuredPrecision, measure_steps, open_batches
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from shards.dataset import ShardDataset
 
 

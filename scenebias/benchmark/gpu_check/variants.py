@@ -14,7 +14,7 @@ from scenebias.benchmark.training.stand_ins import ResidentBatches, StepTimes
 from scenebias.benchmark.training.steps import OBJECTIVES
 from scenebias.benchmark.training.trainer_run import run_trainer
 from scenebias.debiasing.objective import ObjectiveConfig
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 
 LOSS = "action_loss"
 LARGEST_DIFFERENCE = 0.05

@@ -25,7 +25,7 @@ from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.reports.terminal import number_table
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 
 LEAST_STEPS = 2
 ROUNDS = 3

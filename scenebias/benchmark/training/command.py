@@ -29,7 +29,7 @@ from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.terminal import number_table
 from scenebias.run_folder.record import plain
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -27,7 +27,7 @@ from scenebias.distributed.cpu_memory import keep_freed_memory
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepSetting, TrainingStep
 

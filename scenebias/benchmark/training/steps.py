@@ -22,7 +22,7 @@ from scenebias.debiasing.objective import ObjectiveConfig, ObjectiveName
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.reports.progress import ProgressDisplay
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -15,7 +15,7 @@ from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.run_folder.profiling import StepProfiler
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
 

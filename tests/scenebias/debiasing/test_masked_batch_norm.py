@@ -21,7 +21,7 @@ from scenebias.debiasing.masked_batch_norm import (
 from scenebias.debiasing.objective import MaskStep, ObjectiveConfig, Phase
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BACKBONES, BackboneName
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.recomputation import recompute_activations
 
 CLEAN_BTHWC, MASKED_BTHWC = torch.randint(
     256, (2, 4, 4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5)

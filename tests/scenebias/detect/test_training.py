@@ -15,7 +15,7 @@ from scenebias.detect.windows_ahead import TrainingWindows
 from scenebias.distributed.interruption import Interrupted, Interruption
 from scenebias.distributed.process_place import distributed_session
 from scenebias.run_folder.checkpoint import CheckpointFolder
-from scenebias.training.arithmetic import Precision
+from scenebias.training.computing.arithmetic import Precision
 from scenebias.training.optimization import OptimizationConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scenebias.distributed.batch_norm import PartBatchNorm, sync_batch_norm
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.models.backbones import BACKBONES
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.recomputation import recompute_activations
 from tests.forked import run_in_ranks
 
 PASSES = 3

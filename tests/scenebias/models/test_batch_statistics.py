@@ -17,7 +17,7 @@ from scenebias.distributed.batch_norm import sync_batch_norm
 from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.batch_statistics import estimate_statistics, tracking_batch_norms
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.recomputation import recompute_activations
 from tests.forked import run_in_ranks
 
 

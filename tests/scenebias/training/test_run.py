@@ -27,7 +27,7 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, 
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import run, trainer
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
 from scenebias.training.trainer import ScheduleConfig, Trainer

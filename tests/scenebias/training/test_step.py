@@ -19,7 +19,7 @@ from scenebias.debiasing.objective import ObjectiveConfig, Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import FIRST_STEPS, TRACED_STEPS, StepProfiler
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.step import StepOutcome, StepSetting, TrainingStep
 from shards.dataset import ShardDataset

@@ -20,7 +20,7 @@ from scenebias.distributed.process_place import ProcessPlace, distributed_sessio
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import StepProfiler
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig, Trainer
 from shards.dataset import ShardDataset

@@ -13,7 +13,7 @@ from scenebias.benchmark.gpu_check.loader_alone import check_loader
 from scenebias.benchmark.gpu_check.training_steps import check_training_steps
 from scenebias.benchmark.gpu_check.variants import VARIANTS, Variant, check_variants
 from scenebias.benchmark.measuring import Rates
-from scenebias.training.arithmetic import ArithmeticConfig
+from scenebias.training.computing.arithmetic import ArithmeticConfig
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

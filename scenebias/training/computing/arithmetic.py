@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.batch_norm import sync_batch_norm
 from scenebias.distributed.process_place import ProcessPlace
-from scenebias.training.bf16_on_cpu import pad_small_inputs
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.bf16_on_cpu import pad_small_inputs
+from scenebias.training.computing.recomputation import recompute_activations
 from shards.checks import require_at_least
 from shards.errors import UserError
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from scenebias.models.backbones import BACKBONES
-from scenebias.training.bf16_on_cpu import pad_small_inputs
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.bf16_on_cpu import pad_small_inputs
+from scenebias.training.computing.recomputation import recompute_activations
 
 
 def fill_free_memory() -> None:

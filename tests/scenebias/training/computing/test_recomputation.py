@@ -10,8 +10,8 @@ from torch.func import functional_call
 
 from scenebias.debiasing.masked_batch_norm import frozen_statistics
 from scenebias.models.backbones import BACKBONES, Backbone, BackboneName
-from scenebias.training.bf16_on_cpu import pad_small_inputs
-from scenebias.training.recomputation import recompute_activations
+from scenebias.training.computing.bf16_on_cpu import pad_small_inputs
+from scenebias.training.computing.recomputation import recompute_activations
 from tests.scenebias.networks import NETWORKS
 
 
