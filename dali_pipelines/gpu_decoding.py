@@ -30,10 +30,9 @@ def decodes_on_gpu(dataset: ShardDataset, device: torch.device, wanted: LoaderDe
     Raises:
         UserError: the GPU is ``wanted`` and cannot be had.
     """
-    if wanted == "cpu" or (wanted == "auto" and device.type == "cpu"):
+    check_loader_device(wanted, device)
+    if wanted == "cpu" or device.type == "cpu":
         return False
-    if device.type == "cpu":
-        raise UserError("--loader-device gpu: what is loaded goes to the CPU here, as torch finds no GPU; take auto")
     reason = why_too_small(dataset) or why_no_dali(device.index)
     if reason is None:
         return True
@@ -42,6 +41,12 @@ def decodes_on_gpu(dataset: ShardDataset, device: torch.device, wanted: LoaderDe
     if not quiet:
         _logger.warning("%s: %s: clips are decoded on the CPU, and copied to the GPU", dataset.location, reason)
     return False
+
+
+def check_loader_device(wanted: LoaderDevice, device: torch.device) -> None:
+    """UserError where clips that go to ``device`` cannot be decoded where it is ``wanted``, whatever the clips are."""
+    if wanted == "gpu" and device.type == "cpu":
+        raise UserError("--loader-device gpu: what is loaded goes to the CPU here, as torch finds no GPU; take auto")
 
 
 def why_too_small(dataset: ShardDataset) -> str | None:

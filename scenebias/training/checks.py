@@ -3,6 +3,7 @@
 import torch
 
 from dali_pipelines import ClipConfig
+from dali_pipelines.gpu_decoding import check_loader_device
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import require_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
@@ -21,6 +22,7 @@ LEAST_CLIPS_A_GPU = 16
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
+    check_loader_device(config.decoding.loader_device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_annotations(train, model.config, config.compose)
     check_model_fits(model.action_model, config.clip)
     check_batches(

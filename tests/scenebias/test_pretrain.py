@@ -63,7 +63,7 @@ def test_where_clips_are_decoded_reaches_every_loader_and_may_change_from_start_
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="--loader-device gpu"):
             main(replace(config, decoding=DecodingConfig(loader_device="gpu")))
-        assert asked.pop() == "gpu"
+        assert not config.out.exists()
     main(replace(config, decoding=DecodingConfig(loader_device="cpu")))
     assert len(asked) == 4  # the first evaluation batch, training, BatchNorm's statistics, evaluation
     assert set(asked) == {"cpu"}
