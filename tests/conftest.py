@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: with ``--dist=loadfile``, what comes last keeps one process busy and the others idle."""
     longest = [ROOT / name for name in LONGEST_FIRST]
 
-    def place(item: pytest.Item) -> int:
-        return next((place for place, path in enumerate(longest) if item.path.is_relative_to(path)), len(longest))
+    @cache
+    def place(file: Path) -> int:
+        return next((place for place, path in enumerate(longest) if file.is_relative_to(path)), len(longest))
 
-    items.sort(key=place)
+    items.sort(key=lambda item: place(item.path))
 
 
 @pytest.fixture(scope="session")

@@ -63,10 +63,11 @@ def text_of(node: ast.expr) -> str | None:
 
 def sentences(module: str) -> Iterator[Sentence]:
     """Whole texts, f-strings with a placeholder where a value stands, without those that document."""
-    documents = {id(statement.value) for statement in ast.walk(tree(module)) if isinstance(statement, ast.Expr)} | {
-        id(part) for node in ast.walk(tree(module)) if isinstance(node, ast.JoinedStr) for part in node.values
+    nodes = [*ast.walk(tree(module))]
+    documents = {id(node.value) for node in nodes if isinstance(node, ast.Expr)} | {
+        id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values
     }
-    for node in ast.walk(tree(module)):
+    for node in nodes:
         if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in documents:
             text = text_of(node)
             if text and " " in text.strip():
@@ -117,6 +118,7 @@ def options(name: str) -> frozenset[str]:
     return frozenset(spelt | {option.replace("--", "--no-", 1) for option in spelt} | {"--gpus", "--help"})
 
 
+@cache
 def choices_of(name: str) -> dict[str, set[str]]:
     """By option of a program, the values that it takes in any of its subcommands, where these are a few."""
     choices: defaultdict[str, set[str]] = defaultdict(set)
@@ -128,8 +130,6 @@ def choices_of(name: str) -> dict[str, set[str]]:
     return choices
 
 
-CHOICES = {name: choices_of(name) for name in PROGRAMS}
-"""By program and option, the values that it takes, where these are a few."""
 PROSE = {"and", "as", "at", "for", "goes", "in", "is", "must", "needs", "of", "or", "takes", "to", "with"}
 """Words that follow an option in a sentence without being its value."""
 
@@ -177,7 +177,7 @@ def test_an_option_that_is_named_exists_in_a_program_that_can_say_so(sentence):
 @pytest.mark.parametrize("sentence", ADVICE, ids=lambda s: f"{s.module}:{s.line}")
 def test_a_value_that_is_advised_is_one_that_the_option_takes(sentence):
     for option, word in re.findall(f"({OPTION.pattern})" + r" ([a-z][a-z0-9_]*)", sentence.text):
-        choices = {value for name in programs_of(sentence) for value in CHOICES[name].get(option, ())}
+        choices = {value for name in programs_of(sentence) for value in choices_of(name).get(option, ())}
         if choices and word not in PROSE:
             assert word in choices, f"{option} {word} in {sentence}"
 

@@ -12,6 +12,7 @@ from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.masks import unpack_masks
 from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError
+from tests.forked import FORKED
 from tools.trials.ready_samples import write_samples
 
 CLASSES = ("clap", "jump", "wave")
@@ -80,10 +81,10 @@ def test_clips_are_taken_as_from_any_sequence(dataset):
     assert [clip.name for clip in Subset(dataset, [2, 0])] == [dataset[2].name, dataset[0].name]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", FORKED], ids=["inherited", "pickled"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_data_loader_with_workers_gives_the_same_clips(dataset, method):
-    loader = DataLoader(dataset, num_workers=2, batch_size=None, multiprocessing_context=method)
+def test_a_data_loader_with_workers_gives_the_same_clips(dataset, context):
+    loader = DataLoader(dataset, num_workers=2, batch_size=None, multiprocessing_context=context)
     loaded = list(loader)
     assert len(loaded) == 4
     for i, clip in enumerate(loaded):

@@ -13,6 +13,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError, UserError
 from shards.storage.cache_config import CacheConfig
 from shards.webdataset_pipeline import open_webdataset
+from tests.forked import FORKED
 from tests.shards.test_clips import assert_equal
 from tools.trials.faulty_server import FaultyServer, folder
 from tools.trials.ready_samples import write_samples
@@ -65,11 +66,11 @@ def test_shards_are_shuffled_by_the_library_and_clips_may_be_as_well(dataset, se
     assert_all(list(both), dataset)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", FORKED], ids=["inherited", "pickled"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_workers_share_the_shards(dataset, method):
+def test_workers_share_the_shards(dataset, context):
     pipeline = open_webdataset(dataset.directory, shardshuffle=3, seed=0)
-    loader = DataLoader(pipeline, batch_size=None, num_workers=2, multiprocessing_context=method)
+    loader = DataLoader(pipeline, batch_size=None, num_workers=2, multiprocessing_context=context)
     clips = [type(clip)(*(np.asarray(v) if hasattr(v, "numpy") else v for v in clip)) for clip in loader]
     assert_all(clips, dataset)
 

@@ -21,6 +21,7 @@ from scenebias.data.make_shards import COMMAND as PROGRAM
 from shards.dataset import ShardDataset
 from shards.format.sample import SCENE_COUNT, Crop
 from tests.commands import Result, run_here
+from tests.forked import run_command, run_in_ranks
 from tests.project import ROOT
 from tools.trials.ready_samples import write_samples
 
@@ -323,7 +324,7 @@ def random_weights(path: Path, network: torch.nn.Module, seed: int) -> Path:
 
 
 def test_networks_annotate_and_processes_share_the_work(folder):
-    """Two processes under torchrun write the bytes that one writes."""
+    """Two processes write the bytes that one writes."""
     masks = random_weights(folder / "m.pth", lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), 0)
     scenes = random_weights(folder / "s.pth", resnet18(num_classes=SCENE_COUNT), 1)
     chosen = options(folder, masks="lraspp_mobilenet_v3_large", scenes="resnet18_places365", **{"samples-per-shard": 2})
@@ -336,12 +337,8 @@ def test_networks_annotate_and_processes_share_the_work(folder):
     provenance = dataset.manifest.provenance
     assert (provenance["masks"]["every"], provenance["scenes"]["every"]) == (2, 3)
     (folder / "out").rename(folder / "one")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "tools/make_shards.py", "folder"]
-    result = subprocess.run(
-        [sys.executable, *command, *map(str, chosen)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("3 clips in") == 1
+    printed = run_in_ranks(folder / "printed", 2, run_command, "scenebias.data.make_shards", ["folder", *chosen])
+    assert "".join(printed).count("3 clips in") == 1
     for path in (folder / "one").iterdir():
         assert path.read_bytes() == (folder / "out" / path.name).read_bytes()
     assert not list(folder.glob(".out*"))

@@ -20,6 +20,7 @@ from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from shards.errors import UserError
+from tests.project import ROOT
 
 LONGEST_RUN_S = 120
 SMALL = ("--backbone", "small3d", "--frames", "8", "--size", "32", "--batch-size", "6", "--learning-rate", "0.01")
@@ -29,6 +30,7 @@ import os, signal, sys, time
 from dataclasses import dataclass
 from scenebias.commands import Command
 from shards.errors import UserError
+from tests.project import ROOT
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -135,19 +137,19 @@ def test_a_killed_process_is_named(program: Path, processes: list[subprocess.Pop
 
 
 def test_a_mistake_is_told_once_without_a_traceback(tmp_path: Path, processes: list[subprocess.Popen[str]]) -> None:
-    places = ("--train", tmp_path / "none", "--val", tmp_path / "none", "--out", tmp_path / "run")
-    status, out, error = finish(start(processes, "-m", "scenebias.cli", "pretrain", "--processes", "2", *places))
+    places = ("--root", tmp_path / "none", "--out", tmp_path / "packed")
+    status, out, error = finish(start(processes, "-m", "scenebias.cli", "pack", "folder", "--processes", "2", *places))
     assert (status, out) == (2, "")
-    assert error.startswith(f"error: {tmp_path / 'none'} is not a packed data set")
+    assert error.startswith(f"error: --root {tmp_path / 'none'}: no such folder")
     assert error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "packed").exists()
 
 
 def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
     tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
     places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", tmp_path, "--processes", "2")
-    command = ("-m", "scenebias.cli", "pretrain", *SMALL, "--epochs", "12", *places)
+    command = ("-m", "scenebias.cli", "pretrain", *SMALL, "--epochs", "8", *places)
     began = start(processes, *command)
     while sum(1 for _ in steps_of(tmp_path)) < 3:
         assert began.poll() is None, finish(began)
@@ -159,7 +161,7 @@ def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
     assert "Traceback" not in error
     saved = CheckpointFolder(tmp_path / "checkpoints").load_newest()
     assert saved is not None
-    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(tmp_path)) < 24
+    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(tmp_path)) < 16
     status, out, error = finish(start(processes, *command))
     assert status == 0, error
     assert "resumes at epoch" in out + error
@@ -232,12 +234,14 @@ def test_under_torchrun_rank_0_speaks_and_the_others_leave_their_words_to_its_re
 
 
 def test_a_mistake_under_torchrun_is_told_once() -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    command += ["scenebias.pretrain", "--train", "a", "--val", "b", "--out", "o", "--epochs", "-1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "tools" / "make_shards.py"), "folder", "--root", "a", "--out", "o", "--height", "-1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_RUN_S, check=False)
     assert done.returncode != 0
-    assert done.stderr.count("error: --epochs must be at least 1, got -1\n") <= 1
-    assert "--epochs must be at least 1, got -1" in done.stderr  # by rank 0, or in the report for a faster one
+    assert done.stderr.count("error: --height must be a multiple of 16 up to 65500, got -1\n") <= 1
+    assert (
+        "--height must be a multiple of 16 up to 65500, got -1" in done.stderr
+    )  # by rank 0, or in the report for a faster one
     assert 'scenebias/commands.py", line' not in done.stderr
 
 

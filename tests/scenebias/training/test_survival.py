@@ -229,7 +229,7 @@ def test_a_run_of_torchrun_recovers_by_itself_from_a_killed_rank_to_the_same_los
     tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, torchrun: Launch
 ) -> None:
     places = ("--train", str(tiny_dataset), "--val", str(tiny_test_dataset))
-    options = ("--epochs", "12", "--checkpoint-every-steps", "1", *places)
+    options = ("--epochs", "6", "--checkpoint-every-steps", "1", *places)
     killed = torchrun(tmp_path / "killed", *options, launch=("--max-restarts=1",))
     wait_for_lines(tmp_path / "killed", 4, killed)
     os.kill(process_of_rank(tmp_path / "killed", 1), signal.SIGKILL)
