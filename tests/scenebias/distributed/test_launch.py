@@ -30,7 +30,6 @@ import os, signal, sys, time
 from dataclasses import dataclass
 from scenebias.commands import Command
 from shards.errors import UserError
-from tests.project import ROOT
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
