@@ -71,6 +71,9 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.import_weights",
         "Turn weights of torchvision, of 3D-ResNets-PyTorch or of the code released with the paper into a weight file.",
     ),
+    "export": Program(
+        "scenebias.export", "Write weights as an ONNX file, or as a folder for the Hugging Face Hub with a model card."
+    ),
     "import-detections": Program(
         "scenebias.annotators.sdn_detections",
         "Write the detections of SDN as one file of boxes a clip, for make_shards --masks.",

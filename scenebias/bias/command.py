@@ -23,13 +23,15 @@ from scenebias.distributed.launch import is_main_process
 from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import MEAN_C, STD_C, VideoClassifier
 from scenebias.models.own_model import load_own_model
-from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
+from scenebias.models.seen_clips import identity_of
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights, weight_file
 from scenebias.reports.html import Section, page, paragraph, table
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.sources.label_files import read_classes
+from shards.system.checksums import sha256_of
 
 BOTH_KINDS = "Two numbers: as saved / with BatchNorm statistics of clean training clips; one where they are alike"
 
@@ -93,6 +95,8 @@ class Subject:
     model: VideoClassifier
     clip: ClipConfig
     """How its training cut clips."""
+    weights_sha256: str | None = None
+    """Of the file that its weights are of; None: a network of the user's own."""
 
 
 def load_models(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> tuple[ClipConfig, dict[str, Subject]]:
@@ -131,7 +135,7 @@ def _own_models(config: BiasConfig, train: ShardDataset) -> dict[str, Subject]:
 
 
 def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> dict[str, Subject]:
-    folders = [path.absolute().parent.name for path in config.weights]
+    folders = [(path if path.is_dir() else path.parent).absolute().name for path in config.weights]
     names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
     models = {}
     for name, path in zip(names, config.weights, strict=True):
@@ -144,7 +148,7 @@ def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> d
         )
         tell(ensure_unseen(path, metadata, val, force=config.force))
         ensure_same_focus(path, metadata.focus, val, force=config.force)
-        models[name] = Subject(model, clip_config_of(metadata))
+        models[name] = Subject(model, clip_config_of(metadata), sha256_of(weight_file(path)))
     return models
 
 
@@ -251,7 +255,10 @@ def main(config: BiasConfig) -> None:
         for note in _notes(biases):
             print(note)
         if config.json is not None:
-            write_output(config.json, numbers | {"models": {name: _plain(bias) for name, bias in biases.items()}})
+            of_models = {
+                name: {"weights_sha256": models[name].weights_sha256} | _plain(bias) for name, bias in biases.items()
+            }
+            write_output(config.json, numbers | {"val": str(identity_of(val)), "models": of_models})
         if config.html is not None or config.png is not None:
             gallery = make_gallery(test, {name: bias.saved for name, bias in biases.items()})
             _write_gallery(config, train.manifest.dataset, result, biases, gallery)

@@ -27,6 +27,10 @@ from shards.format.focus import WHOLE_FRAMES, Focus
 from shards.system.atomic import atomic_write
 
 FORMAT_VERSION = 2
+HUB_WEIGHTS_NAME = "model.safetensors"
+"""The weight file in a folder that is laid out as the Hugging Face Hub has it."""
+OF_THE_MACHINE = ("init", "out", "remote", "train", "val", "weights")
+"""Fields of a run's configuration that hold paths or addresses."""
 _KEY = "scenebias"
 _HEAD_PREFIX = "head."
 _SEEN_PREFIX = "seen_clips."
@@ -181,10 +185,32 @@ def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, for
         )
 
 
+def weight_file(path: Path) -> Path:
+    """The file itself, or the one in a folder of the Hub's layout."""
+    return path / HUB_WEIGHTS_NAME if path.is_dir() else path
+
+
+def copy_for_others(path: Path, copy: Path) -> None:
+    """Write all that a weight file holds to ``copy``, but for where on this machine its data and outputs lay.
+
+    Raises `UserError` for a missing or damaged file.
+    """
+    _read(path)
+    with safe_open(weight_file(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        described = json.loads(file.metadata()[_KEY])
+    configuration = described.get("configuration", {})
+    described["configuration"] = {name: configuration[name] for name in configuration if name not in OF_THE_MACHINE}
+    description = json.dumps(described, sort_keys=True, ensure_ascii=False)
+    with atomic_write(copy) as out:
+        out.write(save(tensors, metadata={_KEY: description}))
+
+
 def _read(
     path: Path, with_tensors: bool = True
 ) -> tuple[WeightsMetadata, dict[str, Tensor], dict[Part, dict[str, Tensor]]]:
     """The description, the state of the action model, and that of every part that is there."""
+    path = weight_file(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weight file; give the .safetensors file that a training run has written")
     try:

@@ -17,7 +17,7 @@ from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
 from scenebias.models.batch_statistics import tracking_batch_norms
 from scenebias.models.seen_clips import SeenClips, identity_of
-from scenebias.models.weights import WeightsMetadata, ensure_unseen, save_weights
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, save_weights, weight_file
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult
@@ -109,7 +109,7 @@ def _record(config: RunConfig, initial: InitialModel, train: ShardDataset, val: 
     data = {
         "train": identity_of(train),
         "val": identity_of(val),
-        "initial_weights_sha256": initial.weights and sha256_of(initial.weights),
+        "initial_weights_sha256": initial.weights and sha256_of(weight_file(initial.weights)),
     }
     computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}

@@ -9,7 +9,7 @@ from typing import Any
 
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.models.backbones import BackboneName
-from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata, weight_file
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.record import RECORD_NAME, leaves
 from scenebias.training.options import WITHOUT_EFFECT
@@ -159,7 +159,7 @@ class _Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        return sha256_of(self.path)[:8]
+        return sha256_of(weight_file(self.path))[:8]
 
     @property
     def seed(self) -> int | None:
@@ -171,7 +171,8 @@ class _Pretrained:
         objective = self.metadata.configuration.get("objective")
         if isinstance(objective, Mapping) and "name" in objective:
             return str(objective["name"])
-        return self.path.parent.name if self.path.stem == "weights" else self.path.stem
+        path = self.path
+        return path.parent.name if path.stem == "weights" else path.name if path.is_dir() else path.stem
 
     @cached_property
     def setting(self) -> dict[str, Any]:

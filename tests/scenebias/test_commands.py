@@ -265,7 +265,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work_is_done(
 def test_every_program_says_which_of_its_options_are_files_that_it_writes(name: str) -> None:
     program = command(name)
     options = get_args(program.options)[0] if get_origin(program.options) else program.options
-    written = {"json", "html", "picture", "png", "plot", "predictions", "duplicates_json"} & {
+    written = {"json", "html", "picture", "png", "plot", "predictions", "duplicates_json", "onnx"} & {
         field.name for field in fields(options)
     }
     assert set(program.writes) == written | ({"out"} if name == "import-weights" else set())
