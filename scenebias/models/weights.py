@@ -20,7 +20,7 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.seen_clips import SeenClips, TrainedOn, identity_of, judge
-from scenebias.run_folder.record import with_current_names
+from scenebias.run_folder.record import OF_THE_MACHINE, with_current_names
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.format.focus import WHOLE_FRAMES, Focus
@@ -29,8 +29,6 @@ from shards.system.atomic import atomic_write
 FORMAT_VERSION = 2
 HUB_WEIGHTS_NAME = "model.safetensors"
 """The weight file in a folder that is laid out as the Hugging Face Hub has it."""
-OF_THE_MACHINE = ("init", "out", "remote", "train", "val", "weights")
-"""Fields of a run's configuration that hold paths or addresses."""
 _KEY = "scenebias"
 _HEAD_PREFIX = "head."
 _SEEN_PREFIX = "seen_clips."

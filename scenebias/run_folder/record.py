@@ -14,6 +14,8 @@ from shards.errors import UserError, system_fault
 from shards.system.atomic import write_json
 
 RECORD_NAME = "run.json"
+OF_THE_MACHINE = ("init", "out", "remote", "train", "val", "weights")
+"""Fields of a run's configuration that hold paths or addresses."""
 RECORDED_PACKAGES = ("torch", "torchvision", *DALI_PACKAGES.values(), "webdataset", "numpy", "av", "scenebias")
 
 

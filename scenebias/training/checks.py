@@ -10,6 +10,7 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
+from scenebias.run_folder.boards import check_boards
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.options import RunConfig
 from shards.dataset import ShardDataset
@@ -22,6 +23,7 @@ LEAST_CLIPS_A_GPU = 16
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
+    check_boards(config.boards)
     check_loader_device(config.decoding.loader_device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_annotations(train, model.config, config.compose)
     check_model_fits(model.action_model, config.clip)

@@ -8,6 +8,7 @@ from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
 from scenebias.evaluation.precision import PrecisionConfig
+from scenebias.run_folder.boards import BoardsConfig
 from scenebias.run_folder.checkpoint import CheckpointConfig
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
@@ -32,6 +33,7 @@ WITHOUT_EFFECT = (
     "skip_nonfinite_steps",
     "recompute",
     "profile",
+    "boards",
     "force",
 )
 """Options that decide nothing of what a run has done so far, so that it goes on with others; data and initial weights
@@ -59,6 +61,7 @@ class TrainingOptions:
     loader_prefetch: int = 2
     """Batches that each process makes ahead."""
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    boards: BoardsConfig = field(default_factory=BoardsConfig)
     shuffle_window_shards: int | None = None
     """Shuffle within so many shards at a time, for storage that reads best in sequence; None: over all clips."""
     force: bool = False

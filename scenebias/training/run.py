@@ -91,7 +91,8 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
             record.write(folder.path)
         place.wait_for_all()  # before any looks for a checkpoint
         try:
-            history = _trainer(config, initial, train, val, place).run(partial(TrainingLog, folder.path), title)
+            log_of = partial(TrainingLog, folder.path, boards=config.boards)
+            history = _trainer(config, initial, train, val, place).run(log_of, title)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
