@@ -166,7 +166,7 @@ class RequestReader:
 
     def _read_clip(self, windows: Windows, window: int, frames_T: NDArray[np.int64]) -> StoredClip:
         sample, top = int(windows.sample_B[window]), int(windows.top_B[window])
-        rows = range(top, top + int(windows.side_B[window]))
+        rows = range(top, top + int(windows.height_B[window]))
         if self._whole_frames:
             rows = range(int(self._dataset.frame_sizes[sample, 0]))
         return self._dataset.read_clip(sample, frames_T, rows, check_crc=self._check_crc)

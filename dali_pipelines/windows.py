@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dali_pipelines.rectangles import draw_rectangles, require_area, require_aspect
 from shards.checks import require_at_least
 from shards.randomness import randint, uniform
 
 Int64Array = NDArray[np.int64]
 
 # Keys that keep the draws of one clip independent of each other.
-_START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
+_START_FRAME, _SCALE, _POSITION, _FLIP, _RECTANGLE = range(5)
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
@@ -36,6 +37,10 @@ class ClipConfig:
     """Height and width of the network's input, in pixels."""
     scales: tuple[float, ...] = (1.0, 2**-0.25, 2**-0.5, 2**-0.75, 0.5)
     """Sides of the square training crop, as shares of the frame's shorter side; each is as likely as the others."""
+    crop_area: tuple[float, float] | None = None
+    """Random resized crops in place of those squares: their smallest and largest area, as shares of the frame's."""
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """The smallest and largest width over height of random resized crops."""
     flip_probability: float = 0.5
     """How often a training clip is mirrored."""
 
@@ -43,6 +48,8 @@ class ClipConfig:
         require_at_least(1, frames=self.frames, stride=self.stride, size=self.size)
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be one or more numbers in (0, 1], got {self.scales}")
+        require_area(crop_area=self.crop_area)
+        require_aspect(crop_aspect=self.crop_aspect)
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability must be in [0, 1], got {self.flip_probability}")
 
@@ -70,7 +77,7 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class Windows:
-    """What to cut from B clips: a range of frames, a square of every frame, mirrored or not. Arrays of length B."""
+    """What to cut from B clips: a range of frames, the same rectangle of each, mirrored or not. Arrays of length B."""
 
     sample_B: Int64Array
     """Which clip of the data set."""
@@ -79,11 +86,13 @@ class Windows:
     start_frame_B: Int64Array
     """The window's first frame in the stored clip."""
     top_B: Int64Array
-    """The square's first row, in pixels of the stored frame."""
+    """The rectangle's first row, in pixels of the stored frame."""
     left_B: Int64Array
-    """The square's first column."""
-    side_B: Int64Array
-    """The square's height and width."""
+    """The rectangle's first column."""
+    height_B: Int64Array
+    """The rectangle's rows."""
+    width_B: Int64Array
+    """The rectangle's columns; as many as rows, but for random resized crops."""
     flip_B: NDArray[np.bool_]
     """Whether the frames are mirrored, left to right."""
 
@@ -101,10 +110,10 @@ class Windows:
         return Windows(**values)
 
     def rois(self) -> Int64Array:
-        """Start and end corner (vertical, horizontal) of every square, (B, 2, 2); a mirrored one runs right to left."""
-        right_B = self.left_B + self.side_B
+        """Start and end corner (vertical, horizontal) of every rectangle, (B, 2, 2); mirrored, right to left."""
+        right_B = self.left_B + self.width_B
         start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
-        end_B2 = np.stack([self.top_B + self.side_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
+        end_B2 = np.stack([self.top_B + self.height_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
         return np.stack([start_B2, end_B2], axis=1)
 
 
@@ -126,17 +135,22 @@ def draw_training_windows(
     def key(draw: int) -> tuple[int, int, Int64Array, int]:
         return seed, epoch, sample_B, draw
 
-    scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
-    position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
-    side_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
-    corner_B2 = _corners(frame_size_B2, side_B, position_B2)
+    if config.crop_area is None:
+        scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
+        position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
+        height_B = width_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
+        top_B, left_B = _corners(frame_size_B2, height_B, position_B2).T
+    else:
+        drawn = draw_rectangles(config.crop_area, config.crop_aspect, frame_size_B2, *key(_RECTANGLE))
+        top_B, left_B, height_B, width_B = drawn.top_B, drawn.left_B, drawn.height_B, drawn.width_B
     return Windows(
         sample_B=sample_B,
         window_B=np.zeros_like(sample_B),
         start_frame_B=randint(np.maximum(frame_count_B - config.span + 1, 1), *key(_START_FRAME)),
-        top_B=corner_B2[:, 0],
-        left_B=corner_B2[:, 1],
-        side_B=side_B,
+        top_B=top_B,
+        left_B=left_B,
+        height_B=height_B,
+        width_B=width_B,
         flip_B=uniform(*key(_FLIP)) < config.flip_probability,
     )
 
@@ -185,7 +199,8 @@ class EvaluationWindows:
             start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
             top_B=corner_B2[:, 0],
             left_B=corner_B2[:, 1],
-            side_B=side_B,
+            height_B=side_B,
+            width_B=side_B,
             flip_B=np.zeros(len(sample_B), dtype=bool),
         )
 

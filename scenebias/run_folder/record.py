@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -101,10 +102,16 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
+_LATER_CLIP_OPTIONS: Mapping[str, Any] = {"crop_area": None, "crop_aspect": [3 / 4, 4 / 3]}
+"""Options of a `ClipConfig` that it had not always, with the values of what was done before."""
+
+
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
         configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+    if isinstance(clip := configuration.get("clip"), dict):
+        configuration = configuration | {"clip": {**_LATER_CLIP_OPTIONS, **clip}}
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration
