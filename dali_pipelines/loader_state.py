@@ -10,7 +10,11 @@ from shards.errors import UserError
 
 T = TypeVar("T")
 
-_FORMERLY: Mapping[str, Any] = {"clip.crop_area": None, "clip.crop_aspect": [3 / 4, 4 / 3]}
+_FORMERLY: Mapping[str, Any] = {
+    "clip.stride_range": None,
+    "clip.crop_area": None,
+    "clip.crop_aspect": [3 / 4, 4 / 3],
+}
 """What a state says that was taken before there were these options."""
 
 

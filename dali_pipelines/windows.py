@@ -16,7 +16,7 @@ from shards.randomness import randint, uniform
 Int64Array = NDArray[np.int64]
 
 # Keys that keep the draws of one clip independent of each other.
-_START_FRAME, _SCALE, _POSITION, _FLIP, _RECTANGLE = range(5)
+_START_FRAME, _SCALE, _POSITION, _FLIP, _RECTANGLE, _STRIDE = range(6)
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
@@ -33,6 +33,9 @@ class ClipConfig:
     """Frames in a window."""
     stride: int = 1
     """Distance between the window's frames in the stored clip."""
+    stride_range: tuple[int, int] | None = None
+    """Smallest and largest stride of training windows, which is drawn for each anew, as far as its clip has the frames;
+    None: ``stride``, which evaluation always has."""
     size: int = 112
     """Height and width of the network's input, in pixels."""
     scales: tuple[float, ...] = (1.0, 2**-0.25, 2**-0.5, 2**-0.75, 0.5)
@@ -46,6 +49,9 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames, stride=self.stride, size=self.size)
+        strides = self.stride_range
+        if strides is not None and not 1 <= strides[0] <= strides[1]:
+            raise ValueError(f"stride_range must be two numbers from 1 on, the smaller one first, got {strides}")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be one or more numbers in (0, 1], got {self.scales}")
         require_area(crop_area=self.crop_area)
@@ -57,6 +63,15 @@ class ClipConfig:
     def span(self) -> int:
         """Stored frames from a window's first frame to its last, both included."""
         return (self.frames - 1) * self.stride + 1
+
+    def strides_for(self, frame_count_B: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The smallest and the largest stride of training windows in clips of so many frames.
+
+        The largest is the last at which the window does not loop, but not below the smallest.
+        """
+        least, most = self.stride_range or (self.stride, self.stride)
+        fitting_B = (frame_count_B - 1) // max(self.frames - 1, 1)
+        return np.full_like(frame_count_B, least), np.clip(fitting_B, least, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +100,8 @@ class Windows:
     """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
     start_frame_B: Int64Array
     """The window's first frame in the stored clip."""
+    stride_B: Int64Array
+    """Distance between the window's frames in the stored clip."""
     top_B: Int64Array
     """The rectangle's first row, in pixels of the stored frame."""
     left_B: Int64Array
@@ -143,10 +160,14 @@ def draw_training_windows(
     else:
         drawn = draw_rectangles(config.crop_area, config.crop_aspect, frame_size_B2, *key(_RECTANGLE))
         top_B, left_B, height_B, width_B = drawn.top_B, drawn.left_B, drawn.height_B, drawn.width_B
+    least_B, most_B = config.strides_for(frame_count_B)
+    stride_B = least_B + randint(most_B - least_B + 1, *key(_STRIDE))
+    span_B = (config.frames - 1) * stride_B + 1
     return Windows(
         sample_B=sample_B,
         window_B=np.zeros_like(sample_B),
-        start_frame_B=randint(np.maximum(frame_count_B - config.span + 1, 1), *key(_START_FRAME)),
+        start_frame_B=randint(np.maximum(frame_count_B - span_B + 1, 1), *key(_START_FRAME)),
+        stride_B=stride_B,
         top_B=top_B,
         left_B=left_B,
         height_B=height_B,
@@ -197,6 +218,7 @@ class EvaluationWindows:
             sample_B=sample_B,
             window_B=window_B,
             start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
+            stride_B=np.full_like(sample_B, self._config.stride),
             top_B=corner_B2[:, 0],
             left_B=corner_B2[:, 1],
             height_B=side_B,
@@ -228,7 +250,7 @@ class EvaluationWindows:
 
 def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:
     """The stored frames of every window, (B, T); clips that are too short start again from their first frame."""
-    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
+    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * windows.stride_B[:, None]
     return frames_BT % frame_count_B[:, None]
 
 

@@ -102,7 +102,11 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
-_LATER_CLIP_OPTIONS: Mapping[str, Any] = {"crop_area": None, "crop_aspect": [3 / 4, 4 / 3]}
+_LATER_CLIP_OPTIONS: Mapping[str, Any] = {
+    "stride_range": None,
+    "crop_area": None,
+    "crop_aspect": [3 / 4, 4 / 3],
+}
 """Options of a `ClipConfig` that it had not always, with the values of what was done before."""
 
 

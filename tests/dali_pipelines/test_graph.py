@@ -106,6 +106,7 @@ def random_rois(samples, sizes, seed, squares):
         sample_B=np.array(samples),
         window_B=np.zeros(len(samples), int),
         start_frame_B=np.zeros(len(samples), int),
+        stride_B=np.ones(len(samples), int),
         top_B=np.array([random.integers(0, h - s + 1) for (h, _), s in zip(sizes, height, strict=True)]),
         left_B=np.array([random.integers(0, w - s + 1) for (_, w), s in zip(sizes, width, strict=True)]),
         height_B=height,

@@ -82,14 +82,14 @@ def reference_clip(dataset: ShardDataset, windows: Windows, index: int, clip: Cl
     frames = dataset.decode(sample, dataset.read_clip(sample, np.arange(count)))
     result = []
     for step in range(clip.frames):
-        frame = frames[(windows.start_frame_B[index] + step * clip.stride) % count]
+        frame = frames[(windows.start_frame_B[index] + step * windows.stride_B[index]) % count]
         cropped = Image.fromarray(frame[top : top + height, left : left + width])
         resized = np.asarray(cropped.resize((clip.size, clip.size), Image.Resampling.BILINEAR))
         result.append(resized[:, ::-1] if windows.flip_B[index] else resized)
     return np.stack(result)
 
 
-@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"crop_area": (0.08, 1.0)}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride_range": (1, 4)}, {"crop_area": (0.08, 1.0)}], ids=str)
 def test_the_pixels_are_those_of_the_drawn_windows(waves, options):
     clip = ClipConfig(frames=8, size=32, **options)
     for batch in train_loader(waves, clip).epoch(3):

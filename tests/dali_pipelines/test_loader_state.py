@@ -20,7 +20,7 @@ from shards.errors import UserError
 CLIP = ClipConfig(frames=4, size=24)
 STEPS = 4
 """Of an epoch of the 23 clips."""
-LATER_OPTIONS = ("clip.crop_area", "clip.crop_aspect")
+LATER_OPTIONS = ("clip.stride_range", "clip.crop_area", "clip.crop_aspect")
 
 
 def make_loader(dataset: ShardDataset, **options) -> TrainLoader:

@@ -25,6 +25,7 @@ clip_configs = st.builds(
     ClipConfig,
     frames=st.integers(1, 20),
     stride=st.integers(1, 4),
+    stride_range=st.none() | st.tuples(st.integers(1, 4), st.integers(4, 9)),
     size=st.just(32),
     scales=st.lists(st.floats(0.01, 1), min_size=1, max_size=3).map(tuple),
     crop_area=st.none() | ranges,
@@ -54,6 +55,8 @@ def draw(config: ClipConfig, counts: np.ndarray, *, seed: int = 0, epoch: int = 
     [
         ("frames", 0),
         ("stride", 0),
+        ("stride_range", (0, 2)),
+        ("stride_range", (3, 2)),
         ("size", 0),
         ("scales", ()),
         ("scales", (0.0,)),
@@ -84,8 +87,8 @@ def test_training_windows_lie_inside_frame_and_clip(config, counts, epoch):
     assert (windows.left_B >= 0).all()
     assert (windows.top_B + windows.height_B <= heights).all()
     assert (windows.left_B + windows.width_B <= widths).all()
-    frames = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
-    long_enough = counts >= config.span
+    frames = windows.start_frame_B[:, None] + np.arange(config.frames) * windows.stride_B[:, None]
+    long_enough = counts > (config.frames - 1) * (config.stride_range or [config.stride])[0]
     assert (frames[long_enough] < counts[long_enough, None]).all()
     assert (windows.start_frame_B[~long_enough] == 0).all()
 
@@ -256,7 +259,9 @@ def test_any_slice_of_the_evaluation_windows_is_that_of_a_plain_list(config, cou
     for sample, (count, (height, width)) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
         side, start, window = min(height, width), 0, 0
         while window == 0 or start + config.span <= count:
-            listed.append((sample, window, start, (height - side) // 2, (width - side) // 2, side, side, False))
+            listed.append(
+                (sample, window, start, config.stride, (height - side) // 2, (width - side) // 2, side, side, False)
+            )
             start, window = start + config.frames * config.stride, window + 1
     windows = EvaluationWindows(config, counts, sizes)
     assert len(windows) == len(listed)
@@ -303,10 +308,23 @@ def test_short_clips_loop(config, counts):
     windows = draw(config, counts)
     frames = frame_indices(config, windows, counts)
     assert frames.shape == (len(counts), config.frames)
+    stride = (config.stride_range or [config.stride])[0]
     for row, count in zip(frames, counts, strict=True):
         assert (row < count).all()
-        if count < config.span:
-            assert row.tolist() == [(k * config.stride) % count for k in range(config.frames)]
+        if count < (config.frames - 1) * stride + 1:
+            assert row.tolist() == [(k * stride) % count for k in range(config.frames)]
+
+
+def test_strides_are_drawn_evenly_from_their_range_as_far_as_the_clip_has_the_frames():
+    config, clips = ClipConfig(frames=8, stride_range=(2, 5)), 8000
+    for frame_count, wanted in ((200, [2, 3, 4, 5]), (30, [2, 3, 4]), (29, [2, 3, 4]), (28, [2, 3]), (9, [2])):
+        windows = draw(config, np.full(clips, frame_count))
+        strides, counts = np.unique(windows.stride_B, return_counts=True)
+        assert strides.tolist() == wanted
+        assert counts == pytest.approx(clips / len(wanted), rel=0.08)
+    assert (draw(ClipConfig(stride=3), np.full(9, 20)).stride_B == 3).all()
+    evaluated = EvaluationWindows(ClipConfig(stride=3, stride_range=(1, 2)), np.array([90]), np.array([[48, 64]]))[:]
+    assert (evaluated.stride_B == 3).all()
 
 
 def test_a_mirrored_square_runs_from_right_to_left():

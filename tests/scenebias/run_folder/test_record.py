@@ -76,7 +76,7 @@ def test_other_versions_of_packages_are_told_and_other_options_of_the_program_ar
 def test_a_run_of_before_there_was_an_option_has_its_default() -> None:
     now = plain(PretrainConfig(train="a", val="b", out=Path("c")))
     before = deepcopy(now)
-    for name in ("crop_area", "crop_aspect"):
+    for name in ("stride_range", "crop_area", "crop_aspect"):
         del before["clip"][name]
     del before["evaluation"]
     assert with_current_names(before) == now
