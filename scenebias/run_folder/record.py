@@ -110,10 +110,24 @@ _LATER_CLIP_OPTIONS: Mapping[str, Any] = {
 """Options of a `ClipConfig` that it had not always, with the values of what was done before."""
 
 
+_NOT_AUGMENTED: Mapping[str, Any] = {
+    "jitter_brightness": 0.0,
+    "jitter_contrast": 0.0,
+    "jitter_saturation": 0.0,
+    "jitter_hue": 0.0,
+    "jitter_probability": 1.0,
+    "grey_probability": 0.0,
+    "erasing_probability": 0.0,
+    "erasing_area": [0.02, 1 / 3],
+    "erasing_aspect": [0.3, 10 / 3],
+}
+"""The same of an `AugmentConfig`, which there was not always."""
+
+
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
-    if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
-        configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+    if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such options at first
+        configuration = {"evaluation": {"eval_precision": "fp32"}, "augment": dict(_NOT_AUGMENTED)} | configuration
     if isinstance(clip := configuration.get("clip"), dict):
         configuration = configuration | {"clip": {**_LATER_CLIP_OPTIONS, **clip}}
     objective = configuration.get("objective")

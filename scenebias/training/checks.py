@@ -17,6 +17,8 @@ from shards.order import EpochOrder, rank_share
 
 LEAST_CLIPS_A_GPU = 16
 """Below it a run warns."""
+COLOUR_OPTIONS = ("--jitter-*", "--grey-probability")
+"""What gives clips other colours than those of their videos."""
 
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
@@ -31,6 +33,11 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
+    if model.config.uses_frame_means and config.augment.changes_colours:
+        raise UserError(
+            "--fill whole_frame_mean is a colour of clips as they are, not of those with other colours: give none of"
+            f" {', '.join(COLOUR_OPTIONS)}, or another fill, such as --fill frame_mean"
+        )
     if model.config.uses_frame_means and config.compose.compose:
         raise UserError(
             "--fill whole_frame_mean is a colour of clips as they are, not of composed ones: give no --compose, or"

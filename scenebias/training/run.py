@@ -171,6 +171,7 @@ def _trainer(
         schedule=schedule,
         optimization=config.optimization,
         arithmetic=config.arithmetic,
+        augmentation=config.augment,
         composition=config.compose,
         checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
         profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),

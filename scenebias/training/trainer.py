@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from dali_pipelines import ClipBatch
+from scenebias.augment.config import NOT_AUGMENTED, AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.losses import alpha_ramp
@@ -140,6 +141,7 @@ class Trainer:
         schedule: ScheduleConfig,
         optimization: OptimizationConfig,
         arithmetic: ArithmeticConfig,
+        augmentation: AugmentConfig = NOT_AUGMENTED,
         composition: ComposeConfig,
         checkpoint_every_steps: int,
         profiler: StepProfiler,
@@ -154,6 +156,7 @@ class Trainer:
             optimization,
             arithmetic,
             place,
+            augmentation=augmentation,
             composition=composition,
             outlives_nonfinite=schedule.skip_nonfinite_steps > 0,
         )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
 from scenebias.debiasing.losses import alpha_ramp
@@ -229,6 +230,8 @@ def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
     assert (config.out / "weights.safetensors").stat().st_mtime_ns == before.st_mtime_ns
     with pytest.raises(UserError, match=r"another run \(optimization.learning_rate was 0.01 and is now 0.02\)"):
         pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
+    with pytest.raises(UserError, match=r"another run \(augment.grey_probability was 0.0 and is now 0.2\)"):
+        pretrain(replace(config, augment=AugmentConfig(grey_probability=0.2)))
 
 
 def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
@@ -521,6 +524,9 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "--consistency compares clips": replace(config, objective=replace(alone, consistency=1.0)),
         "whole_frame_mean is a colour of clips as they are": replace(
             config, objective=ObjectiveConfig(fill="whole_frame_mean"), compose=swapped
+        ),
+        "not of those with other colours: give none of --jitter": replace(
+            config, objective=ObjectiveConfig(fill="whole_frame_mean"), augment=AugmentConfig(grey_probability=0.2)
         ),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
         "--compile knows no second derivatives.*--albar-penalty 0": replace(
