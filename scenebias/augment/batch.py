@@ -5,6 +5,7 @@ Shape suffixes: B clips of a batch, P some of them, T frames, H height, W width,
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,29 +23,37 @@ from scenebias.augment.draws import (
     GREY_STREAM,
     HUE_STREAM,
     JITTER_STREAM,
+    OPERATION_STREAM,
     SATURATION_STREAM,
+    SIGN_STREAM,
     Draws,
 )
 from scenebias.augment.erasing import erased
+from scenebias.augment.rand_augment import OPERATIONS, rand_augmented
 from scenebias.models.action_model import MEAN_C
 
-VALUES_AT_ONCE = 2**24
-"""Of the clips that are changed together, if it is more than one: several times as many floats are held meanwhile."""
+VALUES_AT_ONCE = {"cpu": 2**22, "cuda": 2**25}
+"""Of clips that are changed together, where one clip does not have more; eight times as many floats are held meanwhile.
+In a CPU's caches fewer are faster."""
 
 Change = Callable[[Tensor, Tensor | None, Draws], tuple[Tensor, Tensor | None]]
-"""Makes of clips uint8 (P, T, H, W, 3), of masks bool (P, T, H, W), or None, and of their draws new ones."""
+"""Makes of clips uint8 (P, T, H, W, 3), of masks bool (P, T, H, W), or None, and of their draws new ones, or those that
+it was given, changed."""
 
 
 def augment(batch: ClipBatch, config: AugmentConfig, *, seed: int, epoch: int) -> ClipBatch:
     """Change clips of ``batch``, and their masks with them, as ``config`` says.
 
     What becomes of a clip depends on (seed, epoch, sample) and on itself alone; all its frames are changed alike. In
-    this order: colour jitter, grey, erasing. The tensors of ``batch`` are not changed.
+    this order: RandAugment, colour jitter, grey, erasing. The tensors of ``batch`` are not changed.
     """
     if not config.changes_clips:
         return batch
     draws = Draws(seed, epoch, batch.sample_B.cpu().numpy())
     augmented = _Augmented(batch, draws)
+    everyone_B = np.arange(len(draws.sample_P))
+    for turn in range(config.rand_augment):
+        augmented.change(everyone_B, partial(_rand_augmented, config, turn))
     if config.jitters:
         chosen_P = draws.chosen(config.jitter_probability, JITTER_STREAM)
         augmented.change(chosen_P, lambda clip, mask, drawn: (_jittered(clip, config, drawn), mask))
@@ -69,19 +78,31 @@ class _Augmented:
     def change(self, place_P: NDArray[np.int64], change: Change) -> None:
         """Change the clips in these places."""
         clip_BTHWC, mask_BTHW = self.batch.clip_BTHWC, self.batch.mask_BTHW
-        for piece_P in _pieces(place_P, clip_BTHWC[0].numel()):
+        for piece_P in _pieces(place_P, clip_BTHWC):
             index_P = torch.from_numpy(piece_P).to(clip_BTHWC.device, non_blocking=True)
             before = None if mask_BTHW is None else mask_BTHW[index_P]
-            clip_PTHWC, mask_PTHW = change(clip_BTHWC[index_P], before, self._draws[piece_P])
-            clip_BTHWC[index_P] = clip_PTHWC
-            if mask_BTHW is not None and mask_PTHW is not None and mask_PTHW is not before:
+            clip_BTHWC[index_P], mask_PTHW = change(clip_BTHWC[index_P], before, self._draws[piece_P])
+            if mask_BTHW is not None and mask_PTHW is not None:
                 mask_BTHW[index_P] = mask_PTHW
 
 
-def _pieces(place_P: NDArray[np.int64], values_a_clip: int) -> Iterator[NDArray[np.int64]]:
-    clips = max(1, VALUES_AT_ONCE // values_a_clip)
+def _pieces(place_P: NDArray[np.int64], clip_BTHWC: Tensor) -> Iterator[NDArray[np.int64]]:
+    clips = max(1, VALUES_AT_ONCE[clip_BTHWC.device.type] // clip_BTHWC[0].numel())
     for first in range(0, len(place_P), clips):
         yield place_P[first : first + clips]
+
+
+def _rand_augmented(
+    config: AugmentConfig, turn: int, clip_PTHWC: Tensor, mask_PTHW: Tensor | None, draws: Draws
+) -> tuple[Tensor, Tensor | None]:
+    return rand_augmented(
+        clip_PTHWC,
+        mask_PTHW,
+        draws.one_of(len(OPERATIONS), OPERATION_STREAM, turn),
+        2 * draws.one_of(2, SIGN_STREAM, turn) - 1,
+        config.rand_augment_magnitude,
+        mean_colour(clip_PTHWC),
+    )
 
 
 def _jittered(clip_PTHWC: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:

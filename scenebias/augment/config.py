@@ -4,11 +4,20 @@ from dataclasses import dataclass
 
 from dali_pipelines.rectangles import require_area, require_aspect
 
+MOST_OPERATIONS = 14
+"""Of RandAugment in a row: as many as there are."""
+LARGEST_MAGNITUDE = 30
+"""Of RandAugment; 0 is the smallest."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Random changes of training clips, the same for all frames of a clip; by default there are none."""
 
+    rand_augment: int = 0
+    """Operations of RandAugment done to each clip, one after another."""
+    rand_augment_magnitude: int = 9
+    """How strong they are, 0 to 30, as in torchvision."""
     jitter_brightness: float = 0.0
     """Colour jitter: brightness is multiplied by up to so much more or less than 1."""
     jitter_contrast: float = 0.0
@@ -29,6 +38,12 @@ class AugmentConfig:
     """The smallest and largest width over height of that rectangle."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rand_augment <= MOST_OPERATIONS:
+            raise ValueError(f"rand_augment must be in [0, {MOST_OPERATIONS}], got {self.rand_augment}")
+        if not 0 <= self.rand_augment_magnitude <= LARGEST_MAGNITUDE:
+            raise ValueError(
+                f"rand_augment_magnitude must be in [0, {LARGEST_MAGNITUDE}], got {self.rand_augment_magnitude}"
+            )
         for name in ("jitter_brightness", "jitter_contrast", "jitter_saturation"):
             if not 0 <= getattr(self, name) <= 10:
                 raise ValueError(f"{name} must be in [0, 10], got {getattr(self, name)}")
@@ -49,7 +64,7 @@ class AugmentConfig:
     @property
     def changes_colours(self) -> bool:
         """Whether a clip may have other colours than its video."""
-        return self.jitters or self.grey_probability > 0
+        return self.jitters or self.grey_probability > 0 or self.rand_augment > 0
 
     @property
     def changes_clips(self) -> bool:

@@ -111,6 +111,8 @@ _LATER_CLIP_OPTIONS: Mapping[str, Any] = {
 
 
 _NOT_AUGMENTED: Mapping[str, Any] = {
+    "rand_augment": 0,
+    "rand_augment_magnitude": 9,
     "jitter_brightness": 0.0,
     "jitter_contrast": 0.0,
     "jitter_saturation": 0.0,

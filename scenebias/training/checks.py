@@ -17,7 +17,7 @@ from shards.order import EpochOrder, rank_share
 
 LEAST_CLIPS_A_GPU = 16
 """Below it a run warns."""
-COLOUR_OPTIONS = ("--jitter-*", "--grey-probability")
+COLOUR_OPTIONS = ("--rand-augment", "--jitter-*", "--grey-probability")
 """What gives clips other colours than those of their videos."""
 
 

@@ -15,6 +15,7 @@ def test_by_default_nothing_is_changed() -> None:
 @pytest.mark.parametrize(
     ("options", "changes_colours"),
     [
+        ({"rand_augment": 2}, True),
         ({"jitter_brightness": 0.4}, True),
         ({"jitter_contrast": 0.4}, True),
         ({"jitter_saturation": 0.4}, True),
@@ -36,6 +37,9 @@ def test_what_never_happens_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"rand_augment": -1}, r"rand_augment must be in \[0, 14\], got -1"),
+        ({"rand_augment": 15}, "rand_augment"),
+        ({"rand_augment_magnitude": 31}, r"rand_augment_magnitude must be in \[0, 30\], got 31"),
         ({"jitter_brightness": -0.1}, r"jitter_brightness must be in \[0, 10\], got -0.1"),
         ({"jitter_contrast": float("inf")}, r"jitter_contrast must be in \[0, 10\], got inf"),
         ({"jitter_saturation": float("nan")}, "jitter_saturation"),

@@ -525,7 +525,7 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "whole_frame_mean is a colour of clips as they are": replace(
             config, objective=ObjectiveConfig(fill="whole_frame_mean"), compose=swapped
         ),
-        "not of those with other colours: give none of --jitter": replace(
+        "not of those with other colours: give none of --rand-augment, --jitter": replace(
             config, objective=ObjectiveConfig(fill="whole_frame_mean"), augment=AugmentConfig(grey_probability=0.2)
         ),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),

@@ -113,7 +113,9 @@ WAYS = {
     "weighted": Way(objective=ObjectiveConfig(name="scene", scene_adversary="weighted", label_smoothing=0.1)),
     "albar": Way(objective=ObjectiveConfig(name="albar")),
     "augmented": Way(
-        augment=AugmentConfig(jitter_contrast=0.4, jitter_hue=0.1, grey_probability=0.2, erasing_probability=0.25)
+        augment=AugmentConfig(
+            rand_augment=2, jitter_contrast=0.4, jitter_hue=0.1, grey_probability=0.2, erasing_probability=0.25
+        )
     ),
     "composed": Way(
         objective=ObjectiveConfig(name="mask", alpha_mask=8.0), compose=ComposeConfig(compose=("background_swap",))
