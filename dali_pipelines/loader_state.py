@@ -11,6 +11,7 @@ from shards.errors import UserError
 T = TypeVar("T")
 
 _FORMERLY: Mapping[str, Any] = {
+    "repeats": 1,
     "clip.stride_range": None,
     "clip.crop_area": None,
     "clip.crop_aspect": [3 / 4, 4 / 3],
@@ -29,12 +30,19 @@ class Position:
 
 
 def batch_identity(
-    dataset: ShardDataset, clip: ClipConfig, *, global_batch_size: int, seed: int, shuffle_window_shards: int | None
+    dataset: ShardDataset,
+    clip: ClipConfig,
+    *,
+    global_batch_size: int,
+    repeats: int,
+    seed: int,
+    shuffle_window_shards: int | None,
 ) -> dict[str, Any]:
     """What decides the clips and the pixels of every batch beside its `Position`: JSON values."""
     return {
         "dataset_sha256": dataset.manifest.digest,
         "global_batch_size": int(global_batch_size),
+        "repeats": int(repeats),
         "seed": int(seed),
         "shuffle_window_shards": shuffle_window_shards,
         # A JSON file would make lists of tuples.

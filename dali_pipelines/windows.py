@@ -4,7 +4,7 @@ Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertic
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,14 @@ from shards.checks import require_at_least
 from shards.randomness import randint, uniform
 
 Int64Array = NDArray[np.int64]
+Array = TypeVar("Array", bound=Any)
+"""Integers, of NumPy or of PyTorch."""
 
 # Keys that keep the draws of one clip independent of each other.
 _START_FRAME, _SCALE, _POSITION, _FLIP, _RECTANGLE, _STRIDE = range(6)
+
+_REPEAT = 2**40
+"""More clips than any data set has."""
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
@@ -98,6 +103,8 @@ class Windows:
     """Which clip of the data set."""
     window_B: Int64Array
     """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
+    repeat_B: Int64Array
+    """How often a training clip was shown in this step before, each time cut anew; 0 in evaluation."""
     start_frame_B: Int64Array
     """The window's first frame in the stored clip."""
     stride_B: Int64Array
@@ -126,12 +133,30 @@ class Windows:
             value_B[index] = getattr(other, name)[0]
         return Windows(**values)
 
+    @property
+    def showing_B(self) -> Int64Array:
+        """As of `showings`."""
+        return showings(self.sample_B, self.repeat_B)
+
     def rois(self) -> Int64Array:
         """Start and end corner (vertical, horizontal) of every rectangle, (B, 2, 2); mirrored, right to left."""
         right_B = self.left_B + self.width_B
         start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
         end_B2 = np.stack([self.top_B + self.height_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
         return np.stack([start_B2, end_B2], axis=1)
+
+
+def showings(sample_B: Array, repeat_B: Array) -> Array:
+    """Numbers that name the random draws of clips, shown for the first time in a step (repeat 0) or once more.
+
+    For the first time it is that of the clip; all others are larger.
+    """
+    return sample_B + repeat_B * _REPEAT
+
+
+def repeats_of(showing_B: Int64Array) -> Int64Array:
+    """The repeats in `showings`."""
+    return showing_B // _REPEAT
 
 
 def draw_training_windows(
@@ -142,15 +167,19 @@ def draw_training_windows(
     sample_B: Int64Array,
     frame_count_B: Int64Array,
     frame_size_B2: Int64Array,
+    repeat_B: Int64Array | None = None,
 ) -> Windows:
-    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample) alone.
+    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample, repeat) alone.
 
     ``frame_count_B`` and ``frame_size_B2`` (height, width) describe the stored clips ``sample_B``.
-    Clips shorter than a window start at frame 0 and loop.
+    ``repeat_B``: as of `Windows`; None: every clip is shown for the first time. Clips shorter than a window start at
+    frame 0 and loop.
     """
+    repeat_B = np.zeros_like(sample_B) if repeat_B is None else repeat_B
+    showing_B = showings(sample_B, repeat_B)
 
     def key(draw: int) -> tuple[int, int, Int64Array, int]:
-        return seed, epoch, sample_B, draw
+        return seed, epoch, showing_B, draw
 
     if config.crop_area is None:
         scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
@@ -166,6 +195,7 @@ def draw_training_windows(
     return Windows(
         sample_B=sample_B,
         window_B=np.zeros_like(sample_B),
+        repeat_B=repeat_B,
         start_frame_B=randint(np.maximum(frame_count_B - span_B + 1, 1), *key(_START_FRAME)),
         stride_B=stride_B,
         top_B=top_B,
@@ -217,6 +247,7 @@ class EvaluationWindows:
         return Windows(
             sample_B=sample_B,
             window_B=window_B,
+            repeat_B=np.zeros_like(sample_B),
             start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
             stride_B=np.full_like(sample_B, self._config.stride),
             top_B=corner_B2[:, 0],

@@ -44,12 +44,13 @@ it was given, changed."""
 def augment(batch: ClipBatch, config: AugmentConfig, *, seed: int, epoch: int) -> ClipBatch:
     """Change clips of ``batch``, and their masks with them, as ``config`` says.
 
-    What becomes of a clip depends on (seed, epoch, sample) and on itself alone; all its frames are changed alike. In
-    this order: RandAugment, colour jitter, grey, erasing. The tensors of ``batch`` are not changed.
+    What becomes of a clip depends on (seed, epoch, sample), on how often it came before in the batch, and on itself
+    alone; all its frames are changed alike. In this order: RandAugment, colour jitter, grey, erasing. The tensors of
+    ``batch`` are not changed.
     """
     if not config.changes_clips:
         return batch
-    draws = Draws(seed, epoch, batch.sample_B.cpu().numpy())
+    draws = Draws(seed, epoch, batch.showing_B.cpu().numpy())
     augmented = _Augmented(batch, draws)
     everyone_B = np.arange(len(draws.sample_P))
     for turn in range(config.rand_augment):

@@ -33,7 +33,7 @@ class Draws:
     epoch: int
     """In which they are shown."""
     sample_P: NDArray[np.int64]
-    """Their numbers in the data set."""
+    """Their numbers in the data set, or other ones where they are shown once more (`ClipBatch.showing_B`)."""
 
     def __getitem__(self, place_P: NDArray[np.int64]) -> "Draws":
         """The draws of some of these clips."""

@@ -132,6 +132,8 @@ def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
         configuration = {"evaluation": {"eval_precision": "fp32"}, "augment": dict(_NOT_AUGMENTED)} | configuration
     if isinstance(clip := configuration.get("clip"), dict):
         configuration = configuration | {"clip": {**_LATER_CLIP_OPTIONS, **clip}}
+    if isinstance(schedule := configuration.get("schedule"), dict) and "batch_size" in schedule:
+        configuration = configuration | {"schedule": {"repeated_augmentation": 1, **schedule}}
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration

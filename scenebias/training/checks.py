@@ -30,6 +30,7 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         config.schedule.batch_size,
         world_size,
         accumulate=config.arithmetic.accumulate,
+        repeats=config.schedule.repeated_augmentation,
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
@@ -103,14 +104,20 @@ def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str |
 
 
 def check_batches(
-    train: ShardDataset, batch_size: int, world_size: int, *, accumulate: int = 1, group_size: int = 1
+    train: ShardDataset,
+    batch_size: int,
+    world_size: int,
+    *,
+    accumulate: int = 1,
+    repeats: int = 1,
+    group_size: int = 1,
 ) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
-    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size, group_size=group_size)
+    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size // repeats, group_size=group_size)
     shares = (
         rank_share(range(size), r, world_size, group_size) for size in order.batch_sizes for r in range(world_size)
     )
-    if min(map(len, shares)) < 2 * accumulate:
+    if repeats * min(map(len, shares)) < 2 * accumulate:
         parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
         pairs = f", in groups of {group_size} that are composed with each other (--compose)" if group_size > 1 else ""
         raise UserError(

@@ -136,7 +136,12 @@ def _trainer(
         group_size=config.compose.group_size,
         frame_means=initial.model.config.uses_frame_means,
     )
-    loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
+    loader = loader_of(
+        global_batch_size=schedule.batch_size,
+        repeats=schedule.repeated_augmentation,
+        rank=place.rank,
+        world_size=place.world_size,
+    )
     precise_bn = None
     if schedule.precise_bn.precise_bn_clips and tracking_batch_norms(initial.model.train()):
         own_loader = loader_of(

@@ -105,6 +105,7 @@ def random_rois(samples, sizes, seed, squares):
     windows = Windows(
         sample_B=np.array(samples),
         window_B=np.zeros(len(samples), int),
+        repeat_B=np.zeros(len(samples), int),
         start_frame_B=np.zeros(len(samples), int),
         stride_B=np.ones(len(samples), int),
         top_B=np.array([random.integers(0, h - s + 1) for (h, _), s in zip(sizes, height, strict=True)]),

@@ -14,6 +14,8 @@ import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from dali_pipelines import decoders
@@ -70,6 +72,55 @@ def test_a_batch_is_what_it_says(waves):
         assert batch.has_mask_B.tolist() == [sample != 4 for sample in batch.sample_B.tolist()]
         assert not batch.mask_BTHW[~batch.has_mask_B].any()
         assert not batch.window_B.any()
+
+
+@given(
+    repeats=st.integers(1, 3),
+    group_size=st.integers(1, 2),
+    world_size=st.integers(1, 3),
+    start=st.integers(0, 2),
+    epoch=st.integers(0, 1),
+)
+@settings(deadline=None, max_examples=15)
+def test_with_repeats_every_clip_comes_so_often_in_one_step_at_any_world_size(
+    waves, repeats, group_size, world_size, start, epoch
+):
+    options = {"global_batch_size": 8 * repeats, "repeats": repeats, "group_size": group_size}
+    whole = train_loader(waves, rank=0, world_size=1, **options)
+    once = train_loader(waves, global_batch_size=8, group_size=group_size)
+    ranks = [train_loader(waves, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
+    assert len(whole) == len(once)
+    plain = list(once.epoch(epoch, start))
+    for step, (one, batch, *shares) in enumerate(
+        zip(plain, whole.epoch(epoch, start), *(loader.epoch(epoch, start) for loader in ranks), strict=True), start
+    ):
+        for name in ("clip_BTHWC", "mask_BTHW", "sample_B", "showing_B", "label_B"):
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(share, name) for share in shares])), name
+        assert len(batch.sample_B) == whole.clips_in_step(step) == repeats * once.clips_in_step(step)
+        samples, counts = batch.sample_B.unique(return_counts=True)
+        assert sorted(one.sample_B.tolist()) == samples.tolist()
+        assert (counts == repeats).all()
+        assert len(batch.showing_B.unique()) == len(batch.showing_B)
+        first = torch.isin(batch.showing_B, batch.sample_B)
+        assert torch.equal(batch.sample_B[first], one.sample_B)
+        assert torch.equal(batch.clip_BTHWC[first], one.clip_BTHWC)
+
+
+def test_a_clip_is_cut_anew_each_time_it_comes(waves):
+    batches = list(train_loader(waves, global_batch_size=20, repeats=10).epoch(0))
+    different = [
+        len(batch.clip_BTHWC[batch.sample_B == sample].unique(dim=0))
+        for batch in batches
+        for sample in batch.sample_B.unique()
+    ]
+    assert np.mean(different) > 8
+
+
+def test_repeats_that_do_not_share_out_a_batch_are_refused(waves):
+    with pytest.raises(ValueError, match=r"global_batch_size must be a multiple of repeats \(4\), got 6"):
+        train_loader(waves, global_batch_size=6, repeats=4)
+    with pytest.raises(ValueError, match=r"got 8 for 23 clips, each 2 times: make it at least 10"):
+        train_loader(waves, global_batch_size=8, repeats=2, rank=0, world_size=4)
 
 
 def reference_clip(dataset: ShardDataset, windows: Windows, index: int, clip: ClipConfig) -> np.ndarray:

@@ -20,7 +20,7 @@ from shards.errors import UserError
 CLIP = ClipConfig(frames=4, size=24)
 STEPS = 4
 """Of an epoch of the 23 clips."""
-LATER_OPTIONS = ("clip.stride_range", "clip.crop_area", "clip.crop_aspect")
+LATER_OPTIONS = ("repeats", "clip.stride_range", "clip.crop_area", "clip.crop_aspect")
 
 
 def make_loader(dataset: ShardDataset, **options) -> TrainLoader:
@@ -197,6 +197,7 @@ def test_after_a_fault_the_state_has_lost_no_batch(waves, undisturbed, tmp_path)
     [
         ({"seed": 6}, "seed is 5 here and 6 in the state"),
         ({"global_batch_size": 7}, "global_batch_size is 6 here and 7"),
+        ({"repeats": 2}, "repeats is 1 here and 2"),
         ({"shuffle_window_shards": 2}, "shuffle_window_shards is None here and 2"),
         ({"clip": ClipConfig(frames=4, size=24, stride=2)}, r"clip\.stride is 1 here and 2"),
         ({"clip": ClipConfig(frames=4, size=24, scales=(1.0,))}, r"clip\.scales is \[1.0, .*\] here and \[1\.0\]"),

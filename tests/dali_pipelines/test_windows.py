@@ -260,7 +260,7 @@ def test_any_slice_of_the_evaluation_windows_is_that_of_a_plain_list(config, cou
         side, start, window = min(height, width), 0, 0
         while window == 0 or start + config.span <= count:
             listed.append(
-                (sample, window, start, config.stride, (height - side) // 2, (width - side) // 2, side, side, False)
+                (sample, window, 0, start, config.stride, (height - side) // 2, (width - side) // 2, side, side, False)
             )
             start, window = start + config.frames * config.stride, window + 1
     windows = EvaluationWindows(config, counts, sizes)

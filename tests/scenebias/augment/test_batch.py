@@ -76,17 +76,25 @@ def load(dataset: Path, epoch: int, start_step: int = 0, **options) -> list[Comp
 @pytest.fixture(scope="module")
 def undisturbed(tiny_dataset: Path):
     """The batches of an epoch, made once by one process."""
-    return cache(lambda epoch: load(tiny_dataset, epoch))
+    return cache(lambda epoch, repeats: load(tiny_dataset, epoch, global_batch_size=6 * repeats, repeats=repeats))
 
 
-@settings(max_examples=12, deadline=None)
-@given(epoch=st.integers(0, 1), start=st.integers(0, 2), world_size=st.integers(1, 3))
+@settings(max_examples=16, deadline=None)
+@given(
+    epoch=st.integers(0, 1), start=st.integers(0, 4), world_size=st.integers(1, 3), repeats=st.sampled_from([1, 1, 2])
+)
 def test_the_same_clips_at_any_world_size_and_after_a_resume_from_any_step(
-    tiny_dataset, undisturbed, epoch, start, world_size
+    tiny_dataset, undisturbed, epoch, start, world_size, repeats
 ) -> None:
-    wanted = undisturbed(epoch)
+    wanted = undisturbed(epoch, repeats)
     start = min(start, len(wanted))
-    ranks = [load(tiny_dataset, epoch, start, rank=rank, world_size=world_size) for rank in range(world_size)]
+    batch_size = 6 * repeats
+    ranks = [
+        load(
+            tiny_dataset, epoch, start, global_batch_size=batch_size, repeats=repeats, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
     for whole, *shares in zip(wanted[start:], *ranks, strict=True):
         assert_equal(whole, *shares)
 
@@ -96,6 +104,18 @@ def test_of_a_real_loader_s_clips_most_are_augmented(tiny_dataset) -> None:
     loader = TrainLoader(ShardDataset.open(tiny_dataset), CLIP, global_batch_size=6, seed=SEED)
     changed_B = torch.cat([changed_of(batch, augmented(batch)) for batch in loader.epoch(0)])
     assert changed_B.double().mean() > 0.7
+
+
+def test_a_clip_that_comes_twice_is_augmented_and_composed_anew() -> None:
+    batch = random_batch(0, 1, plain_masks=True)
+    twice = ClipBatch(**{name: value.repeat_interleave(40, 0) for name, value in tensors_of(batch).items()})
+    told = replace(twice, repeat_B=torch.arange(40))
+    assert len(augmented(twice).clip_BTHWC.unique(dim=0)) == 1
+    assert len(augmented(told).clip_BTHWC.unique(dim=0)) > 20
+    assert torch.equal(augmented(told).clip_BTHWC[0], augmented(batch).clip_BTHWC[0])
+    erasing = ComposeConfig(compose=("background_erasing",), compose_probability=(0.5,))
+    composed_B = compose(told, erasing, action_count=ACTIONS, seed=SEED, epoch=0).composed_B
+    assert 10 < composed_B.sum() < 30
 
 
 @settings(max_examples=20, deadline=None)
