@@ -144,8 +144,8 @@ class TrainLoader:
         """Let the next iterator go on where ``state_dict`` was taken; the ``world_size`` may be another.
 
         Raises:
-            UserError: it is of another data set, seed, batch size, repeats, shuffle or `ClipConfig`, so that other batches would
-                follow; or it is no state.
+            UserError: it is of another data set, seed, batch size, number of repeats, shuffle or `ClipConfig`, so that
+                other batches would follow; or it is no state.
         """
         self._received = self._start = position_of(state_dict, self._identity, self.steps_per_epoch)
 
