@@ -31,7 +31,7 @@ from dali_pipelines.graph import CPU_CODECS, front_end
 from dali_pipelines.prefetch import BackgroundIterator
 from dali_pipelines.requests import Draw, Request, RequestReader
 from dali_pipelines.reused_memory import ReusedMemory
-from dali_pipelines.windows import ClipConfig
+from dali_pipelines.windows import ClipConfig, showings
 from shards.checks import require_at_least
 from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.registry import FILMSTRIP
@@ -61,8 +61,15 @@ class ClipBatch:
     """int64, number of the evaluation window in its clip; 0 in training."""
     frame_mean_BTC: Tensor | None = None
     """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
+    repeat_B: Tensor | None = None
+    """int64, how often the clip is in this batch before this place, each time cut anew; None: every clip comes once."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
+
+    @property
+    def showing_B(self) -> Tensor:
+        """int64, what names the random draws of each place: the clip's number, where it comes for the first time."""
+        return self.sample_B if self.repeat_B is None else showings(self.sample_B, self.repeat_B)
 
     @property
     def clip_BCTHW(self) -> Tensor:
@@ -212,7 +219,7 @@ class ClipDecoder:
         def to_device(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(values).to(self._device, non_blocking=True)
 
-        sample_B = request.windows.sample_B
+        sample_B, repeat_B = request.windows.sample_B, request.windows.repeat_B
         scenes = self._dataset.scenes
         return ClipBatch(
             clip_BTHWC=clip_BTHWC,
@@ -223,6 +230,7 @@ class ClipDecoder:
             sample_B=to_device(sample_B),
             window_B=to_device(request.windows.window_B),
             frame_mean_BTC=frame_mean_BTC,
+            repeat_B=to_device(repeat_B) if repeat_B.any() else None,
             skipped_count=request.draw.skipped_count,
         )
 

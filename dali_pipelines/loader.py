@@ -23,10 +23,11 @@ from dali_pipelines.windows import (
     ProtocolConfig,
     Windows,
     draw_training_windows,
+    repeats_of,
 )
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
-from shards.order import EpochOrder, rank_share
+from shards.order import EpochOrder, rank_share, repeated
 from shards.randomness import randint
 
 _DEFAULT_CLIP = ClipConfig()
@@ -48,12 +49,16 @@ class TrainLoader:
     those of ``torch.distributed`` where it is initialised, else those that ``torchrun`` has set in the environment
     (RANK, WORLD_SIZE), else of a single process.
 
+    With ``repeats`` over 1 every clip comes so often in one step, cut anew each time (see `shards.order.repeated`): a
+    batch has so many times fewer different clips, and an epoch so many times more steps.
+
     ``threads`` decode, and on a CPU as many crop; ``prefetch`` batches are made ahead. ``shuffle_window_shards``
     keeps reads nearly sequential (see ``EpochOrder``). ``faults`` says what comes of clips that cannot be read or
     decoded; where they are skipped, the clip that takes the place of one depends on (seed, epoch, sample) alone, and a
     line tells of each unless ``quiet``. ``frame_means``: batches hold the mean colour of whole frames, which then are
     decoded in full. ``decoding`` says where clips are decoded; the batches lie on ``device``.
-    Raises ValueError where ranks would be left without a clip, or without a group.
+    Raises ValueError where ranks would be left without a clip, or without a group, and where ``global_batch_size`` is
+    no multiple of ``repeats``.
     """
 
     def __init__(
@@ -70,32 +75,36 @@ class TrainLoader:
         prefetch: int = 2,
         shuffle_window_shards: int | None = None,
         group_size: int = 1,
+        repeats: int = 1,
         faults: FaultConfig | None = None,
         quiet: bool = False,
         frame_means: bool = False,
         decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
         rank, world_size = _place_in_world(rank, world_size)
+        require_at_least(1, repeats=repeats)
+        if global_batch_size % repeats:
+            raise ValueError(f"global_batch_size must be a multiple of repeats ({repeats}), got {global_batch_size}")
         self.dataset = dataset
         self._clip = clip
         self._seed = seed
+        self._repeats = repeats
         self._rank = rank
         self._world_size = world_size
         self._order = EpochOrder(
             sample_count=len(dataset),
-            global_batch_size=global_batch_size,
+            global_batch_size=global_batch_size // repeats,
             seed=seed,
             shard_starts=dataset.shard_starts,
             shuffle_window_shards=shuffle_window_shards,
             group_size=group_size,
         )
-        _check_batch_size(self._order, world_size)
+        _check_batch_size(self._order, world_size, repeats)
         self._decoder = ClipDecoder(
             dataset,
             clip,
-            batch_size=max(
-                len(rank_share(range(size), rank, world_size, group_size)) for size in self._order.batch_sizes
-            ),
+            batch_size=repeats
+            * max(len(rank_share(range(size), rank, world_size, group_size)) for size in self._order.batch_sizes),
             device=torch.device(device),
             threads=threads,
             prefetch=prefetch,
@@ -135,8 +144,8 @@ class TrainLoader:
         """Let the next iterator go on where ``state_dict`` was taken; the ``world_size`` may be another.
 
         Raises:
-            UserError: it is of another data set, seed, batch size, shuffle or `ClipConfig`, so that other batches would
-                follow; or it is no state.
+            UserError: it is of another data set, seed, batch size, number of repeats, shuffle or `ClipConfig`, so that
+                other batches would follow; or it is no state.
         """
         self._received = self._start = position_of(state_dict, self._identity, self.steps_per_epoch)
 
@@ -145,7 +154,8 @@ class TrainLoader:
         return batch_identity(
             self.dataset,
             self._clip,
-            global_batch_size=self._order.global_batch_size,
+            global_batch_size=self._order.global_batch_size * self._repeats,
+            repeats=self._repeats,
             seed=self._seed,
             shuffle_window_shards=self._order.shuffle_window_shards,
         )
@@ -161,8 +171,8 @@ class TrainLoader:
         return self._order.steps_per_epoch
 
     def clips_in_step(self, step: int) -> int:
-        """Clips of one step over all ranks; the same in every epoch."""
-        return len(self._order.positions(step))
+        """Clips of one step over all ranks, repeats among them; the same in every epoch."""
+        return len(self._order.positions(step)) * self._repeats
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ClipBatch]:
         """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would."""
@@ -177,24 +187,28 @@ class TrainLoader:
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
 
-        def windows_of(epoch: int, sample_B: NDArray[np.int64]) -> Windows:
+        def windows_of(epoch: int, sample_B: NDArray[np.int64], repeat_B: NDArray[np.int64]) -> Windows:
             return draw_training_windows(
                 self._clip,
                 seed=self._seed,
                 epoch=epoch,
                 sample_B=sample_B,
+                repeat_B=repeat_B,
                 frame_count_B=self.dataset.frame_counts[sample_B],
                 frame_size_B2=self.dataset.frame_sizes[sample_B],
             )
 
-        def redraw(epoch: int, sample: int, attempt: int) -> Windows:
-            return windows_of(epoch, randint(len(self.dataset), self._seed, epoch, np.array([sample]), attempt))
+        def redraw(epoch: int, showing: int, attempt: int) -> Windows:
+            showing_1 = np.array([showing])
+            other_1 = randint(len(self.dataset), self._seed, epoch, showing_1, attempt)
+            return windows_of(epoch, other_1, repeats_of(showing_1))
 
         def draws() -> Iterator[Draw]:
             for epoch in range(first, end):
                 for step in range(start_step if epoch == first else 0, self.steps_per_epoch):
-                    sample_B = self._order.rank_batch(epoch, step, self._rank, self._world_size)
-                    yield Draw(windows_of(epoch, sample_B), partial(redraw, epoch))
+                    own = self._order.rank_batch(epoch, step, self._rank, self._world_size)
+                    place_B, repeat_B = repeated(len(own), self._repeats, self._order.group_size)
+                    yield Draw(windows_of(epoch, own[place_B], repeat_B), partial(redraw, epoch))
 
         return self._decoder.batches(draws())
 
@@ -266,7 +280,7 @@ class EvalLoader:
         return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
 
 
-def _check_batch_size(order: EpochOrder, world_size: int) -> None:
+def _check_batch_size(order: EpochOrder, world_size: int, repeats: int) -> None:
     """Raise ValueError where a step would leave a rank without a group, or a clip alone that belongs in one."""
     clips, fewest = order.sample_count, min(order.group_size, 2)
     needed = (world_size - 1) * order.group_size + fewest
@@ -276,14 +290,15 @@ def _check_batch_size(order: EpochOrder, world_size: int) -> None:
     if clips >= needed:
         sizes = range(-(-clips // (clips // needed)), clips + 1)
         enough = next(size for size in sizes if replace(order, global_batch_size=size).batch_sizes[0] >= needed)
-        remedy = f"make it at least {enough}"
+        remedy = f"make it at least {enough * repeats}"
     elif most_ranks:
-        remedy = f"start at most {most_ranks} ranks, and make it {clips}"
+        remedy = f"start at most {most_ranks} ranks, and make it {clips * repeats}"
     else:
         remedy = f"take a data set of {fewest} clips or more"
+    often = f", each {repeats} times" if repeats > 1 else ""
     raise ValueError(
         f"global_batch_size must give each of {world_size} ranks a {'clip' if fewest == 1 else 'group of clips'} at"
-        f" every step, got {order.global_batch_size} for {clips} clips: {remedy}"
+        f" every step, got {order.global_batch_size * repeats} for {clips} clips{often}: {remedy}"
     )
 
 

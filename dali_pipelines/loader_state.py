@@ -10,6 +10,14 @@ from shards.errors import UserError
 
 T = TypeVar("T")
 
+_FORMERLY: Mapping[str, Any] = {
+    "repeats": 1,
+    "clip.stride_range": None,
+    "clip.crop_area": None,
+    "clip.crop_aspect": [3 / 4, 4 / 3],
+}
+"""What a state says that was taken before there were these options."""
+
 
 @dataclass
 class Position:
@@ -22,16 +30,23 @@ class Position:
 
 
 def batch_identity(
-    dataset: ShardDataset, clip: ClipConfig, *, global_batch_size: int, seed: int, shuffle_window_shards: int | None
+    dataset: ShardDataset,
+    clip: ClipConfig,
+    *,
+    global_batch_size: int,
+    repeats: int,
+    seed: int,
+    shuffle_window_shards: int | None,
 ) -> dict[str, Any]:
     """What decides the clips and the pixels of every batch beside its `Position`: JSON values."""
     return {
         "dataset_sha256": dataset.manifest.digest,
         "global_batch_size": int(global_batch_size),
+        "repeats": int(repeats),
         "seed": int(seed),
         "shuffle_window_shards": shuffle_window_shards,
-        **{f"clip.{name}": value for name, value in asdict(clip).items()},
-        "clip.scales": list(clip.scales),  # a JSON file would make it one
+        # A JSON file would make lists of tuples.
+        **{f"clip.{name}": list(v) if isinstance(v, tuple) else v for name, v in asdict(clip).items()},
     }
 
 
@@ -41,6 +56,7 @@ def position_of(state: Mapping[str, Any], identity: Mapping[str, Any], steps_per
     Raises:
         UserError: it is none, or of a loader of other batches; the sentence names what is different.
     """
+    state = {**_FORMERLY, **state}
     lacks = [name for name in ("epoch", "step", *identity) if name not in state]
     if lacks:
         raise UserError(

@@ -18,7 +18,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DamagedClipError
 
 Redraw = Callable[[int, int], Windows]
-"""Draws one window from another clip in place of ``sample``; ``attempt`` counts the clips tried in its place."""
+"""Draws one window from another clip in place of ``showing`` (as of `Windows`); ``attempt`` counts the clips tried."""
 
 MOST_ATTEMPTS = 10
 
@@ -147,12 +147,12 @@ class RequestReader:
         return self.read(draw)
 
     def _substitute(self, draw: Draw, window: int, error: DamagedClipError) -> tuple[Draw, StoredClip]:
-        sample = broken = int(draw.windows.sample_B[window])
+        broken, showing = int(draw.windows.sample_B[window]), int(draw.windows.showing_B[window])
         for attempt in range(MOST_ATTEMPTS):
             if draw.redraw is None:
                 raise error
             self._faults.pass_over(broken, error)
-            drawn = draw.redraw(sample, attempt)
+            drawn = draw.redraw(showing, attempt)
             try:
                 clip = self._read_clip(drawn, 0, self._frames(drawn)[0])
             except DamagedClipError as another:
@@ -166,7 +166,7 @@ class RequestReader:
 
     def _read_clip(self, windows: Windows, window: int, frames_T: NDArray[np.int64]) -> StoredClip:
         sample, top = int(windows.sample_B[window]), int(windows.top_B[window])
-        rows = range(top, top + int(windows.side_B[window]))
+        rows = range(top, top + int(windows.height_B[window]))
         if self._whole_frames:
             rows = range(int(self._dataset.frame_sizes[sample, 0]))
         return self._dataset.read_clip(sample, frames_T, rows, check_crc=self._check_crc)

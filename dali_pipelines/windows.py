@@ -4,18 +4,24 @@ Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertic
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dali_pipelines.rectangles import draw_rectangles, require_area, require_aspect
 from shards.checks import require_at_least
 from shards.randomness import randint, uniform
 
 Int64Array = NDArray[np.int64]
+Array = TypeVar("Array", bound=Any)
+"""Integers, of NumPy or of PyTorch."""
 
 # Keys that keep the draws of one clip independent of each other.
-_START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
+_START_FRAME, _SCALE, _POSITION, _FLIP, _RECTANGLE, _STRIDE = range(6)
+
+_REPEAT = 2**40
+"""More clips than any data set has."""
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
@@ -32,17 +38,29 @@ class ClipConfig:
     """Frames in a window."""
     stride: int = 1
     """Distance between the window's frames in the stored clip."""
+    stride_range: tuple[int, int] | None = None
+    """Smallest and largest stride of training windows, which is drawn for each anew, as far as its clip has the frames;
+    None: ``stride``, which evaluation always has."""
     size: int = 112
     """Height and width of the network's input, in pixels."""
     scales: tuple[float, ...] = (1.0, 2**-0.25, 2**-0.5, 2**-0.75, 0.5)
     """Sides of the square training crop, as shares of the frame's shorter side; each is as likely as the others."""
+    crop_area: tuple[float, float] | None = None
+    """Random resized crops in place of those squares: their smallest and largest area, as shares of the frame's."""
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """The smallest and largest width over height of random resized crops."""
     flip_probability: float = 0.5
     """How often a training clip is mirrored."""
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames, stride=self.stride, size=self.size)
+        strides = self.stride_range
+        if strides is not None and not 1 <= strides[0] <= strides[1]:
+            raise ValueError(f"stride_range must be two numbers from 1 on, the smaller one first, got {strides}")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must be one or more numbers in (0, 1], got {self.scales}")
+        require_area(crop_area=self.crop_area)
+        require_aspect(crop_aspect=self.crop_aspect)
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability must be in [0, 1], got {self.flip_probability}")
 
@@ -50,6 +68,15 @@ class ClipConfig:
     def span(self) -> int:
         """Stored frames from a window's first frame to its last, both included."""
         return (self.frames - 1) * self.stride + 1
+
+    def strides_for(self, frame_count_B: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The smallest and the largest stride of training windows in clips of so many frames.
+
+        The largest is the last at which the window does not loop, but not below the smallest.
+        """
+        least, most = self.stride_range or (self.stride, self.stride)
+        fitting_B = (frame_count_B - 1) // max(self.frames - 1, 1)
+        return np.full_like(frame_count_B, least), np.clip(fitting_B, least, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +97,26 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class Windows:
-    """What to cut from B clips: a range of frames, a square of every frame, mirrored or not. Arrays of length B."""
+    """What to cut from B clips: a range of frames, the same rectangle of each, mirrored or not. Arrays of length B."""
 
     sample_B: Int64Array
     """Which clip of the data set."""
     window_B: Int64Array
     """Which of the clip's evaluation windows, crops of the same frames following each other; 0 in training."""
+    repeat_B: Int64Array
+    """How often a training clip was shown in this step before, each time cut anew; 0 in evaluation."""
     start_frame_B: Int64Array
     """The window's first frame in the stored clip."""
+    stride_B: Int64Array
+    """Distance between the window's frames in the stored clip."""
     top_B: Int64Array
-    """The square's first row, in pixels of the stored frame."""
+    """The rectangle's first row, in pixels of the stored frame."""
     left_B: Int64Array
-    """The square's first column."""
-    side_B: Int64Array
-    """The square's height and width."""
+    """The rectangle's first column."""
+    height_B: Int64Array
+    """The rectangle's rows."""
+    width_B: Int64Array
+    """The rectangle's columns; as many as rows, but for random resized crops."""
     flip_B: NDArray[np.bool_]
     """Whether the frames are mirrored, left to right."""
 
@@ -100,12 +133,30 @@ class Windows:
             value_B[index] = getattr(other, name)[0]
         return Windows(**values)
 
+    @property
+    def showing_B(self) -> Int64Array:
+        """As of `showings`."""
+        return showings(self.sample_B, self.repeat_B)
+
     def rois(self) -> Int64Array:
-        """Start and end corner (vertical, horizontal) of every square, (B, 2, 2); a mirrored one runs right to left."""
-        right_B = self.left_B + self.side_B
+        """Start and end corner (vertical, horizontal) of every rectangle, (B, 2, 2); mirrored, right to left."""
+        right_B = self.left_B + self.width_B
         start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
-        end_B2 = np.stack([self.top_B + self.side_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
+        end_B2 = np.stack([self.top_B + self.height_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
         return np.stack([start_B2, end_B2], axis=1)
+
+
+def showings(sample_B: Array, repeat_B: Array) -> Array:
+    """Numbers that name the random draws of clips, shown for the first time in a step (repeat 0) or once more.
+
+    For the first time it is that of the clip; all others are larger.
+    """
+    return sample_B + repeat_B * _REPEAT
+
+
+def repeats_of(showing_B: Int64Array) -> Int64Array:
+    """The repeats in `showings`."""
+    return showing_B // _REPEAT
 
 
 def draw_training_windows(
@@ -116,27 +167,41 @@ def draw_training_windows(
     sample_B: Int64Array,
     frame_count_B: Int64Array,
     frame_size_B2: Int64Array,
+    repeat_B: Int64Array | None = None,
 ) -> Windows:
-    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample) alone.
+    """Draw a random window, crop and flip for every clip; a draw depends on (seed, epoch, sample, repeat) alone.
 
     ``frame_count_B`` and ``frame_size_B2`` (height, width) describe the stored clips ``sample_B``.
-    Clips shorter than a window start at frame 0 and loop.
+    ``repeat_B``: as of `Windows`; None: every clip is shown for the first time. Clips shorter than a window start at
+    frame 0 and loop.
     """
+    repeat_B = np.zeros_like(sample_B) if repeat_B is None else repeat_B
+    showing_B = showings(sample_B, repeat_B)
 
     def key(draw: int) -> tuple[int, int, Int64Array, int]:
-        return seed, epoch, sample_B, draw
+        return seed, epoch, showing_B, draw
 
-    scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
-    position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
-    side_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
-    corner_B2 = _corners(frame_size_B2, side_B, position_B2)
+    if config.crop_area is None:
+        scale_B = np.asarray(config.scales)[randint(len(config.scales), *key(_SCALE))]
+        position_B2 = _CROP_POSITIONS[randint(len(_CROP_POSITIONS), *key(_POSITION))]
+        height_B = width_B = np.maximum(np.rint(scale_B * frame_size_B2.min(axis=1)).astype(np.int64), 1)
+        top_B, left_B = _corners(frame_size_B2, height_B, position_B2).T
+    else:
+        drawn = draw_rectangles(config.crop_area, config.crop_aspect, frame_size_B2, *key(_RECTANGLE))
+        top_B, left_B, height_B, width_B = drawn.top_B, drawn.left_B, drawn.height_B, drawn.width_B
+    least_B, most_B = config.strides_for(frame_count_B)
+    stride_B = least_B + randint(most_B - least_B + 1, *key(_STRIDE))
+    span_B = (config.frames - 1) * stride_B + 1
     return Windows(
         sample_B=sample_B,
         window_B=np.zeros_like(sample_B),
-        start_frame_B=randint(np.maximum(frame_count_B - config.span + 1, 1), *key(_START_FRAME)),
-        top_B=corner_B2[:, 0],
-        left_B=corner_B2[:, 1],
-        side_B=side_B,
+        repeat_B=repeat_B,
+        start_frame_B=randint(np.maximum(frame_count_B - span_B + 1, 1), *key(_START_FRAME)),
+        stride_B=stride_B,
+        top_B=top_B,
+        left_B=left_B,
+        height_B=height_B,
+        width_B=width_B,
         flip_B=uniform(*key(_FLIP)) < config.flip_probability,
     )
 
@@ -182,10 +247,13 @@ class EvaluationWindows:
         return Windows(
             sample_B=sample_B,
             window_B=window_B,
+            repeat_B=np.zeros_like(sample_B),
             start_frame_B=self._start_frames(time_B, self._frame_counts[sample_B]),
+            stride_B=np.full_like(sample_B, self._config.stride),
             top_B=corner_B2[:, 0],
             left_B=corner_B2[:, 1],
-            side_B=side_B,
+            height_B=side_B,
+            width_B=side_B,
             flip_B=np.zeros(len(sample_B), dtype=bool),
         )
 
@@ -213,7 +281,7 @@ class EvaluationWindows:
 
 def frame_indices(config: ClipConfig, windows: Windows, frame_count_B: Int64Array) -> Int64Array:
     """The stored frames of every window, (B, T); clips that are too short start again from their first frame."""
-    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
+    frames_BT = windows.start_frame_B[:, None] + np.arange(config.frames) * windows.stride_B[:, None]
     return frames_BT % frame_count_B[:, None]
 
 

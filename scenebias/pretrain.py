@@ -29,7 +29,8 @@ class PretrainConfig(RunConfig):
     batches for 8 GPUs and for 4 times 8, of 32 clips each; paper_scene and paper_debias: the two
     stages of the paper, the first from the weights of a baseline run, the second from the first's;
     released_reproduction and released_debias: the same with masked clips in a pass of their own, as in the released
-    code; swin: a Video Swin Transformer as published, from given weights; small: small3d on clips of 8 frames of 56
+    code; swin: a Video Swin Transformer as published, from given weights; swin_strong: the same with RandAugment and
+    random erasing; small: small3d on clips of 8 frames of 56
     pixels, from random weights by AdamW, in minutes on CPU cores."""
     init: Path | None = None
     """Start from these weights instead of random ones: backbone, action head and, where they hold one, scene head."""

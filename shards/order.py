@@ -39,12 +39,29 @@ def partners(count: int, group_size: int) -> NDArray[np.int64]:
     The next one; after the last of a group comes its first. A position that is alone in its group is its own.
     """
     require_at_least(1, group_size=group_size)
-    groups = _group_count(count, group_size)
     position = np.arange(count)
-    group = np.maximum(groups - 1 - (count - 1 - position) // group_size, 0)
+    group = _groups(count, group_size)
     is_last = np.append(np.diff(group) > 0, True)[:count]
     first = np.searchsorted(group, group)
     return np.where(is_last, first, position + 1)
+
+
+def repeated(count: int, repeats: int, group_size: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Show each of ``count`` neighbouring positions ``repeats`` times: which it is, and for which time (from 0).
+
+    A group, as `rank_share` cuts them, is shown as a whole before it is shown again: a, b, a, b, then c, d, c, d. So
+    what the parts of all ranks become, each by itself, is what the whole becomes, and so are the `partners` in it.
+    """
+    require_at_least(1, repeats=repeats, group_size=group_size)
+    position, repeat = np.tile(np.arange(count), repeats), np.repeat(np.arange(repeats), count)
+    order = np.lexsort((position, repeat, _groups(count, group_size)[position]))
+    return position[order], repeat[order]
+
+
+def _groups(count: int, group_size: int) -> NDArray[np.int64]:
+    """Which group each position is in, ascending."""
+    from_end = (count - 1 - np.arange(count)) // group_size
+    return np.maximum(_group_count(count, group_size) - 1 - from_end, 0)
 
 
 def _group_count(count: int, group_size: int) -> int:

@@ -279,7 +279,8 @@ def clip_config_of(metadata: WeightsMetadata) -> ClipConfig:
     """How the clips were cut that the weights were trained on; UserError where the weights do not say."""
     try:
         values = dict(metadata.configuration["clip"])
-        return ClipConfig(**{**values, "scales": tuple(values["scales"])})
+        from_lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return ClipConfig(**{**values, "scales": tuple(values["scales"]), **from_lists})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the weights do not say how clips are cut ({error}): give weights of a training run"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -103,10 +104,38 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
+_LATER_CLIP_OPTIONS: Mapping[str, Any] = {
+    "stride_range": None,
+    "crop_area": None,
+    "crop_aspect": [3 / 4, 4 / 3],
+}
+"""Options of a `ClipConfig` that it had not always, with the values of what was done before."""
+
+
+_NOT_AUGMENTED: Mapping[str, Any] = {
+    "rand_augment": 0,
+    "rand_augment_magnitude": 9,
+    "jitter_brightness": 0.0,
+    "jitter_contrast": 0.0,
+    "jitter_saturation": 0.0,
+    "jitter_hue": 0.0,
+    "jitter_probability": 1.0,
+    "grey_probability": 0.0,
+    "erasing_probability": 0.0,
+    "erasing_area": [0.02, 1 / 3],
+    "erasing_aspect": [0.3, 10 / 3],
+}
+"""The same of an `AugmentConfig`, which there was not always."""
+
+
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
-    if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
-        configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+    if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such options at first
+        configuration = {"evaluation": {"eval_precision": "fp32"}, "augment": dict(_NOT_AUGMENTED)} | configuration
+    if isinstance(clip := configuration.get("clip"), dict):
+        configuration = configuration | {"clip": {**_LATER_CLIP_OPTIONS, **clip}}
+    if isinstance(schedule := configuration.get("schedule"), dict) and "batch_size" in schedule:
+        configuration = configuration | {"schedule": {"repeated_augmentation": 1, **schedule}}
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration

@@ -19,6 +19,8 @@ from shards.order import EpochOrder, rank_share
 
 LEAST_CLIPS_A_GPU = 16
 """Below it a run warns."""
+COLOUR_OPTIONS = ("--rand-augment", "--jitter-*", "--grey-probability")
+"""What gives clips other colours than those of their videos."""
 
 
 def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
@@ -32,9 +34,15 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         config.schedule.batch_size,
         world_size,
         accumulate=config.arithmetic.accumulate,
+        repeats=config.schedule.repeated_augmentation,
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
+    if model.config.uses_frame_means and config.augment.changes_colours:
+        raise UserError(
+            "--fill whole_frame_mean is a colour of clips as they are, not of those with other colours: give none of"
+            f" {', '.join(COLOUR_OPTIONS)}, or another fill, such as --fill frame_mean"
+        )
     if model.config.uses_frame_means and config.compose.compose:
         raise UserError(
             "--fill whole_frame_mean is a colour of clips as they are, not of composed ones: give no --compose, or"
@@ -100,14 +108,20 @@ def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str |
 
 
 def check_batches(
-    train: ShardDataset, batch_size: int, world_size: int, *, accumulate: int = 1, group_size: int = 1
+    train: ShardDataset,
+    batch_size: int,
+    world_size: int,
+    *,
+    accumulate: int = 1,
+    repeats: int = 1,
+    group_size: int = 1,
 ) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
-    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size, group_size=group_size)
+    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size // repeats, group_size=group_size)
     shares = (
         rank_share(range(size), r, world_size, group_size) for size in order.batch_sizes for r in range(world_size)
     )
-    if min(map(len, shares)) < 2 * accumulate:
+    if repeats * min(map(len, shares)) < 2 * accumulate:
         parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
         pairs = f", in groups of {group_size} that are composed with each other (--compose)" if group_size > 1 else ""
         raise UserError(

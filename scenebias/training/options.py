@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dali_pipelines import ClipConfig, DecodingConfig, FaultConfig, ProtocolConfig
+from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
 from scenebias.distributed.process_place import DistributedConfig
@@ -69,6 +70,7 @@ class TrainingOptions:
     profile: bool = False
     """Write a trace of a few steps, by torch's profiler, to trace.json in --out; it opens in ui.perfetto.dev."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     compose: ComposeConfig = field(default_factory=ComposeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     evaluation: PrecisionConfig = field(default_factory=PrecisionConfig)

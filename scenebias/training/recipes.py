@@ -1,16 +1,18 @@
 """Settings by name: what ``--recipe`` makes the defaults of the other options.
 
 A recipe gives values of a run's fields; the fields that it leaves out keep their own defaults, which are those of the
-reproduction. All published recipes cut clips as the paper does: at five scales, at the corners and the centre, flipped
+reproduction. All recipes of the paper cut clips as it does: at five scales, at the corners and the centre, flipped
 or not. The recipe "small" is none of them: it is how the demo and the study train.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import tyro
 
 from dali_pipelines import ClipConfig
+from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
@@ -28,6 +30,7 @@ PretrainRecipe = Literal[
     "paper_debias",
     "released_debias",
     "swin",
+    "swin_strong",
     "small",
 ]
 TransferRecipe = Literal["reproduction", "paper", "small"]
@@ -88,10 +91,15 @@ RECOMMENDED: Recipe = {
 misleads, without a loss where it helps. Of the two, the backgrounds give the accuracy, and the mask loss, at the weight
 that the study's tuning chose for it, takes most of what is left of the scene (`scenebias/study/README.md`)."""
 
+STRONG_AUGMENTATION = AugmentConfig(rand_augment=4, rand_augment_magnitude=7, erasing_probability=0.25)
+"""What Video Swin Transformers see of Something-Something v2, beside random resized crops and without flips: section
+4.1 of their paper; numbers of the released configuration, ``swin_base_patch244_window1677_sthv2``. Operations there are
+those of imgaug, here torchvision's; magnitudes of both are 0 to 30."""
+
 SWIN: Recipe = {
     "init": tyro.MISSING,
     "model": ModelConfig(backbone="swin3d_t"),
-    "clip": ClipConfig(frames=32, stride=2, size=224),
+    "clip": ClipConfig(frames=32, stride=2, size=224, crop_area=(0.08, 1.0)),
     "schedule": ScheduleConfig(epochs=30, batch_size=64),
     "optimization": OptimizationConfig(
         optimizer="adamw",
@@ -104,8 +112,19 @@ SWIN: Recipe = {
     ),
 }
 """Liu et al., "Video Swin Transformer" (CVPR 2022), section 4.1, for Swin-T on Kinetics-400, which starts from
-pretrained weights: the heads learn at ten times the rate of the backbone. torchvision's network has the paper's
-stochastic depth, 0.1. The largest gradient norm is ours; the paper does not speak of one."""
+pretrained weights: the heads learn at ten times the rate of the backbone. Augmentation is that of the released
+configuration, ``swin_tiny_patch244_window877_kinetics400_1k``: flips, and random resized crops of 8 % of the frame or
+more, of 3:4 to 4:3. torchvision's network has the paper's stochastic depth, 0.1. The largest gradient norm is ours; the
+paper does not speak of one."""
+
+SWIN_STRONG: Recipe = {
+    **SWIN,
+    "clip": replace(SWIN["clip"], flip_probability=0.0),
+    "objective": ObjectiveConfig(label_smoothing=0.1),
+    "augment": STRONG_AUGMENTATION,
+}
+"""The same with the augmentation and the label smoothing that the paper has for Something-Something v2, where left and
+right matter; its 60 epochs and stochastic depth of 0.4 are not taken over."""
 
 
 def _of_batch(batch_size: int, warmup_epochs: float) -> Recipe:
@@ -139,6 +158,7 @@ PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     "paper_debias": _last_stage(),
     "released_debias": _last_stage(**_AS_RELEASED),
     "swin": SWIN,
+    "swin_strong": SWIN_STRONG,
     "small": {"model": ModelConfig(backbone="small3d"), **_small(4e-3)},
 }
 

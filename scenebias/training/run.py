@@ -137,7 +137,12 @@ def _trainer(
         group_size=config.compose.group_size,
         frame_means=initial.model.config.uses_frame_means,
     )
-    loader = loader_of(global_batch_size=schedule.batch_size, rank=place.rank, world_size=place.world_size)
+    loader = loader_of(
+        global_batch_size=schedule.batch_size,
+        repeats=schedule.repeated_augmentation,
+        rank=place.rank,
+        world_size=place.world_size,
+    )
     precise_bn = None
     if schedule.precise_bn.precise_bn_clips and tracking_batch_norms(initial.model.train()):
         own_loader = loader_of(
@@ -172,6 +177,7 @@ def _trainer(
         schedule=schedule,
         optimization=config.optimization,
         arithmetic=config.arithmetic,
+        augmentation=config.augment,
         composition=config.compose,
         checkpoint_every_steps=config.checkpoints.checkpoint_every_steps,
         profiler=StepProfiler(folder.trace if config.profile and place.is_main else None),

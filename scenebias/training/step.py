@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipelines import ClipBatch
+from scenebias.augment.batch import augment
+from scenebias.augment.config import NOT_AUGMENTED, AugmentConfig
 from scenebias.clips.masked_clip import boxes_around, choose_pixels, effective_masks, fill_colours
 from scenebias.clips.scene_swap import still
 from scenebias.compose.batch import ComposedBatch, compose
@@ -63,7 +65,8 @@ class StepOutcome:
 class TrainingStep:
     """Updates ``model`` batch by batch; what it computes depends on the batch and the `StepSetting` alone.
 
-    ``composition`` says what clips are composed to before they are used. ``outlives_nonfinite`` says that training
+    ``augmentation`` says how clips are changed, and ``composition`` what they are composed to after it, before they are
+    used. ``outlives_nonfinite`` says that training
     goes on after an update that was not made.
     """
 
@@ -74,10 +77,11 @@ class TrainingStep:
         arithmetic: ArithmeticConfig,
         place: ProcessPlace,
         *,
+        augmentation: AugmentConfig = NOT_AUGMENTED,
         composition: ComposeConfig = AS_THEY_ARE,
         outlives_nonfinite: bool,
     ) -> None:
-        self._composition = composition
+        self._augmentation, self._composition = augmentation, composition
         self.model, self._optimization, self._arithmetic, self._place = model, optimization, arithmetic, place
         prepare_model(model, arithmetic, place)
         self.optimizer = build_optimizer(model, optimization)
@@ -135,6 +139,8 @@ class TrainingStep:
     def make_ready(self, batch: ClipBatch, *, epoch: int, seed: int) -> ReadyBatch:
         """What the phases are given of the batch: a function of it and of these numbers, in any thread."""
         sample_B, skipped_count = batch.sample_B, batch.skipped_count
+        # Before composing: each of two clips is changed by itself, as in the papers, and shares of pixels stay true.
+        batch = augment(batch, self._augmentation, seed=seed, epoch=epoch)
         config, inputs = self.model.config, {}
         if self._composition.compose:
             composed = compose(
@@ -168,7 +174,7 @@ class TrainingStep:
             assert batch.frame_mean_BTC is not None, "the loader was told to give them"
             colour = batch.frame_mean_BTC[:, :, None, None]
         else:
-            colour = fill_colours(batch.clip_BTHWC, config.fill, sample_B=batch.sample_B, seed=seed, epoch=epoch)
+            colour = fill_colours(batch.clip_BTHWC, config.fill, sample_B=batch.showing_B, seed=seed, epoch=epoch)
         masked_BTHWC = choose_pixels(covered_BTHW, colour, batch.clip_BTHWC)
         return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B}
 

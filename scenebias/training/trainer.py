@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from dali_pipelines import ClipBatch
+from scenebias.augment.config import NOT_AUGMENTED, AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.losses import alpha_ramp
@@ -62,6 +63,9 @@ class ScheduleConfig:
     """Passes over the training clips; a finished run may be given more, if its schedule permits it."""
     batch_size: int = 32
     """Clips per step, over all processes together."""
+    repeated_augmentation: int = 1
+    """Times that every clip comes in its step, each time augmented anew: --batch-size counts all of them, and an epoch
+    has as many times more steps."""
     seed: int = 0
     """Decides the initial weights, the order of the clips and their augmentation."""
     skip_nonfinite_steps: int = 0
@@ -75,6 +79,11 @@ class ScheduleConfig:
         require_at_least(
             1, epochs=self.epochs, batch_size=self.batch_size, check_ranks_every_steps=self.check_ranks_every_steps
         )
+        require_at_least(1, repeated_augmentation=self.repeated_augmentation)
+        if self.batch_size % self.repeated_augmentation:
+            raise ValueError(
+                f"repeated_augmentation must divide batch_size ({self.batch_size}), got {self.repeated_augmentation}"
+            )
         if self.skip_nonfinite_steps < 0:
             raise ValueError(f"skip_nonfinite_steps must be 0 or more, got {self.skip_nonfinite_steps}")
         if not 0 <= self.seed < 2**63:
@@ -140,6 +149,7 @@ class Trainer:
         schedule: ScheduleConfig,
         optimization: OptimizationConfig,
         arithmetic: ArithmeticConfig,
+        augmentation: AugmentConfig = NOT_AUGMENTED,
         composition: ComposeConfig,
         checkpoint_every_steps: int,
         profiler: StepProfiler,
@@ -154,6 +164,7 @@ class Trainer:
             optimization,
             arithmetic,
             place,
+            augmentation=augmentation,
             composition=composition,
             outlives_nonfinite=schedule.skip_nonfinite_steps > 0,
         )

@@ -14,7 +14,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 from dali_pipelines import decoders
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
@@ -72,25 +74,75 @@ def test_a_batch_is_what_it_says(waves):
         assert not batch.window_B.any()
 
 
+@given(
+    repeats=st.integers(1, 3),
+    group_size=st.integers(1, 2),
+    world_size=st.integers(1, 3),
+    start=st.integers(0, 2),
+    epoch=st.integers(0, 1),
+)
+@settings(deadline=None, max_examples=15)
+def test_with_repeats_every_clip_comes_so_often_in_one_step_at_any_world_size(
+    waves, repeats, group_size, world_size, start, epoch
+):
+    options = {"global_batch_size": 8 * repeats, "repeats": repeats, "group_size": group_size}
+    whole = train_loader(waves, rank=0, world_size=1, **options)
+    once = train_loader(waves, global_batch_size=8, group_size=group_size)
+    ranks = [train_loader(waves, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
+    assert len(whole) == len(once)
+    plain = list(once.epoch(epoch, start))
+    for step, (one, batch, *shares) in enumerate(
+        zip(plain, whole.epoch(epoch, start), *(loader.epoch(epoch, start) for loader in ranks), strict=True), start
+    ):
+        for name in ("clip_BTHWC", "mask_BTHW", "sample_B", "showing_B", "label_B"):
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(share, name) for share in shares])), name
+        assert len(batch.sample_B) == whole.clips_in_step(step) == repeats * once.clips_in_step(step)
+        samples, counts = batch.sample_B.unique(return_counts=True)
+        assert sorted(one.sample_B.tolist()) == samples.tolist()
+        assert (counts == repeats).all()
+        assert len(batch.showing_B.unique()) == len(batch.showing_B)
+        first = torch.isin(batch.showing_B, batch.sample_B)
+        assert torch.equal(batch.sample_B[first], one.sample_B)
+        assert torch.equal(batch.clip_BTHWC[first], one.clip_BTHWC)
+
+
+def test_a_clip_is_cut_anew_each_time_it_comes(waves):
+    batches = list(train_loader(waves, global_batch_size=20, repeats=10).epoch(0))
+    different = [
+        len(batch.clip_BTHWC[batch.sample_B == sample].unique(dim=0))
+        for batch in batches
+        for sample in batch.sample_B.unique()
+    ]
+    assert np.mean(different) > 8
+
+
+def test_repeats_that_do_not_share_out_a_batch_are_refused(waves):
+    with pytest.raises(ValueError, match=r"global_batch_size must be a multiple of repeats \(4\), got 6"):
+        train_loader(waves, global_batch_size=6, repeats=4)
+    with pytest.raises(ValueError, match=r"got 8 for 23 clips, each 2 times: make it at least 10"):
+        train_loader(waves, global_batch_size=8, repeats=2, rank=0, world_size=4)
+
+
 def reference_clip(dataset: ShardDataset, windows: Windows, index: int, clip: ClipConfig) -> np.ndarray:
     """A window decoded, cut, resized and mirrored frame by frame with Pillow."""
-    sample, top, left, side = (
-        int(values[index]) for values in (windows.sample_B, windows.top_B, windows.left_B, windows.side_B)
+    sample, top, left, height, width = (
+        int(values[index])
+        for values in (windows.sample_B, windows.top_B, windows.left_B, windows.height_B, windows.width_B)
     )
     count = dataset.frame_counts[sample]
     frames = dataset.decode(sample, dataset.read_clip(sample, np.arange(count)))
     result = []
     for step in range(clip.frames):
-        frame = frames[(windows.start_frame_B[index] + step * clip.stride) % count]
-        cropped = Image.fromarray(frame[top : top + side, left : left + side])
+        frame = frames[(windows.start_frame_B[index] + step * windows.stride_B[index]) % count]
+        cropped = Image.fromarray(frame[top : top + height, left : left + width])
         resized = np.asarray(cropped.resize((clip.size, clip.size), Image.Resampling.BILINEAR))
         result.append(resized[:, ::-1] if windows.flip_B[index] else resized)
     return np.stack(result)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_pixels_are_those_of_the_drawn_windows(waves, stride):
-    clip = ClipConfig(frames=8, size=32, stride=stride)
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride_range": (1, 4)}, {"crop_area": (0.08, 1.0)}], ids=str)
+def test_the_pixels_are_those_of_the_drawn_windows(waves, options):
+    clip = ClipConfig(frames=8, size=32, **options)
     for batch in train_loader(waves, clip).epoch(3):
         sample_B = batch.sample_B.numpy()
         windows = draw_training_windows(
@@ -107,6 +159,23 @@ def test_the_pixels_are_those_of_the_drawn_windows(waves, stride):
             # Pillow and torch round a resize in another order; a wrong frame or flip is off by some 80 levels.
             assert difference.mean() < 0.5
             assert difference.max() <= 4
+
+
+@pytest.mark.parametrize("crop_area", [None, (0.08, 1.0)], ids=["squares", "random resized crops"])
+def test_a_mask_drawn_into_the_pixels_stays_on_them(make_dataset, make_sample, crop_area):
+    """However a clip is cut: white where its mask is, black elsewhere, but for the outline."""
+    samples, clip = [], ClipConfig(frames=8, size=32, crop_area=crop_area)
+    for seed in range(8):
+        ellipse = Image.new("L", (64, 48))
+        ImageDraw.Draw(ellipse).ellipse((10 + seed, 8, 50, 40 - 2 * seed), fill=255)
+        mask_HW = np.asarray(ellipse) > 0
+        frames = np.repeat(np.where(mask_HW, np.uint8(255), np.uint8(0))[None, :, :, None], 3, axis=3)
+        samples.append(make_sample(seed, frames=frames.repeat(12, axis=0), masks=mask_HW[None].repeat(12, axis=0)))
+    for batch in train_loader(make_dataset(samples), clip).epoch(1):
+        grey_BTHW = batch.clip_BTHWC.float().mean(dim=-1)
+        assert (grey_BTHW[batch.mask_BTHW] > 90).float().mean() > 0.99
+        assert (grey_BTHW[~batch.mask_BTHW] < 165).float().mean() > 0.99
+        assert 0.05 < batch.mask_BTHW.float().mean() < 0.95
 
 
 def test_real_clips_come_out_as_they_went_in(real_data, make_dataset, make_sample):

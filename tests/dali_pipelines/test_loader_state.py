@@ -20,6 +20,7 @@ from shards.errors import UserError
 CLIP = ClipConfig(frames=4, size=24)
 STEPS = 4
 """Of an epoch of the 23 clips."""
+LATER_OPTIONS = ("repeats", "clip.stride_range", "clip.crop_area", "clip.crop_aspect")
 
 
 def make_loader(dataset: ShardDataset, **options) -> TrainLoader:
@@ -196,9 +197,14 @@ def test_after_a_fault_the_state_has_lost_no_batch(waves, undisturbed, tmp_path)
     [
         ({"seed": 6}, "seed is 5 here and 6 in the state"),
         ({"global_batch_size": 7}, "global_batch_size is 6 here and 7"),
+        ({"repeats": 2}, "repeats is 1 here and 2"),
         ({"shuffle_window_shards": 2}, "shuffle_window_shards is None here and 2"),
         ({"clip": ClipConfig(frames=4, size=24, stride=2)}, r"clip\.stride is 1 here and 2"),
         ({"clip": ClipConfig(frames=4, size=24, scales=(1.0,))}, r"clip\.scales is \[1.0, .*\] here and \[1\.0\]"),
+        (
+            {"clip": ClipConfig(frames=4, size=24, crop_area=(0.1, 1.0))},
+            r"clip\.crop_area is None here and \[0\.1, 1\.0\]",
+        ),
     ],
 )
 def test_a_state_of_other_batches_is_refused_by_name(waves, undisturbed, options, name):
@@ -206,6 +212,17 @@ def test_a_state_of_other_batches_is_refused_by_name(waves, undisturbed, options
     with pytest.raises(UserError, match=name):
         loader.load_state_dict(as_json(make_loader(waves, **options).state_dict()))
     assert_all_equal(list(loader), undisturbed(0))
+
+
+def test_a_state_of_before_there_was_an_option_is_one_of_its_default(waves, undisturbed):
+    loader, other = make_loader(waves), make_loader(waves, clip=ClipConfig(frames=4, size=24, crop_area=(0.1, 1.0)))
+    state = loader.state_dict() | {"step": 2}
+    for name in LATER_OPTIONS:
+        del state[name]
+    loader.load_state_dict(state)
+    assert_all_equal(list(loader), undisturbed(0)[2:])
+    with pytest.raises(UserError, match="crop_area"):
+        other.load_state_dict(state)
 
 
 def test_a_state_of_another_data_set_is_refused_and_of_a_copy_it_is_not(waves, make_dataset, make_sample, tmp_path):

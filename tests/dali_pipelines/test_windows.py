@@ -5,8 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from torchvision.transforms import v2 as transforms
 
 from dali_pipelines.windows import (
     ClipConfig,
@@ -17,12 +20,16 @@ from dali_pipelines.windows import (
 )
 from shards.order import rank_share
 
+ranges = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(lambda pair: tuple(sorted(pair)))
 clip_configs = st.builds(
     ClipConfig,
     frames=st.integers(1, 20),
     stride=st.integers(1, 4),
+    stride_range=st.none() | st.tuples(st.integers(1, 4), st.integers(4, 9)),
     size=st.just(32),
     scales=st.lists(st.floats(0.01, 1), min_size=1, max_size=3).map(tuple),
+    crop_area=st.none() | ranges,
+    crop_aspect=st.tuples(st.floats(0.05, 1), st.floats(1, 20)),
     flip_probability=st.floats(0, 1),
 )
 frame_counts = st.lists(st.integers(1, 200), min_size=1, max_size=20).map(np.array)
@@ -48,10 +55,19 @@ def draw(config: ClipConfig, counts: np.ndarray, *, seed: int = 0, epoch: int = 
     [
         ("frames", 0),
         ("stride", 0),
+        ("stride_range", (0, 2)),
+        ("stride_range", (3, 2)),
         ("size", 0),
         ("scales", ()),
         ("scales", (0.0,)),
         ("scales", (1.5,)),
+        ("crop_area", (0.0, 1.0)),
+        ("crop_area", (0.5, 0.4)),
+        ("crop_area", (0.5, 1.1)),
+        ("crop_area", (float("nan"), 1.0)),
+        ("crop_aspect", (0.0, 1.0)),
+        ("crop_aspect", (2.0, 1.0)),
+        ("crop_aspect", (1.0, float("inf"))),
         ("flip_probability", -0.1),
         ("flip_probability", 1.1),
     ],
@@ -65,13 +81,14 @@ def test_config_errors_name_the_field(field, value):
 def test_training_windows_lie_inside_frame_and_clip(config, counts, epoch):
     windows = draw(config, counts, epoch=epoch)
     heights, widths = sizes_for(counts).T
-    assert (windows.side_B >= 1).all()
+    assert (windows.height_B >= 1).all()
+    assert (windows.width_B >= 1).all()
     assert (windows.top_B >= 0).all()
     assert (windows.left_B >= 0).all()
-    assert (windows.top_B + windows.side_B <= heights).all()
-    assert (windows.left_B + windows.side_B <= widths).all()
-    frames = windows.start_frame_B[:, None] + np.arange(config.frames) * config.stride
-    long_enough = counts >= config.span
+    assert (windows.top_B + windows.height_B <= heights).all()
+    assert (windows.left_B + windows.width_B <= widths).all()
+    frames = windows.start_frame_B[:, None] + np.arange(config.frames) * windows.stride_B[:, None]
+    long_enough = counts > (config.frames - 1) * (config.stride_range or [config.stride])[0]
     assert (frames[long_enough] < counts[long_enough, None]).all()
     assert (windows.start_frame_B[~long_enough] == 0).all()
 
@@ -104,10 +121,11 @@ def test_every_scale_position_flip_and_start_is_drawn_about_equally_often():
         frame_count_B=np.full(count, 11),
         frame_size_B2=np.tile([128, 171], (count, 1)),
     )
-    sides, side_counts = np.unique(windows.side_B, return_counts=True)
+    assert windows.height_B.tolist() == windows.width_B.tolist()
+    sides, side_counts = np.unique(windows.height_B, return_counts=True)
     assert sides.tolist() == [round(128 * 2 ** (-k / 4)) for k in (4, 3, 2, 1, 0)]
     assert side_counts == pytest.approx(count / 5, rel=0.08)
-    half = windows.side_B == 64
+    half = windows.height_B == 64
     corners, corner_counts = np.unique(
         np.stack([windows.top_B[half], windows.left_B[half]]), axis=1, return_counts=True
     )
@@ -115,6 +133,49 @@ def test_every_scale_position_flip_and_start_is_drawn_about_equally_often():
     assert corner_counts == pytest.approx(half.sum() / 5, rel=0.15)
     assert windows.flip_B.mean() == pytest.approx(0.5, abs=0.02)
     assert np.bincount(windows.start_frame_B) == pytest.approx(np.full(4, count / 4), rel=0.08)
+
+
+def test_without_an_area_the_windows_are_those_of_before_there_were_any():
+    """A run that began with an earlier version goes on with the same crops."""
+    windows = draw(ClipConfig(), np.array([20, 60, 200]), seed=7, epoch=3)
+    told = np.stack([windows.start_frame_B, windows.top_B, windows.left_B, windows.height_B, windows.flip_B])
+    assert told.tolist() == [[1, 0, 154], [0, 13, 0], [0, 22, 88], [34, 39, 67], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(("area", "aspect"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.5, 0.5), (0.5, 0.5))])
+def test_random_resized_crops_are_those_of_torchvision(area, aspect):
+    """Of the same distribution: areas, aspects and places."""
+    count, height, width = 4000, 128, 171
+    windows = draw_training_windows(
+        ClipConfig(crop_area=area, crop_aspect=aspect),
+        seed=1,
+        epoch=0,
+        sample_B=np.arange(count),
+        frame_count_B=np.full(count, 40),
+        frame_size_B2=np.tile([height, width], (count, 1)),
+    )
+    crop = transforms.RandomResizedCrop(112, scale=area, ratio=aspect)
+    frame = torch.empty(3, height, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [crop.make_params([frame]) for _ in range(count)]
+    for ours_B, name in zip(
+        (windows.top_B, windows.left_B, windows.height_B, windows.width_B),
+        ("top", "left", "height", "width"),
+        strict=True,
+    ):
+        assert stats.ks_2samp(ours_B, [params[name] for params in drawn]).pvalue > 1e-3
+    aspect_B = windows.width_B / windows.height_B
+    assert stats.ks_2samp(aspect_B, [params["width"] / params["height"] for params in drawn]).pvalue > 1e-3
+
+
+def test_what_no_crop_fits_is_cropped_in_the_centre_as_far_as_its_aspect_allows():
+    config = ClipConfig(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
+    windows = draw(config, np.full(30, 60))
+    sizes = sizes_for(np.full(30, 60))
+    assert windows.height_B.tolist() == windows.width_B.tolist() == sizes.min(axis=1).tolist()
+    assert windows.top_B.tolist() == ((sizes[:, 0] - windows.height_B) // 2).tolist()
+    assert windows.left_B.tolist() == ((sizes[:, 1] - windows.width_B) // 2).tolist()
 
 
 def test_draws_differ_between_epochs_and_seeds():
@@ -169,8 +230,9 @@ def test_three_crops_of_the_same_frames_follow_each_other_along_the_longer_side(
     three = EvaluationWindows(config, counts, sizes, ProtocolConfig(test_clips=test_clips, test_crops=3))[:]
     assert three.sample_B.tolist() == centre.sample_B.repeat(3).tolist()
     assert three.start_frame_B.tolist() == centre.start_frame_B.repeat(3).tolist()
-    assert three.side_B.tolist() == centre.side_B.repeat(3).tolist()
-    room_B2 = sizes[centre.sample_B] - centre.side_B[:, None]
+    assert three.height_B.tolist() == three.width_B.tolist() == centre.height_B.repeat(3).tolist()
+    assert three.height_B.tolist() == sizes[three.sample_B].min(axis=1).tolist()
+    room_B2 = sizes[centre.sample_B] - centre.height_B[:, None]
     corner_B32 = np.stack([three.top_B, three.left_B], axis=-1).reshape(-1, 3, 2)
     assert not corner_B32[:, 0].any()
     assert corner_B32[:, 1].tolist() == (room_B2 // 2).tolist()
@@ -197,7 +259,9 @@ def test_any_slice_of_the_evaluation_windows_is_that_of_a_plain_list(config, cou
     for sample, (count, (height, width)) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
         side, start, window = min(height, width), 0, 0
         while window == 0 or start + config.span <= count:
-            listed.append((sample, window, start, (height - side) // 2, (width - side) // 2, side, False))
+            listed.append(
+                (sample, window, 0, start, config.stride, (height - side) // 2, (width - side) // 2, side, side, False)
+            )
             start, window = start + config.frames * config.stride, window + 1
     windows = EvaluationWindows(config, counts, sizes)
     assert len(windows) == len(listed)
@@ -244,10 +308,23 @@ def test_short_clips_loop(config, counts):
     windows = draw(config, counts)
     frames = frame_indices(config, windows, counts)
     assert frames.shape == (len(counts), config.frames)
+    stride = (config.stride_range or [config.stride])[0]
     for row, count in zip(frames, counts, strict=True):
         assert (row < count).all()
-        if count < config.span:
-            assert row.tolist() == [(k * config.stride) % count for k in range(config.frames)]
+        if count < (config.frames - 1) * stride + 1:
+            assert row.tolist() == [(k * stride) % count for k in range(config.frames)]
+
+
+def test_strides_are_drawn_evenly_from_their_range_as_far_as_the_clip_has_the_frames():
+    config, clips = ClipConfig(frames=8, stride_range=(2, 5)), 8000
+    for frame_count, wanted in ((200, [2, 3, 4, 5]), (30, [2, 3, 4]), (29, [2, 3, 4]), (28, [2, 3]), (9, [2])):
+        windows = draw(config, np.full(clips, frame_count))
+        strides, counts = np.unique(windows.stride_B, return_counts=True)
+        assert strides.tolist() == wanted
+        assert counts == pytest.approx(clips / len(wanted), rel=0.08)
+    assert (draw(ClipConfig(stride=3), np.full(9, 20)).stride_B == 3).all()
+    evaluated = EvaluationWindows(ClipConfig(stride=3, stride_range=(1, 2)), np.array([90]), np.array([[48, 64]]))[:]
+    assert (evaluated.stride_B == 3).all()
 
 
 def test_a_mirrored_square_runs_from_right_to_left():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import EpochOrder, partners, rank_share
+from shards.order import EpochOrder, partners, rank_share, repeated
 from shards.randomness import Permutation
 
 
@@ -128,6 +128,27 @@ def test_the_partner_is_the_next_one_of_the_group_and_after_the_last_comes_the_f
     assert partners(count, group_size).tolist() == wanted
     if group_size > 1 and count > 1:
         assert not np.any(partners(count, group_size) == np.arange(count))
+
+
+@given(st.integers(0, 40), st.integers(1, 4), st.integers(1, 3), st.integers(1, 6))
+def test_repeats_and_their_partners_are_the_same_at_any_world_size(count, repeats, group_size, world_size):
+    def showings(world_size):
+        told = []
+        for rank in range(world_size):
+            share = np.array(rank_share(range(count), rank, world_size, group_size), dtype=np.int64)
+            place, repeat = repeated(len(share), repeats, group_size)
+            names = list(zip(share[place].tolist(), repeat.tolist(), strict=True))
+            others = [names[partner] for partner in partners(len(names), group_size)]
+            told += zip(names, others, strict=True)
+        return told
+
+    whole = showings(1)
+    assert showings(world_size) == whole
+    assert sorted(own for own, _ in whole) == [(place, repeat) for place in range(count) for repeat in range(repeats)]
+    if repeats == 1:
+        assert [own for own, _ in whole] == [(place, 0) for place in range(count)]
+    if group_size == 2 and count > 1:
+        assert all(own[0] != other[0] for own, other in whole)
 
 
 @given(orders(), st.integers(2, 4), st.integers(1, 8), st.data())

@@ -30,10 +30,11 @@ class ClipWindow:
     frames_T: NDArray[np.int64]
     """Frames of the clip, which are also those of its original video."""
     frame_height: int
-    """Rows of the stored frame, in whose pixels ``top``, ``left`` and ``side`` of the square crop are."""
+    """Rows of the stored frame, in whose pixels ``top``, ``left``, ``height`` and ``width`` of the crop are."""
     top: int
     left: int
-    side: int
+    height: int
+    width: int
     flip: bool
 
     @property
@@ -46,11 +47,11 @@ class ClipWindow:
         """The last frame in time."""
         return int(self.frames_T.max())
 
-    def square_at(self, height: int) -> tuple[int, int, int]:
-        """Top, left and side of the crop in whole pixels of frames that are ``height`` rows high."""
-        scale = height / self.frame_height
-        top, left, side = (round(value * scale) for value in (self.top, self.left, self.side))
-        return top, left, max(side, 1)
+    def crop_at(self, frame_height: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the crop in whole pixels of frames that are ``frame_height`` rows high."""
+        scale = frame_height / self.frame_height
+        top, left, height, width = (round(value * scale) for value in (self.top, self.left, self.height, self.width))
+        return top, left, max(height, 1), max(width, 1)
 
 
 def measured_steps(dataset: ShardDataset, batch_size: int, steps: int) -> range:
@@ -97,7 +98,8 @@ def describe_windows(dataset: ShardDataset, clip: ClipConfig, batches: list[Wind
                     frame_height=info.height,
                     top=int(batch.top_B[index]),
                     left=int(batch.left_B[index]),
-                    side=int(batch.side_B[index]),
+                    height=int(batch.height_B[index]),
+                    width=int(batch.width_B[index]),
                     flip=bool(batch.flip_B[index]),
                 )
             )

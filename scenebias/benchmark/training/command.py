@@ -14,6 +14,13 @@ from rich.table import Table
 from dali_pipelines.windows import ClipConfig
 from scenebias.benchmark.machine import describe_machine
 from scenebias.benchmark.measuring import Rates
+from scenebias.benchmark.training.augmentations import (
+    AUGMENTATIONS,
+    CHANGED,
+    LOADED,
+    Augmentation,
+    augmentation_turns,
+)
 from scenebias.benchmark.training.processes import (
     Job,
     TwoRanks,
@@ -21,7 +28,14 @@ from scenebias.benchmark.training.processes import (
     measure_two_ranks,
     save_batch,
 )
-from scenebias.benchmark.training.steps import MeasuredPrecision, StepRates, composed_ratio, measure_steps, open_batches
+from scenebias.benchmark.training.steps import (
+    MeasuredPrecision,
+    StepRates,
+    composed_ratio,
+    measure_steps,
+    open_batches,
+    share_of_step,
+)
 from scenebias.commands import Command, write_output
 from scenebias.compose.config import COMPOSITIONS, Composition
 from scenebias.data.datasets import require_scenes
@@ -41,6 +55,7 @@ WANTED = {
     "peak_memory_ratio": 2.1,
     "background_swap_over_baseline": 1.1,
     **{composed_ratio(name): 1.25 for name in COMPOSITIONS if name != "background_swap"},
+    share_of_step("swin_strong_set"): 0.1,
 }
 """What the ratios should be at most."""
 MEANINGS = {
@@ -53,6 +68,8 @@ MEANINGS = {
     "resident_memory_ratio": "the same of whole processes, with what their heaps leave unused",
     "two_ranks_over_one": "rate of two processes / of one, at the same batch size",
     **{composed_ratio(name): f"time of a step, clips composed by {name} / of a baseline step" for name in COMPOSITIONS},
+    **{share_of_step(name): f"time of loading, {name} / of a baseline step" for name in ("loading", *LOADED)},
+    **{share_of_step(name): f"time of {name} / of a baseline step" for name in CHANGED},
 }
 
 
@@ -72,6 +89,8 @@ class BenchTrain:
     """Turns of everything that is measured."""
     compositions: tuple[Composition, ...] = COMPOSITIONS
     """Ways to compose clips of which a step is measured, too."""
+    augmentations: tuple[Augmentation, ...] = AUGMENTATIONS
+    """Ways to augment clips of which the time is measured, too."""
     loader_threads: int = 2
     """Decoding threads."""
     json: Path | None = None
@@ -109,7 +128,10 @@ def main(config: BenchTrain) -> None:
         device=device,
         loader_threads=config.loader_threads,
     )
-    steps = measure_steps(batches, config.backbone, precision, config.repeats, config.compositions)
+    augmenting = augmentation_turns(
+        config.augmentations, batches.loader, batches.resident, config.clip, device, config.loader_threads
+    )
+    steps = measure_steps(batches, config.backbone, precision, config.repeats, config.compositions, augmenting)
     with tempfile.TemporaryDirectory(prefix="bench_train_") as folder:
         job = Job(
             network=config.backbone,

@@ -81,14 +81,23 @@ def composed_ratio(composition: Composition) -> str:
     return f"{composition}_over_baseline"
 
 
+def share_of_step(name: str) -> str:
+    """The name of the ratio of the time that something takes to that of a baseline step."""
+    return f"{name}_share_of_step"
+
+
 def measure_steps(
     batches: Batches,
     network: BackboneName,
     precision: MeasuredPrecision,
     repeats: int,
     compositions: Sequence[Composition] = (),
+    more: Mapping[str, Callable[[], StepTimes]] | None = None,
 ) -> StepRates:
-    """Measure all in turns, every other time in the opposite order; ``compositions``: with clips composed so, too."""
+    """Measure all in turns, every other time in the opposite order; ``compositions``: with clips composed so, too.
+
+    Of ``more`` turns the time a clip is compared with that of a baseline step (`share_of_step`).
+    """
     other: MeasuredPrecision = "fp32" if precision == "bf16" else "bf16"
     other_name = OTHER.format(other)
     count = len(batches.resident)
@@ -115,7 +124,7 @@ def measure_steps(
     composed = {composition: COMPOSED.format(composition) for composition in compositions}
     for composition, name in composed.items():
         turns[name] = trainer(resident, "baseline", precision, ComposeConfig(compose=(composition,)))
-    rates = take_turns(turns, repeats)
+    rates = take_turns({**turns, **(more or {})}, repeats)
     bf16, fp32 = (BASELINE, other_name) if precision == "bf16" else (other_name, BASELINE)
     ratios = {
         "debias_over_baseline": time_ratio(rates[DEBIAS], rates[BASELINE]),
@@ -125,6 +134,7 @@ def measure_steps(
         "bf16_over_fp32": time_ratio(rates[bf16], rates[fp32]),
     }
     ratios |= {composed_ratio(one): time_ratio(rates[name], rates[BASELINE]) for one, name in composed.items()}
+    ratios |= {share_of_step(name): time_ratio(rates[name], rates[BASELINE]) for name in more or {}}
     return StepRates(rates, ratios)
 
 

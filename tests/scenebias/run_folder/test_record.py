@@ -1,13 +1,15 @@
 """What a run writes down of itself, and what it refuses to continue."""
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from scenebias.run_folder.record import RunRecord, plain
+from scenebias.pretrain import PretrainConfig
+from scenebias.run_folder.record import RunRecord, plain, with_current_names
 from shards.errors import UserError
 
 
@@ -69,6 +71,15 @@ def test_other_versions_of_packages_are_told_and_other_options_of_the_program_ar
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"\(epochs was not known and is now 3; loops was 3 and is now not known\)"):
         RunRecord.of(Config(tmp_path), {}, {"processes": 1}).changes_since(tmp_path)
+
+
+def test_a_run_of_before_there_was_an_option_has_its_default() -> None:
+    now = plain(PretrainConfig(train="a", val="b", out=Path("c")))
+    before = deepcopy(now)
+    for name in ("stride_range", "crop_area", "crop_aspect"):
+        del before["clip"][name]
+    del before["evaluation"], before["augment"], before["schedule"]["repeated_augmentation"]
+    assert with_current_names(before) == now
 
 
 def test_plain_values_survive_json() -> None:

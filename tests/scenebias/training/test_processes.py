@@ -79,6 +79,22 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
         ["--mask-step", "joint", "--masked-batch-norm", "frozen", "--alpha-schedule", "dann", "--recompute"],
         ["--mask-loss", "adversarial", "--scene-adversary", "conditional"],
         ["--compose", "background_swap", "mixup", "--compose-probability", "0.5", "0.5", "--consistency", "0.1"],
+        [
+            *(
+                "--crop-area",
+                "0.2",
+                "1.0",
+                "--stride-range",
+                "1",
+                "2",
+                "--repeated-augmentation",
+                "2",
+                "--batch-size",
+                "12",
+            ),
+            *("--rand-augment", "2", "--jitter-hue", "0.1", "--erasing-probability", "0.5"),
+            *("--compose", "mixup", "--compose-probability", "1.0"),
+        ],
         ["--masked-batch-norm", "both", "--mask-cover", "boxes", "--scene-adversary", "weighted"],
     ],
     ids=[
@@ -86,6 +102,7 @@ def test_two_processes_train_the_same_head_as_one_where_no_batch_statistics_are_
         "one update a step",
         "one batch",
         "composed clips",
+        "augmented clips, each twice",
         "one batch by both statistics",
     ],
 )

@@ -87,6 +87,18 @@ def test_a_batch_of_few_clips_a_gpu_is_warned_of_and_one_on_cpus_is_not() -> Non
     assert small_batch_note(32, 8, on_gpu=False) is None
 
 
+def test_swin_is_augmented_as_published_for_kinetics_and_strongly_as_for_something_something() -> None:
+    plain, strong = (pretraining("--recipe", name, "--init", "w") for name in ("swin", "swin_strong"))
+    for config in (plain, strong):
+        assert config.model.backbone == "swin3d_t"
+        assert (config.clip.crop_area, config.clip.crop_aspect) == ((0.08, 1.0), (3 / 4, 4 / 3))
+    assert (plain.clip.flip_probability, strong.clip.flip_probability) == (0.5, 0.0)
+    assert not plain.augment.changes_clips
+    assert (strong.augment.rand_augment, strong.augment.rand_augment_magnitude) == (4, 7)
+    assert (strong.augment.erasing_probability, strong.objective.label_smoothing) == (0.25, 0.1)
+    assert strong.optimization == plain.optimization
+
+
 def test_small_is_what_cpu_cores_train_from_random_weights_in_minutes() -> None:
     before, after = pretraining("--recipe", "small"), transferring("--recipe", "small", "--scratch")
     assert (before.init, before.model.backbone, after.backbone) == (None, "small3d", "small3d")

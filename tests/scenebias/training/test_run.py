@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel, Losses
 from scenebias.debiasing.losses import alpha_ramp
@@ -219,6 +220,36 @@ def test_a_run_that_was_killed_goes_on_to_the_very_same_losses_and_weights(
     assert same_weights(config.out, finished.out)
 
 
+def test_so_does_one_whose_clips_are_augmented_and_come_twice_in_a_step(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmenting = replace(
+        config,
+        clip=replace(CLIP, crop_area=(0.2, 1.0), stride_range=(1, 2)),
+        augment=AugmentConfig(rand_augment=2, jitter_hue=0.1, erasing_probability=0.5),
+        compose=ComposeConfig(compose=("mixup",)),
+        schedule=ScheduleConfig(epochs=2, batch_size=8, repeated_augmentation=2),
+    )
+    pretrain(augmenting)
+    lines = step_lines(config.out)
+    assert [entry["global_step"] for entry in lines] == list(range(6))
+    again = replace(augmenting, out=tmp_path / "again")
+    write = TrainingLog.write
+
+    def write_until_killed(log: TrainingLog, kind: str, global_step: int, numbers: dict[str, float]) -> None:
+        write(log, kind, global_step, numbers)
+        if kind == "step" and global_step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "write", write_until_killed)
+        with pytest.raises(Killed):
+            pretrain(again)
+    pretrain(again)
+    assert step_lines(again.out) == lines
+    assert same_weights(again.out, config.out)
+
+
 def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
     config: PretrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +260,8 @@ def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
     assert (config.out / "weights.safetensors").stat().st_mtime_ns == before.st_mtime_ns
     with pytest.raises(UserError, match=r"another run \(optimization.learning_rate was 0.01 and is now 0.02\)"):
         pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
+    with pytest.raises(UserError, match=r"another run \(augment.grey_probability was 0.0 and is now 0.2\)"):
+        pretrain(replace(config, augment=AugmentConfig(grey_probability=0.2)))
 
 
 def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
@@ -522,6 +555,9 @@ def test_unfit_inputs_are_refused_in_one_sentence_and_leave_nothing(
         "whole_frame_mean is a colour of clips as they are": replace(
             config, objective=ObjectiveConfig(fill="whole_frame_mean"), compose=swapped
         ),
+        "not of those with other colours: give none of --rand-augment, --jitter": replace(
+            config, objective=ObjectiveConfig(fill="whole_frame_mean"), augment=AugmentConfig(grey_probability=0.2)
+        ),
         "no-weights": replace(config, init=tmp_path / "no-weights.safetensors"),
         "--compile knows no second derivatives.*--albar-penalty 0": replace(
             config, objective=ObjectiveConfig(name="albar"), arithmetic=ArithmeticConfig(compile=True)
@@ -609,7 +645,10 @@ def test_a_damaged_result_is_named_and_lost_weights_are_written_again(config: Pr
         pretrain(config)
 
 
-@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("batch_size", 0), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("batch_size", 0), ("repeated_augmentation", 0), ("repeated_augmentation", 3), ("seed", -1)],
+)
 def test_impossible_schedules_are_refused_by_name(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=field):
         ScheduleConfig(**{field: value})

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from dali_pipelines import ClipBatch, ClipConfig, TrainLoader
+from scenebias.augment.batch import augment
+from scenebias.augment.config import NOT_AUGMENTED, AugmentConfig
 from scenebias.clips.masked_clip import boxes_around, mask_out_humans
 from scenebias.clips.views import Cover
 from scenebias.compose.batch import compose
@@ -54,6 +56,7 @@ def make_step(
     arithmetic: ArithmeticConfig = AS_IT_COMES,
     optimization: OptimizationConfig = DECAYING,
     *,
+    augmentation: AugmentConfig = NOT_AUGMENTED,
     composition: ComposeConfig = AS_THEY_ARE,
     frozen: bool = False,
     outlives_nonfinite: bool = False,
@@ -64,7 +67,13 @@ def make_step(
         action_model.freeze_backbone()
     model = DebiasingModel(action_model, objective)
     step = TrainingStep(
-        model, optimization, arithmetic, ALONE, composition=composition, outlives_nonfinite=outlives_nonfinite
+        model,
+        optimization,
+        arithmetic,
+        ALONE,
+        augmentation=augmentation,
+        composition=composition,
+        outlives_nonfinite=outlives_nonfinite,
     )
     step.begin_epoch(0)
     return step
@@ -182,6 +191,24 @@ def test_clips_are_composed_before_anything_is_made_of_them(batch: ClipBatch, mo
     }
     assert all(torch.equal(told[name], value) for name, value in wanted.items())
     assert 0 < int(wanted["comparable_B"].sum()) < int(composed.composed_B.sum())
+
+
+def test_clips_are_augmented_before_they_are_composed_in_steps_and_statistics_passes(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two by itself; what is compared with a composed clip is the augmented one."""
+    changes = AugmentConfig(jitter_brightness=0.5, jitter_hue=0.2, erasing_probability=0.5)
+    step = make_step(replace(IN_ONE_BATCH, consistency=0.5), augmentation=changes, composition=COMPOSING)
+    passes = Passes(step, monkeypatch)
+    step.statistics_pass(batch, epoch=3, seed=1)
+    step(batch, replace(SETTING, epoch=3, seed=1))
+    augmented = augment(batch, changes, seed=1, epoch=3)
+    composed = compose(augmented, COMPOSING, action_count=3, seed=1, epoch=3)
+    assert not torch.equal(augmented.clip_BTHWC, batch.clip_BTHWC)
+    assert len(passes.told) == 2
+    for told in passes.told:
+        assert torch.equal(told["original_BTHWC"], augmented.clip_BTHWC)
+        assert torch.equal(told["clip_BTHWC"], composed.clip_BTHWC)
 
 
 def test_a_statistics_pass_shows_what_a_step_does_and_moves_no_weight(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, TrainLoader
+from scenebias.augment.config import NOT_AUGMENTED, AugmentConfig
 from scenebias.benchmark.training.stand_ins import NoCheckpoints, StepTimes
 from scenebias.compose.config import AS_THEY_ARE, ComposeConfig
 from scenebias.debiasing.debiasing_model import DebiasingModel
@@ -39,6 +40,7 @@ class Way:
     objective: ObjectiveConfig = BASELINE
     arithmetic: ArithmeticConfig = AS_IT_COMES
     optimization: OptimizationConfig = SGD
+    augment: AugmentConfig = NOT_AUGMENTED
     compose: ComposeConfig = AS_THEY_ARE
     skip_nonfinite_steps: int = 0
 
@@ -66,6 +68,7 @@ def train(way: Way, train_data: Path, place: ProcessPlace, monkeypatch: pytest.M
         schedule=ScheduleConfig(epochs=1, batch_size=batch_size, skip_nonfinite_steps=way.skip_nonfinite_steps),
         optimization=way.optimization,
         arithmetic=way.arithmetic,
+        augmentation=way.augment,
         composition=way.compose,
         checkpoint_every_steps=1000,
         profiler=StepProfiler(None),
@@ -109,6 +112,11 @@ WAYS = {
     "conditional": Way(objective=ObjectiveConfig(name="scene", scene_adversary="conditional")),
     "weighted": Way(objective=ObjectiveConfig(name="scene", scene_adversary="weighted", label_smoothing=0.1)),
     "albar": Way(objective=ObjectiveConfig(name="albar")),
+    "augmented": Way(
+        augment=AugmentConfig(
+            rand_augment=2, jitter_contrast=0.4, jitter_hue=0.1, grey_probability=0.2, erasing_probability=0.25
+        )
+    ),
     "composed": Way(
         objective=ObjectiveConfig(name="mask", alpha_mask=8.0), compose=ComposeConfig(compose=("background_swap",))
     ),

@@ -20,19 +20,18 @@ from scenebias.benchmark.loading.windows import ClipWindow
 
 
 def cut_clip(frames_TCHW: Tensor, window: ClipWindow, size: int) -> Tensor:
-    """Cut the window's square out of every uint8 frame: (T, S, S, C)."""
+    """Cut the window's crop out of every uint8 frame: (T, S, S, C)."""
     return _cut(frames_TCHW, window, size, InterpolationMode.BILINEAR).permute(0, 2, 3, 1)
 
 
 def cut_mask(packed_Thw8: NDArray[np.uint8], window: ClipWindow, size: int) -> Tensor:
-    """Cut the window's square out of every bit-packed mask: bool (T, S, S)."""
+    """Cut the window's crop out of every bit-packed mask: bool (T, S, S)."""
     mask_T1hw = torch.from_numpy(np.unpackbits(packed_Thw8, axis=-1))[:, None]
     return _cut(mask_T1hw, window, size, InterpolationMode.NEAREST_EXACT)[:, 0].view(torch.bool)
 
 
 def _cut(frames_TCHW: Tensor, window: ClipWindow, size: int, interpolation: InterpolationMode) -> Tensor:
-    top, left, side = window.square_at(frames_TCHW.shape[2])
-    cut_TCSS = transforms.resized_crop(frames_TCHW, top, left, side, side, [size, size], interpolation)
+    cut_TCSS = transforms.resized_crop(frames_TCHW, *window.crop_at(frames_TCHW.shape[2]), [size, size], interpolation)
     return transforms.horizontal_flip(cut_TCSS) if window.flip else cut_TCSS
 
 

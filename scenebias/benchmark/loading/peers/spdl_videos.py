@@ -31,8 +31,8 @@ def decode_window(video: Path, window: ClipWindow, size: int) -> NDArray[np.uint
     packets = io.demux_video(str(video), timestamp=(start_s, window.last / window.fps + half_frame_s))
     codec = packets.codec
     assert codec is not None, "packets that were just demuxed know their codec"
-    top, left, side = window.square_at(codec.height)
-    steps = [f"crop={side}:{side}:{left}:{top}:exact=1", f"scale={size}:{size}:flags=bilinear"]
+    top, left, height, width = window.crop_at(codec.height)
+    steps = [f"crop={width}:{height}:{left}:{top}:exact=1", f"scale={size}:{size}:flags=bilinear"]
     steps += ["hflip"] if window.flip else []
     frames = io.decode_packets(packets, filter_desc=",".join([*steps, "format=pix_fmts=rgb24"]))
     return in_order(io.to_numpy(io.convert_frames(frames)), window)
