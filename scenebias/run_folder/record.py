@@ -101,10 +101,17 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
+_WITHOUT_NEW_OPTIONS: dict[str, dict[str, Any]] = {"schedule": {"ema": None}}
+"""What runs of earlier versions did in place of what options say now, by group of options."""
+
+
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
         configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+        for group, values in _WITHOUT_NEW_OPTIONS.items():
+            if isinstance(said := configuration.get(group), dict):
+                configuration = configuration | {group: values | said}
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration

@@ -231,6 +231,18 @@ def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
         pretrain(replace(config, optimization=OptimizationConfig(learning_rate=0.02)))
 
 
+def test_a_run_of_a_version_without_an_option_is_the_same_run_as_one_that_leaves_it_out(
+    config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(config)
+    record = json.loads((config.out / "run.json").read_text())
+    for group, name in (("schedule", "ema"),):
+        del record["configuration"][group][name]
+    (config.out / "run.json").write_text(json.dumps(record))
+    pretrain(config)
+    assert "complete already" in capsys.readouterr().out
+
+
 def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
     config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
 ) -> None:
