@@ -1,16 +1,19 @@
 """``torchrun … -m scenebias.pretrain``: train an action model, with or without debiasing."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from scenebias.commands import Command
+from scenebias.commands import Command, given_value
 from scenebias.data.datasets import require_same_classes, require_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
 from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.network_inputs import input_of
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
 from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig
@@ -37,6 +40,12 @@ class PretrainConfig(RunConfig):
     """Start with a random action head, as weights of other classes than those of --train need it."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The clips that the network takes which ``arguments`` name; see `Command.implied`."""
+    backbone = given_value(arguments, "backbone")
+    return {} if backbone is None else {"clip": input_of(backbone).clip}
 
 
 def scene_balance_of(train: ShardDataset) -> SceneBalance:
@@ -75,6 +84,7 @@ COMMAND = Command(
     main=main,
     options=PretrainConfig,
     recipes=PRETRAIN_RECIPES,
+    implied=clip_of_the_network,
     parallel=True,
     example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
     "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from scenebias.models.backbones import BACKBONES, BackboneName
 from scenebias.models.heads import ActionHead
+from scenebias.models.network_inputs import KINETICS, input_of
 
-# Of torchvision's Kinetics-400 recipe; they suit any colour video, in the range 0 to 1.
-MEAN_C = (0.43216, 0.394666, 0.37645)
-STD_C = (0.22803, 0.22145, 0.216989)
+MEAN_C, STD_C = KINETICS
+"""Of colour video, in the range 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class ModelConfig:
     """Which network to train."""
 
     backbone: BackboneName = "r3d_18"
-    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; swin3d_t, _s and
-    _b: Video Swin Transformers, for which see --recipe swin; small3d is made for CPUs."""
+    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; mvit_v1_b and mvit_v2_s:
+    Multiscale Vision Transformers; swin3d_t, _s and _b: Video Swin Transformers, for which see --recipe swin; small3d
+    is made for CPUs. The defaults of --frames, --stride and --size are the network's own, but for a recipe's."""
     dropout: float = 0.0
     """Share of the features dropped before the action head while training, 0 to below 1."""
 
@@ -85,10 +86,12 @@ class ActionModel(VideoClassifier):
         config: ModelConfig,
         action_count: int,
         *,
-        mean_C: Sequence[float] = MEAN_C,
-        std_C: Sequence[float] = STD_C,
+        mean_C: Sequence[float] | None = None,
+        std_C: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(action_count, mean_C, std_C)
+        """``mean_C`` and ``std_C`` are by default those of the network; see `VideoClassifier`."""
+        own = input_of(config.backbone).pixels
+        super().__init__(action_count, mean_C or own.mean_C, std_C or own.std_C)
         self.config = config
         self.backbone_is_frozen = False
         self.backbone = BACKBONES[config.backbone]()

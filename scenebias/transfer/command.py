@@ -1,15 +1,22 @@
 """``python -m scenebias.transfer`` (or ``torchrun … -m``): tune pretrained weights on other data sets."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from scenebias.commands import Command
+from scenebias.commands import Command, given_value
 from scenebias.distributed.launch import is_main_process
+from scenebias.models.network_inputs import input_of
+from scenebias.models.weights import read_metadata
 from scenebias.run_folder.folder import RunFolder
 from scenebias.training.recipes import TRANSFER_RECIPES
 from scenebias.transfer.plan import PlannedRun, StartPlaces, one_by_one, planned_runs
 from scenebias.transfer.report import report_results
 from scenebias.transfer.results import FinishedRun, TransferResults
 from scenebias.transfer.run import TransferOptions, TransferRunConfig, run_transfer
+from shards.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +27,15 @@ class TransferConfig(TransferOptions, StartPlaces):
         super().__post_init__()
         if self.head_only and (self.scratch or not self.weights):
             raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
+
+
+def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The clips of the network that ``arguments`` name, or of that of the first weights; see `Command.implied`."""
+    backbone, weights = given_value(arguments, "backbone"), given_value(arguments, "weights")
+    if backbone is None and weights is not None:
+        with suppress(UserError):  # it is told where the weights are read
+            backbone = read_metadata(Path(weights)).backbone
+    return {} if backbone is None else {"clip": input_of(backbone).clip}
 
 
 def main(config: TransferConfig) -> None:
@@ -53,6 +69,7 @@ COMMAND = Command(
     main=main,
     options=TransferConfig,
     recipes=TRANSFER_RECIPES,
+    implied=clip_of_the_network,
     parallel=True,
     example="python -m scenebias.transfer --weights runs/jhmdb-baseline/weights.safetensors "
     "runs/jhmdb-debias/weights.safetensors --scratch --train data/ucf101-few/train "

@@ -25,7 +25,9 @@ def recompute_activations(backbone: Backbone) -> None:
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     """The innermost modules that are made of layers: of a residual network its stem and its residual blocks."""
     for child in module.children():
-        if isinstance(child, nn.Sequential) and any(True for grandchild in child for _ in grandchild.children()):
+        if isinstance(child, nn.Sequential | nn.ModuleList) and any(
+            True for grandchild in child for _ in grandchild.children()
+        ):
             yield from _blocks(child)
         elif any(True for _ in child.children()):
             yield child
