@@ -32,6 +32,8 @@ class EvaluateConfig:
 
     weights: Path
     """Weights of a training run."""
+    backbone: str | None = None
+    """With weights of a network of your own code: package.module:function, which makes it. No file alone runs code."""
     data: tuple[str, ...]
     """One or more packed data sets with the classes of the weights: folders, or their URLs."""
     hide_humans: HiddenFill | None = None
@@ -60,7 +62,7 @@ class EvaluateConfig:
 
 def main(config: EvaluateConfig) -> None:
     """Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once."""
-    model, metadata = load_weights(config.weights)
+    model, metadata = load_weights(config.weights, config.backbone)
     datasets = [config.remote.open(location) for location in config.data]
     for dataset in datasets:
         require_same_classes(

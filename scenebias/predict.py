@@ -48,6 +48,8 @@ class PredictConfig:
     """Any video file."""
     weights: Path
     """Weights of a training run, or of scenebias localize or detect: these find segments or boxes."""
+    backbone: str | None = None
+    """With weights of a network of your own code: package.module:function, which makes it. No file alone runs code."""
     mask: Path | None = None
     """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
     .png; as tools/make_shards.py --masks explains them. Weights of data that were packed with --focus person need
@@ -256,9 +258,13 @@ def main(config: PredictConfig) -> None:
         raise UserError(f"{config.video}: {error}; give another video") from error
 
 
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _tell_boxes(config: PredictConfig) -> None:
     _refuse_mask(config)
-    loaded = load_detector(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_detector(config.weights, _device(), config.backbone)
     seen = boxes_in_video(
         config.video,
         loaded,
@@ -296,7 +302,7 @@ def _refuse_mask(config: PredictConfig) -> None:
 
 def _tell_segments(config: PredictConfig) -> None:
     _refuse_mask(config)
-    localizer = load_localizer(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    localizer = load_localizer(config.weights, _device(), config.backbone)
     height = config.height or stored_height(ClipTransform(localizer.clip))
     found, duration_s = find_in_video(config.video, localizer, height)
     rows = [
@@ -317,7 +323,7 @@ def _tell_segments(config: PredictConfig) -> None:
 
 
 def _tell_actions(config: PredictConfig, focus: Focus) -> None:
-    loaded = load_model(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_model(config.weights, _device(), config.backbone)
     if focus.on == "person" and config.mask is None:
         raise UserError(
             f"{config.weights} were trained on {focus}, and nothing tells where those of {config.video} are: give their"

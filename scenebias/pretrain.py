@@ -41,6 +41,12 @@ class PretrainConfig(RunConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mean", "std"):
+            if self.init is not None and getattr(self.model, name) is not None:
+                raise ValueError(f"{name} must be left out with init, whose weights know how their pixels are")
+
 
 def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
     """The clips that the network takes which ``arguments`` name; see `Command.implied`."""
@@ -58,7 +64,7 @@ def main(config: PretrainConfig) -> None:
 
     def make_model(train: ShardDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
-        model = ActionModel(config.model, len(train.manifest.classes))
+        model = ActionModel(config.model, len(train.manifest.classes), clip=config.clip)
         balance = scene_balance_of(train) if config.objective.uses_scenes else None
         if config.init is None:
             return InitialModel(DebiasingModel(model, config.objective, balance))

@@ -44,6 +44,8 @@ class BiasConfig:
     """Packed data set that both are tested on."""
     weights: tuple[Path, ...] = ()
     """Weights of training runs: measure how much these models lean on the scene, beside each other."""
+    backbone: str | None = None
+    """With weights of a network of your own code: package.module:function, which makes it. No file alone runs code."""
     model: tuple[str, ...] = ()
     """Networks of your own, each as package.module:function, which makes a torch.nn.Module from normalised float clips
     (B, C, T, H, W) to logits: measure these too. They see clips cut as --frames, --stride and --size say."""
@@ -135,7 +137,7 @@ def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> d
     names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
     models = {}
     for name, path in zip(names, config.weights, strict=True):
-        model, metadata = load_weights(path)
+        model, metadata = load_weights(path, config.backbone)
         require_same_classes(
             train.manifest.classes,
             metadata.classes,

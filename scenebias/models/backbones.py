@@ -176,6 +176,8 @@ BackboneName = Literal[
     "swin3d_b",
     "small3d",
 ]
+AnyBackbone = BackboneName | str
+"""One of these, or ``package.module:function`` of a user's own, see `scenebias.models.own_network`."""
 _OF_TORCHVISION: tuple[BackboneName, ...] = (
     "r3d_18",
     "mc3_18",

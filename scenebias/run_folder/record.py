@@ -101,7 +101,10 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
-_WITHOUT_NEW_OPTIONS: dict[str, dict[str, Any]] = {"schedule": {"ema": None}}
+_WITHOUT_NEW_OPTIONS: dict[str, dict[str, Any]] = {
+    "schedule": {"ema": None},
+    "model": {"mean": None, "std": None},
+}
 """What runs of earlier versions did in place of what options say now, by group of options."""
 
 

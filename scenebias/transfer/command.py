@@ -48,7 +48,7 @@ def main(config: TransferConfig) -> None:
 
 
 def _transfer(config: TransferConfig) -> None:
-    planned = planned_runs(config, config.remote, force=config.force)
+    planned = planned_runs(config, config.remote, force=config.force, backbone=config.backbone)
     finished: list[FinishedRun] = []
     for run in one_by_one(planned):
         run_transfer(_run_config(config, run))

@@ -236,7 +236,7 @@ def test_a_run_of_a_version_without_an_option_is_the_same_run_as_one_that_leaves
 ) -> None:
     pretrain(config)
     record = json.loads((config.out / "run.json").read_text())
-    for group, name in (("schedule", "ema"),):
+    for group, name in (("schedule", "ema"), ("model", "mean"), ("model", "std")):
         del record["configuration"][group][name]
     (config.out / "run.json").write_text(json.dumps(record))
     pretrain(config)
