@@ -4,6 +4,7 @@ Clips and pixels are as its documentation says. The frame rates there, 15 a seco
 frame of most videos, and every fourth.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from scenebias.models.backbones import parts_of
 from scenebias.models.network_inputs import input_of
 from scenebias.models.published_weights import PublishedWeights
 from scenebias.models.seen_clips import TrainedOn
+from scenebias.models.weights import WeightsMetadata
+from scenebias.run_folder.record import plain
 
 TorchvisionNetwork = Literal[
     "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"
@@ -41,9 +44,9 @@ def load_published(name: TorchvisionNetwork, path: Path | None, option: str) -> 
     Raises:
         UserError: the file is missing, damaged or of another network, or cannot be downloaded.
     """
-    from torchvision.models import get_model, get_model_weights  # see `backbones`
+    from torchvision.models import get_model  # see `backbones`
 
-    published: Any = get_model_weights(name)["KINETICS400_V1"]
+    published = _enum(name)
     network: Any = get_model(name)
     PublishedWeights(network=f"torchvision's {name}", url=published.url, option=option).load_into(network, path)
     as_published = published.transforms()
@@ -57,9 +60,34 @@ def load_published(name: TorchvisionNetwork, path: Path | None, option: str) -> 
     return PublishedModel(model, classes, published_clip(name))
 
 
+def published_metadata(published: PublishedModel, configuration: Mapping[str, Any]) -> WeightsMetadata:
+    """What a weight file says of a published network; JSON values in ``configuration`` beside how clips are cut."""
+    return WeightsMetadata(
+        backbone=published.model.config.backbone,
+        classes=published.classes,
+        trained_on=(TRAINED_ON,),
+        configuration={"clip": plain(published.clip), **configuration},
+    )
+
+
+def published_url(name: TorchvisionNetwork) -> str:
+    """Where torchvision publishes the weights of a network."""
+    url: str = _enum(name).url
+    return url
+
+
+def _enum(name: TorchvisionNetwork) -> Any:
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name)["KINETICS400_V1"]
+
+
 def published_clip(name: TorchvisionNetwork) -> ClipConfig:
     """How the clips are cut on which torchvision measures its weights."""
-    clip = input_of(name).clip
-    if name == "s3d":
-        return replace(clip, frames=128)
+    clip = video_rate(input_of(name).clip)
+    return replace(clip, frames=128) if name == "s3d" else clip
+
+
+def video_rate(clip: ClipConfig) -> ClipConfig:
+    """The same clip at 15 frames a second, of videos of 30, where it is faster."""
     return replace(clip, stride=max(clip.stride, 2))

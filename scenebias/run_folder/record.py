@@ -112,6 +112,8 @@ def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
         configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+        if "init" in configuration:  # of pretraining
+            configuration = {"pretrained": None} | configuration
         for group, values in _WITHOUT_NEW_OPTIONS.items():
             if isinstance(said := configuration.get(group), dict):
                 configuration = configuration | {group: values | said}

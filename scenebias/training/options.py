@@ -20,6 +20,7 @@ WITHOUT_EFFECT = (
     "val",
     "recipe",
     "init",
+    "pretrained",
     "weights",
     "loader_threads",
     "loader_prefetch",

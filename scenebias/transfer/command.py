@@ -8,7 +8,7 @@ from typing import Any
 
 from scenebias.commands import Command, given_value
 from scenebias.distributed.launch import is_main_process
-from scenebias.models.network_inputs import input_of
+from scenebias.models.pretrained import PretrainedName, clip_to_train_on, weight_files
 from scenebias.models.weights import read_metadata
 from scenebias.run_folder.folder import RunFolder
 from scenebias.training.recipes import TRANSFER_RECIPES
@@ -23,9 +23,13 @@ from shards.errors import UserError
 class TransferConfig(TransferOptions, StartPlaces):
     """Every start, pretrained or random, on every pair of a training and a test set."""
 
+    pretrained: PretrainedName | None = None
+    """Also start from the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or
+    from its files among --weights, which do not end in .safetensors."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head_only and (self.scratch or not self.weights):
+        if self.head_only and (self.scratch or not (self.weights or self.pretrained)):
             raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
 
 
@@ -35,7 +39,7 @@ def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
     if backbone is None and weights is not None:
         with suppress(UserError):  # it is told where the weights are read
             backbone = read_metadata(Path(weights)).backbone
-    return {} if backbone is None else {"clip": input_of(backbone).clip}
+    return {} if backbone is None else {"clip": clip_to_train_on(backbone, given_value(arguments, "pretrained"))}
 
 
 def main(config: TransferConfig) -> None:
@@ -44,7 +48,8 @@ def main(config: TransferConfig) -> None:
     Leaves results.json and results.html in --out, beside the folders of the runs.
     """
     with RunFolder(config.out).held("training into"):
-        _transfer(config)
+        weights = weight_files(config.weights, config.pretrained, config.backbone, "--weights")
+        _transfer(replace(config, weights=weights, pretrained=None))
 
 
 def _transfer(config: TransferConfig) -> None:
