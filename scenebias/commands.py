@@ -48,7 +48,8 @@ class Command:
     """Values of the fields of ``options`` by the names that its field ``recipe`` may have: the one that ``--recipe``
     names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
     implied: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
-    """With ``recipes``: what given arguments make the defaults of fields that the recipe leaves alone."""
+    """With ``recipes``: what given arguments make the defaults of fields that the recipe leaves alone, or to the
+    user."""
     parallel: bool = False
     """Whether several processes can share the work: then ``--processes`` starts them, as ``torchrun`` does."""
     writes: tuple[str, ...] = ()
@@ -157,7 +158,9 @@ class Command:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
         implied = {} if self.implied is None else self.implied(arguments)
-        return _bare(self.command_line)(**{**left_to_user, **implied, **self.recipes[name], "recipe": name})
+        of_recipe = {field: value for field, value in self.recipes[name].items() if value is not tyro.MISSING}
+        missing = {field: tyro.MISSING for field in self.recipes[name] if field not in of_recipe}
+        return _bare(self.command_line)(**{**left_to_user, **missing, **implied, **of_recipe, "recipe": name})
 
 
 def given_value(arguments: Sequence[str], option: str) -> str | None:

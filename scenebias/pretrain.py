@@ -13,11 +13,11 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.pretrained import PretrainedName, clip_to_train_on, weight_file
+from scenebias.models.pretrained import PretrainedName, weight_file
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
 from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig
-from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
+from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe, defaults_of_network
 from scenebias.training.run import InitialModel, run_training
 from shards.dataset import ShardDataset
 
@@ -32,7 +32,8 @@ class PretrainConfig(RunConfig):
     batches for 8 GPUs and for 4 times 8, of 32 clips each; paper_scene and paper_debias: the two
     stages of the paper, the first from the weights of a baseline run, the second from the first's;
     released_reproduction and released_debias: the same with masked clips in a pass of their own, as in the released
-    code; swin: a Video Swin Transformer as published, from given weights; small: small3d on clips of 8 frames of 56
+    code; swin: a Video Swin Transformer as published, from given weights; mvit: a Multiscale Vision Transformer as
+    published, from random ones; small: small3d on clips of 8 frames of 56
     pixels, from random weights by AdamW, in minutes on CPU cores."""
     init: Path | None = None
     """Start from these weights instead of random ones: backbone, action head and, where they hold one, scene head."""
@@ -51,10 +52,11 @@ class PretrainConfig(RunConfig):
                 raise ValueError(f"{name} must be left out with initial weights, which know how their pixels are")
 
 
-def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The clips that the network takes which ``arguments`` name; see `Command.implied`."""
-    backbone = given_value(arguments, "backbone")
-    return {} if backbone is None else {"clip": clip_to_train_on(backbone, given_value(arguments, "pretrained"))}
+def of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The defaults that go with the network and the weights which ``arguments`` name; see `Command.implied`."""
+    backbone, pretrained = given_value(arguments, "backbone"), given_value(arguments, "pretrained")
+    implied = {} if backbone is None else defaults_of_network(backbone, pretrained)
+    return implied if pretrained is None else {**implied, "init": None}
 
 
 def scene_balance_of(train: ShardDataset) -> SceneBalance:
@@ -96,7 +98,7 @@ COMMAND = Command(
     main=main,
     options=PretrainConfig,
     recipes=PRETRAIN_RECIPES,
-    implied=clip_of_the_network,
+    implied=of_the_network,
     parallel=True,
     example="torchrun --standalone --nproc_per_node=2 -m scenebias.pretrain --train data/jhmdb/train "
     "--val data/jhmdb/test --objective debias --backbone small3d --epochs 10 --learning-rate 0.05 "

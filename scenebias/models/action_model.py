@@ -31,6 +31,9 @@ class ModelConfig:
     is made for CPUs. The defaults of --frames, --stride and --size are the network's own, but for a recipe's. Or
     package.module:function of your own, which makes a torch.nn.Module from normalised float clips (B, C, T, H, W) to
     features (B, D) or to a map (B, D, t, h, w)."""
+    drop_path: float | None = None
+    """How often the last block of a transformer is skipped in training; those before it less, the first never. None: as
+    published, 0.2 for mvit_* and 0.1 for swin3d_*."""
     mean: tuple[float, float, float] | None = None
     """What is taken from red, green and blue, as 0 to 1, before they are divided by --std; None: as the network has
     it."""
@@ -44,6 +47,8 @@ class ModelConfig:
             raise ValueError(
                 f"backbone must be one of {', '.join(BACKBONES)}, or package.module:function, not {self.backbone!r}"
             )
+        if self.drop_path is not None and not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must be from 0 to below 1, not {self.drop_path}")
         if self.std is not None and not all(value > 0 for value in self.std):
             raise ValueError(f"std must be above 0, not {self.std}")
         if not 0 <= self.dropout < 1:
@@ -114,6 +119,8 @@ class ActionModel(VideoClassifier):
         self.config = config
         self.backbone_is_frozen = False
         self.backbone = _backbone(config.backbone, clip or given.clip)
+        if config.drop_path is not None:
+            self.backbone.set_drop_path(config.drop_path)
         self.head = ActionHead(self.backbone.feature_count, action_count, config.dropout)
 
     @property

@@ -7,7 +7,7 @@ the code of the paper come in through ``python -m scenebias.import_weights``. to
 that of PyTorch, is imported for its networks alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
@@ -52,6 +52,42 @@ class Backbone(nn.Module):
                 f" and --size {height}"
             )
         return self.trunk(clip_BCTHW)
+
+    @property
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Its parameters by layers or blocks of layers, from the input on, each parameter once."""
+        blocks = [list(block.parameters()) for block in blocks_of(self.trunk)]
+        within = {id(parameter) for parameters in blocks for parameter in parameters}
+        blocks.insert(0, [parameter for parameter in self.parameters() if id(parameter) not in within])
+        seen: set[int] = set()
+        layers = []
+        for parameters in blocks:
+            layers.append([parameter for parameter in parameters if id(parameter) not in seen])
+            seen.update(map(id, parameters))
+        return [layer for layer in layers if layer]
+
+    def set_drop_path(self, largest: float) -> None:
+        """Skip blocks in training at random, clip by clip: the last so often, the first never, linearly in between.
+
+        Stochastic depth (Huang et al., ECCV 2016, section 3), as torchvision's transformers have it. UserError where
+        the network has no blocks that can be skipped so.
+        """
+        skips = [module for module in self.modules() if type(module).__name__ == "StochasticDepth"]
+        if not skips:
+            raise UserError("--drop-path skips blocks of mvit_* and swin3d_*, and this network has none: leave it out")
+        for number, skip in enumerate(skips):
+            setattr(skip, "p", largest * number / max(1, len(skips) - 1))  # noqa: B010 - torchvision is not imported here
+
+
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers and blocks of layers of ``module`` in their order: of a ResNet its stem, and its residual blocks."""
+    for child in module.children():
+        if isinstance(child, nn.Sequential | nn.ModuleList) and any(
+            True for grandchild in child for _ in grandchild.children()
+        ):
+            yield from blocks_of(child)
+        else:
+            yield child
 
 
 class Parts(NamedTuple):

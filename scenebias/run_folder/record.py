@@ -103,7 +103,8 @@ class RunRecord:
 
 _WITHOUT_NEW_OPTIONS: dict[str, dict[str, Any]] = {
     "schedule": {"ema": None},
-    "model": {"mean": None, "std": None},
+    "model": {"drop_path": None, "mean": None, "std": None},
+    "optimization": {"layer_decay": 1.0},
 }
 """What runs of earlier versions did in place of what options say now, by group of options."""
 
@@ -112,8 +113,8 @@ def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
         configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
-        if "init" in configuration:  # of pretraining
-            configuration = {"pretrained": None} | configuration
+        new: dict[str, Any] = {"pretrained": None} if "init" in configuration else {"drop_path": None}
+        configuration = new | configuration
         for group, values in _WITHOUT_NEW_OPTIONS.items():
             if isinstance(said := configuration.get(group), dict):
                 configuration = configuration | {group: values | said}

@@ -8,10 +8,10 @@ from typing import Any
 
 from scenebias.commands import Command, given_value
 from scenebias.distributed.launch import is_main_process
-from scenebias.models.pretrained import PretrainedName, clip_to_train_on, weight_files
+from scenebias.models.pretrained import PretrainedName, weight_files
 from scenebias.models.weights import read_metadata
 from scenebias.run_folder.folder import RunFolder
-from scenebias.training.recipes import TRANSFER_RECIPES
+from scenebias.training.recipes import TRANSFER_RECIPES, defaults_of_network
 from scenebias.transfer.plan import PlannedRun, StartPlaces, one_by_one, planned_runs
 from scenebias.transfer.report import report_results
 from scenebias.transfer.results import FinishedRun, TransferResults
@@ -33,13 +33,14 @@ class TransferConfig(TransferOptions, StartPlaces):
             raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
 
 
-def clip_of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The clips of the network that ``arguments`` name, or of that of the first weights; see `Command.implied`."""
+def of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The defaults that go with the network which ``arguments`` name, or that of the first weights; see
+    `Command.implied`."""
     backbone, weights = given_value(arguments, "backbone"), given_value(arguments, "weights")
     if backbone is None and weights is not None:
         with suppress(UserError):  # it is told where the weights are read
             backbone = read_metadata(Path(weights)).backbone
-    return {} if backbone is None else {"clip": clip_to_train_on(backbone, given_value(arguments, "pretrained"))}
+    return {} if backbone is None else defaults_of_network(backbone, given_value(arguments, "pretrained"))
 
 
 def main(config: TransferConfig) -> None:
@@ -74,7 +75,7 @@ COMMAND = Command(
     main=main,
     options=TransferConfig,
     recipes=TRANSFER_RECIPES,
-    implied=clip_of_the_network,
+    implied=of_the_network,
     parallel=True,
     example="python -m scenebias.transfer --weights runs/jhmdb-baseline/weights.safetensors "
     "runs/jhmdb-debias/weights.safetensors --scratch --train data/ucf101-few/train "

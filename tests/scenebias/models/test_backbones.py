@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import get_model, get_model_weights
+from torchvision.ops import StochasticDepth
 
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BACKBONES, Backbone, SlidingMeanWeights, parts_of
@@ -81,6 +82,53 @@ def test_the_mean_of_sliding_means_is_that_of_the_weighted_map(
     fitting = tuple(map(min, window, shape))
     expected_BC = nn.functional.avg_pool3d(map_BCTHW, fitting, stride=1).mean(dim=(2, 3, 4))
     torch.testing.assert_close(SlidingMeanWeights(window)(map_BCTHW).mean(dim=(2, 3, 4)), expected_BC)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "mvit_v2_s"])
+def test_every_weight_is_of_one_layer_and_layers_follow_the_way_of_a_clip(name: str) -> None:
+    with torch.device("meta"):
+        backbone = BACKBONES[name]()
+    layers = backbone.layers
+    assert sorted(id(p) for layer in layers for p in layer) == sorted(map(id, backbone.parameters()))
+    order = {id(parameter): place for place, parameter in enumerate(backbone.parameters())}
+    assert [order[id(p)] for layer in layers for p in layer] == sorted(order.values())
+    assert len(layers) == {"small3d": 4, "swin3d_t": 17, "mvit_v2_s": 19, "s3d": 14}.get(name, 9)
+
+
+def test_weights_that_layers_share_are_of_the_first_and_those_of_none_come_first() -> None:
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.second.weight = self.first.weight
+            self.scale = nn.Parameter(torch.ones(2))
+
+    trunk = Sharing()
+    layers = Backbone(trunk, 2).layers
+    expected = [[trunk.scale], [trunk.first.weight, trunk.first.bias], [trunk.second.bias]]
+    assert [list(map(id, layer)) for layer in layers] == [list(map(id, layer)) for layer in expected]
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "mvit_v1_b"])
+def test_blocks_are_skipped_as_torchvision_does_it(name: str) -> None:
+    published = {"swin3d_t": 0.1, "mvit_v1_b": 0.2}[name]
+    with torch.device("meta"):
+        as_it_comes, backbone = BACKBONES[name](), BACKBONES[name]()
+
+    def skips(network: Backbone) -> list[float]:
+        return [module.p for module in network.modules() if isinstance(module, StochasticDepth)]
+
+    backbone.set_drop_path(published)
+    assert skips(backbone) == pytest.approx(skips(as_it_comes))
+    backbone.set_drop_path(0.4)
+    assert skips(backbone) == pytest.approx([0.4 / published * share for share in skips(as_it_comes)])
+
+
+def test_a_network_without_blocks_to_skip_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--drop-path skips blocks of mvit_\* and swin3d_\*.*leave it out"):
+        ActionModel(ModelConfig(backbone="small3d", drop_path=0.1), 2)
+    with pytest.raises(ValueError, match="drop_path must be from 0 to below 1"):
+        ModelConfig(backbone="swin3d_t", drop_path=1.0)
 
 
 @pytest.mark.parametrize("relative", [True, False])

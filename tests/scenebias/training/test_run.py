@@ -236,8 +236,10 @@ def test_a_run_of_a_version_without_an_option_is_the_same_run_as_one_that_leaves
 ) -> None:
     pretrain(config)
     record = json.loads((config.out / "run.json").read_text())
-    for group, name in (("schedule", "ema"), ("model", "mean"), ("model", "std")):
+    new = {"schedule": ["ema"], "model": ["drop_path", "mean", "std"], "optimization": ["layer_decay"]}
+    for group, name in ((group, name) for group, names in new.items() for name in names):
         del record["configuration"][group][name]
+    del record["configuration"]["pretrained"]
     (config.out / "run.json").write_text(json.dumps(record))
     pretrain(config)
     assert "complete already" in capsys.readouterr().out

@@ -98,7 +98,7 @@ def finished(
         objective=ObjectiveConfig(name="scene"),
         schedule=SCHEDULE,
         checkpoints=CheckpointConfig(checkpoint_every_steps=2),
-        optimization=OptimizationConfig(learning_rate=0.05),
+        optimization=OptimizationConfig(learning_rate=0.05, layer_decay=0.8),
     )
     states: list[dict[str, Tensor]] = []
     call = TrainingStep.__call__
