@@ -20,7 +20,7 @@ from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
 from scenebias.models.backbones import AnyBackbone
-from scenebias.models.pretrained import PretrainedName, needed_weight_file
+from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
@@ -59,6 +59,7 @@ class EvaluateConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         if not self.data:
             raise ValueError("data must name at least one packed data set")

@@ -23,7 +23,7 @@ from scenebias.detect.predicting import boxes_in_video, load_detector
 from scenebias.localize.predicting import find_in_video, load_localizer
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
-from scenebias.models.pretrained import PretrainedName, needed_weight_file
+from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import read_metadata
 from scenebias.reports.html import jpeg
 from scenebias.reports.terminal import number_table
@@ -77,6 +77,7 @@ class PredictConfig:
     """With weights that find boxes: also write these frames with their boxes to this JPEG file."""
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, height=self.height, batch_size=self.batch_size, frames_shown=self.frames_shown)
         require_frame_rate(mask_fps=self.mask_fps)
 

@@ -24,7 +24,7 @@ from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import MEAN_C, STD_C, VideoClassifier
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.own_model import load_own_model
-from scenebias.models.pretrained import PretrainedName, weight_files
+from scenebias.models.pretrained import PretrainedName, check_network, weight_files
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.html import Section, page, paragraph, table
 from scenebias.reports.terminal import number_table, tell
@@ -84,6 +84,7 @@ class BiasConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         for name in ("html", "png"):
             if getattr(self, name) is not None and len(self.weights) + len(self.model) + bool(self.pretrained) < 2:

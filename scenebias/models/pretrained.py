@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 from dali_pipelines.windows import ClipConfig
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.network_inputs import input_of
+from scenebias.models.own_network import is_own
 from scenebias.models.published_weights import hub_folder
 from scenebias.models.torchvision_weights import (
     TorchvisionNetwork,
@@ -24,6 +25,15 @@ from shards.errors import UserError
 from shards.system.checksums import sha256_of
 
 PretrainedName = Literal["kinetics400"]
+
+
+def check_network(backbone: AnyBackbone | None, pretrained: PretrainedName | None) -> None:
+    """ValueError where a network is named that neither ``pretrained`` nor weights of a user's own code ask for."""
+    if backbone is not None and pretrained is None and not is_own(backbone):
+        raise ValueError(
+            f"backbone must be package.module:function without pretrained, as weights know of other networks, got"
+            f" {backbone!r}"
+        )
 
 
 def weight_files(

@@ -69,8 +69,8 @@ class ScheduleConfig:
     """Steps in which a loss or gradient may be infinite or no number: that update of the weights, and what follows it
     in the step, is not made. One more ends the run."""
     ema: float | None = None
-    """Evaluate and keep the moving average of the weights over the steps, of which each step leaves this share (in the
-    first steps less), such as 0.999; None: the weights after the last step."""
+    """Evaluate and keep the moving average of the weights over the steps, such as 0.999: each step leaves this share of
+    it, the first ones less. None: the weights after the last step."""
     check_ranks_every_steps: int = 500
     """Steps between checks that all processes hold the same weights; they also follow every epoch."""
     precise_bn: PreciseBatchNormConfig = field(default_factory=PreciseBatchNormConfig)

@@ -104,6 +104,19 @@ def test_a_network_of_which_none_are_published_is_refused(network: str | None, f
         weight_files((file,), "kinetics400", network, "--weights")
 
 
+@pytest.mark.parametrize("config", [EvaluateConfig, PredictConfig, BiasConfig])
+def test_a_network_that_nothing_asks_for_is_refused(config: type) -> None:
+    places = {
+        EvaluateConfig: {"data": ("d",)},
+        PredictConfig: {"video": Path("v.mp4")},
+        BiasConfig: {"train": "t", "val": "v"},
+    }[config]
+    config(backbone="package.module:function", **places)
+    config(backbone=NETWORK, pretrained="kinetics400", **places)
+    with pytest.raises(ValueError, match=r"^backbone must be package.module:function without pretrained.*'mc3_18'"):
+        config(backbone=NETWORK, **places)
+
+
 def test_another_network_and_a_missing_file_are_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--init .*mc3_18.pth: .* do not fit torchvision's r3d_18"):
         weight_files((file,), "kinetics400", "r3d_18", "--init")

@@ -19,7 +19,7 @@ from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.evaluation.precision import PrecisionConfig
-from scenebias.models.action_model import ModelConfig
+from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
@@ -27,6 +27,7 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, 
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import run, trainer
+from scenebias.training.checks import sync_batch_norm_note
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
@@ -379,6 +380,15 @@ def test_too_little_memory_says_what_to_lower_whoever_asked_for_it(
     monkeypatch.setattr(Trainer, where, out_of_memory)
     with pytest.raises(UserError, match=rf"{told}.*--batch-size.*--accumulate 2 or --recompute"):
         pretrain(config)
+
+
+def test_it_is_said_where_there_is_no_batch_norm_to_synchronise() -> None:
+    synchronised = ArithmeticConfig(sync_batch_norm=True)
+    model = DebiasingModel(ActionModel(ModelConfig(backbone="small3d"), 3), ObjectiveConfig(name="baseline"))
+    assert sync_batch_norm_note(model, synchronised) is None
+    model.action_model.backbone = torch.nn.Conv3d(3, 3, 1)
+    assert str(sync_batch_norm_note(model, synchronised)).startswith("--sync-batch-norm does nothing")
+    assert sync_batch_norm_note(model, ArithmeticConfig()) is None
 
 
 def test_the_precision_of_evaluation_is_used_and_recorded_in_results(config: PretrainConfig, tmp_path: Path) -> None:
