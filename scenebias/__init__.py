@@ -33,18 +33,20 @@ if sys.argv[:1] == ["-m"]:  # so it is while ``python -m scenebias...`` imports 
 # PyTorch is imported where it is used: not every command of the package needs it.
 
 
-def load(weights: Path | str, device: "torch.device | str" = "cpu") -> "LoadedModel":
+def load(weights: Path | str, device: "torch.device | str" = "cpu", backbone: str | None = None) -> "LoadedModel":
     """The model of a weight file in evaluation mode on ``device``.
 
     ``load(weights).predict(frames_NHWC)`` are the probabilities of the actions in a clip. It unpacks as ``model,
-    classes, transform``: ``model(transform(frames_NHWC).to(device))`` are the logits of its windows.
+    classes, transform``: ``model(transform(frames_NHWC).to(device))`` are the logits of its windows. Where its network
+    is of your own code, ``backbone`` says so, as package.module:function: the code runs.
 
     Raises:
-        shards.errors.UserError: the file is missing, damaged, or does not say how its clips were cut.
+        shards.errors.UserError: the file is missing, damaged, or does not say how its clips were cut; or its network is
+            of somebody's own code that ``backbone`` does not name.
     """
     from scenebias.models.loading import load_model
 
-    return load_model(Path(weights), device)
+    return load_model(Path(weights), device, backbone)
 
 
 def list_models() -> "list[BackboneName]":

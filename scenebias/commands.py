@@ -47,6 +47,9 @@ class Command:
     recipes: Mapping[Any, Mapping[str, Any]] | None = None
     """Values of the fields of ``options`` by the names that its field ``recipe`` may have: the one that ``--recipe``
     names (else the first) gives the defaults. ``tyro.MISSING`` as a value makes an option required."""
+    implied: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
+    """With ``recipes``: what given arguments make the defaults of fields that the recipe leaves alone, or to the
+    user."""
     parallel: bool = False
     """Whether several processes can share the work: then ``--processes`` starts them, as ``torchrun`` does."""
     writes: tuple[str, ...] = ()
@@ -146,9 +149,7 @@ class Command:
         An unknown name is not refused here but where all options are read.
         """
         assert self.recipes is not None, "asked for where there are recipes"
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--recipe", nargs="?")
-        name = parser.parse_known_args(arguments)[0].recipe
+        name = given_value(arguments, "recipe")
         if name not in self.recipes:
             name = next(iter(self.recipes))
         left_to_user = {
@@ -156,7 +157,18 @@ class Command:
             for field in dataclasses.fields(self.options)
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
-        return _bare(self.command_line)(**{**left_to_user, **self.recipes[name], "recipe": name})
+        implied = {} if self.implied is None else self.implied(arguments)
+        of_recipe = {field: value for field, value in self.recipes[name].items() if value is not tyro.MISSING}
+        missing = {field: tyro.MISSING for field in self.recipes[name] if field not in of_recipe}
+        return _bare(self.command_line)(**{**left_to_user, **missing, **implied, **of_recipe, "recipe": name})
+
+
+def given_value(arguments: Sequence[str], option: str) -> str | None:
+    """The first value of ``--option`` among unread ``arguments``; None: it is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{option}", nargs="?", dest="value")
+    found: str | None = parser.parse_known_args(arguments)[0].value
+    return found
 
 
 def _end_by_mistake(error: UserError) -> NoReturn:

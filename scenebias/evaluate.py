@@ -19,6 +19,8 @@ from scenebias.evaluation.masked_windows import find_masked_windows
 from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
+from scenebias.models.backbones import AnyBackbone
+from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
@@ -30,8 +32,14 @@ from shards.errors import UserError
 class EvaluateConfig:
     """What to evaluate on what."""
 
-    weights: Path
+    weights: Path | None = None
     """Weights of a training run."""
+    backbone: AnyBackbone | None = None
+    """The network of --pretrained. With weights of a network of your own code: package.module:function, which makes it;
+    no file alone runs code."""
+    pretrained: PretrainedName | None = None
+    """Evaluate the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or its file
+    that --weights names."""
     data: tuple[str, ...]
     """One or more packed data sets with the classes of the weights: folders, or their URLs."""
     hide_humans: HiddenFill | None = None
@@ -51,6 +59,7 @@ class EvaluateConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         if not self.data:
             raise ValueError("data must name at least one packed data set")
@@ -60,13 +69,14 @@ class EvaluateConfig:
 
 def main(config: EvaluateConfig) -> None:
     """Accuracy of trained weights: mean softmax over the windows of a clip, every clip counted once."""
-    model, metadata = load_weights(config.weights)
+    weights = needed_weight_file(config.weights, config.pretrained, config.backbone)
+    model, metadata = load_weights(weights, config.backbone)
     datasets = [config.remote.open(location) for location in config.data]
     for dataset in datasets:
         require_same_classes(
             dataset.manifest.classes,
             metadata.classes,
-            f"{dataset.location} has other classes than {config.weights}",
+            f"{dataset.location} has other classes than {weights}",
             "give data of the same classes, or make a new head with python -m scenebias.transfer",
         )
         if config.hide_humans is not None and not dataset.has_masks:
@@ -74,15 +84,15 @@ def main(config: EvaluateConfig) -> None:
                 f"{dataset.location} has no human masks, and they are needed to hide the humans: pack it again with"
                 " tools/make_shards.py --masks"
             )
-        tell(ensure_unseen(config.weights, metadata, dataset, force=config.force))
-        ensure_same_focus(config.weights, metadata.focus, dataset, force=config.force)
+        tell(ensure_unseen(weights, metadata, dataset, force=config.force))
+        ensure_same_focus(weights, metadata.focus, dataset, force=config.force)
     results: dict[str, dict[str, float]] = {}
     with distributed_session() as place:
         model.to(place.device).to(memory_format=torch.channels_last_3d)
         for dataset in datasets:
             results[str(dataset.location)] = evaluate(config, model, clip_config_of(metadata), dataset, place).summary()
         if place.is_main:
-            Console().print(results_table(str(config.weights), results))
+            Console().print(results_table(str(weights), results))
             if config.json is not None:
                 write_output(config.json, results | {"eval_precision": config.precision.eval_precision})
 

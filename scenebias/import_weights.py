@@ -8,7 +8,7 @@ the scene head of adversarial training where there is one.
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 from torch import Tensor
@@ -18,6 +18,7 @@ from scenebias.commands import Command
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.network_inputs import Pixels
 from scenebias.models.seen_clips import TrainedOn
 from scenebias.models.torchvision_weights import TRAINED_ON, TorchvisionNetwork, load_published
 from scenebias.models.weights import WeightsMetadata, save_weights
@@ -27,13 +28,6 @@ from shards.format.sample import SCENE_COUNT
 from shards.sources.label_files import read_classes
 
 PixelsName = Literal["activitynet", "kinetics"]
-
-
-class Pixels(NamedTuple):
-    """Mean and standard deviation of red, green and blue, on the scale 0 to 1."""
-
-    mean_C: tuple[float, float, float]
-    std_C: tuple[float, float, float]
 
 
 # That code's mean.py. Before 2019 it took 0 to 255 minus the mean of ActivityNet and divided by nothing.

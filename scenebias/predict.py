@@ -21,7 +21,9 @@ from scenebias.clips.masked_clip import Fill, mask_out_humans
 from scenebias.commands import Command, write_output
 from scenebias.detect.predicting import boxes_in_video, load_detector
 from scenebias.localize.predicting import find_in_video, load_localizer
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
+from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import read_metadata
 from scenebias.reports.html import jpeg
 from scenebias.reports.terminal import number_table
@@ -46,8 +48,14 @@ class PredictConfig:
 
     video: Annotated[Path, tyro.conf.Positional]
     """Any video file."""
-    weights: Path
+    weights: Path | None = None
     """Weights of a training run, or of scenebias localize or detect: these find segments or boxes."""
+    backbone: AnyBackbone | None = None
+    """The network of --pretrained. With weights of a network of your own code: package.module:function, which makes it;
+    no file alone runs code."""
+    pretrained: PretrainedName | None = None
+    """Look with the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or its file
+    that --weights names."""
     mask: Path | None = None
     """Masks of its humans, which are then hidden too: JHMDB's .mat, an .npz or .npy, a .json of boxes, or a folder of
     .png; as tools/make_shards.py --masks explains them. Weights of data that were packed with --focus person need
@@ -69,6 +77,7 @@ class PredictConfig:
     """With weights that find boxes: also write these frames with their boxes to this JPEG file."""
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, height=self.height, batch_size=self.batch_size, frames_shown=self.frames_shown)
         require_frame_rate(mask_fps=self.mask_fps)
 
@@ -244,21 +253,26 @@ def main(config: PredictConfig) -> None:
 
     With --mask also how much of the most probable action's score survives without the humans.
     """
-    metadata = read_metadata(config.weights)
+    weights = needed_weight_file(config.weights, config.pretrained, config.backbone)
+    metadata = read_metadata(weights)
     try:
         if "box_detector" in metadata.parts:
-            _tell_boxes(config)
+            _tell_boxes(config, weights)
         elif "segment_detector" in metadata.parts:
-            _tell_segments(config)
+            _tell_segments(config, weights)
         else:
-            _tell_actions(config, metadata.focus)
+            _tell_actions(config, weights, metadata.focus)
     except BrokenClipError as error:
         raise UserError(f"{config.video}: {error}; give another video") from error
 
 
-def _tell_boxes(config: PredictConfig) -> None:
-    _refuse_mask(config)
-    loaded = load_detector(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _tell_boxes(config: PredictConfig, weights: Path) -> None:
+    _refuse_mask(config, weights)
+    loaded = load_detector(weights, _device(), config.backbone)
     seen = boxes_in_video(
         config.video,
         loaded,
@@ -289,14 +303,14 @@ def _tell_boxes(config: PredictConfig) -> None:
         write_output(config.picture, jpeg(seen.sheet(loaded.classes, SURE)))
 
 
-def _refuse_mask(config: PredictConfig) -> None:
+def _refuse_mask(config: PredictConfig, weights: Path) -> None:
     if config.mask is not None:
-        raise UserError(f"{config.weights} hold a detector, which hides nobody: leave out --mask")
+        raise UserError(f"{weights} hold a detector, which hides nobody: leave out --mask")
 
 
-def _tell_segments(config: PredictConfig) -> None:
-    _refuse_mask(config)
-    localizer = load_localizer(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+def _tell_segments(config: PredictConfig, weights: Path) -> None:
+    _refuse_mask(config, weights)
+    localizer = load_localizer(weights, _device(), config.backbone)
     height = config.height or stored_height(ClipTransform(localizer.clip))
     found, duration_s = find_in_video(config.video, localizer, height)
     rows = [
@@ -316,11 +330,11 @@ def _tell_segments(config: PredictConfig) -> None:
         write_output(config.json, {"video": str(config.video), "duration_s": duration_s, "segments": rows})
 
 
-def _tell_actions(config: PredictConfig, focus: Focus) -> None:
-    loaded = load_model(config.weights, "cuda" if torch.cuda.is_available() else "cpu")
+def _tell_actions(config: PredictConfig, weights: Path, focus: Focus) -> None:
+    loaded = load_model(weights, _device(), config.backbone)
     if focus.on == "person" and config.mask is None:
         raise UserError(
-            f"{config.weights} were trained on {focus}, and nothing tells where those of {config.video} are: give their"
+            f"{weights} were trained on {focus}, and nothing tells where those of {config.video} are: give their"
             " masks as --mask"
         )
     prediction = predict_video(

@@ -22,7 +22,9 @@ from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classe
 from scenebias.distributed.launch import is_main_process
 from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import MEAN_C, STD_C, VideoClassifier
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.own_model import load_own_model
+from scenebias.models.pretrained import PretrainedName, check_network, weight_files
 from scenebias.models.seen_clips import identity_of
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights, weight_file
 from scenebias.reports.html import Section, page, paragraph, table
@@ -46,6 +48,12 @@ class BiasConfig:
     """Packed data set that both are tested on."""
     weights: tuple[Path, ...] = ()
     """Weights of training runs: measure how much these models lean on the scene, beside each other."""
+    backbone: AnyBackbone | None = None
+    """The network of --pretrained. With weights of a network of your own code: package.module:function, which makes it;
+    no file alone runs code."""
+    pretrained: PretrainedName | None = None
+    """Also measure the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or its
+    files among --weights, which do not end in .safetensors."""
     model: tuple[str, ...] = ()
     """Networks of your own, each as package.module:function, which makes a torch.nn.Module from normalised float clips
     (B, C, T, H, W) to logits: measure these too. They see clips cut as --frames, --stride and --size say."""
@@ -78,9 +86,10 @@ class BiasConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
+        check_network(self.backbone, self.pretrained)
         require_at_least(1, batch_size=self.batch_size, loader_threads=self.loader_threads)
         for name in ("html", "png"):
-            if getattr(self, name) is not None and len(self.weights) + len(self.model) < 2:
+            if getattr(self, name) is not None and len(self.weights) + len(self.model) + bool(self.pretrained) < 2:
                 raise ValueError(f"{name} shows where two models disagree: weights must be at least two files")
         if (self.classes is None) == bool(self.model):
             raise ValueError("classes must be given where model is, and not without it")
@@ -135,11 +144,12 @@ def _own_models(config: BiasConfig, train: ShardDataset) -> dict[str, Subject]:
 
 
 def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> dict[str, Subject]:
-    folders = [(path if path.is_dir() else path.parent).absolute().name for path in config.weights]
-    names = folders if len(set(folders)) == len(folders) else list(map(str, config.weights))
+    weights = weight_files(config.weights, config.pretrained, config.backbone, "--weights")
+    folders = [(path if path.is_dir() else path.parent).absolute().name for path in weights]
+    names = folders if len(set(folders)) == len(folders) else list(map(str, weights))
     models = {}
-    for name, path in zip(names, config.weights, strict=True):
-        model, metadata = load_weights(path)
+    for name, path in zip(names, weights, strict=True):
+        model, metadata = load_weights(path, config.backbone)
         require_same_classes(
             train.manifest.classes,
             metadata.classes,
@@ -222,7 +232,7 @@ def main(config: BiasConfig) -> None:
     result = measure_dataset(train, val)
     numbers: dict[str, Any] = {"accuracy": result.accuracy, "chance": result.chance, "bias": result.bias}
     table_of_data = number_table(f"Scene bias of {train.manifest.dataset}", ("measure", "value"), _dataset_rows(result))
-    if not config.weights and not config.model:
+    if not (config.weights or config.model or config.pretrained):
         if is_main_process():
             Console().print(table_of_data)
             if config.json is not None:

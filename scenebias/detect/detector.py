@@ -22,6 +22,7 @@ from shards.checks import require_at_least
 from shards.errors import UserError
 
 _PROBE_SIZE = 64
+_PROBE_FRAMES = 8
 """Pixels of a frame that all strides divide."""
 
 
@@ -98,7 +99,9 @@ class ActionDetector(nn.Module):
                 " weights of r3d_18 or the like"
             )
         self.model, self.class_count, self.config = model, class_count, config
-        probe_BTHWC = torch.zeros(1, 2, _PROBE_SIZE, _PROBE_SIZE, 3, dtype=torch.uint8, device=model.scale.device)
+        probe_BTHWC = torch.zeros(
+            1, _PROBE_FRAMES, _PROBE_SIZE, _PROBE_SIZE, 3, dtype=torch.uint8, device=model.scale.device
+        )
         with evaluating(model), torch.inference_mode():
             maps = backbone_maps(model, probe_BTHWC, config.maps)
         self.strides = tuple(_PROBE_SIZE // map_BChw.shape[-1] for map_BChw in maps)

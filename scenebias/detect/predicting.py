@@ -16,6 +16,7 @@ from scenebias.detect.evaluating import joined
 from scenebias.detect.key_frames import InputConfig, Placement, placed_frames, window_frames
 from scenebias.detect.pictures import draw_boxes
 from scenebias.detection.instances import FrameBoxes
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.weights import clip_config_of, load_part, load_weights
 from scenebias.reports.html import frame_rows, some_frames
 from shards.decoding.video import open_video
@@ -67,9 +68,11 @@ class VideoBoxes:
         return in_frame[in_frame.scores >= least_score]
 
 
-def load_detector(weights: Path, device: torch.device | str = "cpu") -> LoadedDetector:
+def load_detector(
+    weights: Path, device: torch.device | str = "cpu", backbone: AnyBackbone | None = None
+) -> LoadedDetector:
     """What ``python -m scenebias.detect`` has made. Raises UserError where the file is no such thing, or damaged."""
-    model, metadata = load_weights(weights)
+    model, metadata = load_weights(weights, backbone)
     said = metadata.parts.get("box_detector")
     if said is None:
         raise UserError(f"{weights}: does not hold a box detector; give weights of scenebias detect")

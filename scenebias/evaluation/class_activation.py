@@ -38,9 +38,18 @@ def action_evidence(model: ActionModel, clip_BTHWC: Tensor, action_B: Tensor) ->
         return torch.einsum("bdthw,bd->bthw", feature_BDthw, weight_AD[action_B])
 
 
+def has_activation_map(model: ActionModel) -> bool:
+    """Whether the features of ``model`` are the mean of a map, as those of an MViT are not."""
+    return len(_means(model)) == 1
+
+
+def _means(model: ActionModel) -> list[nn.Module]:
+    return [module for module in model.backbone.modules() if isinstance(module, nn.AdaptiveAvgPool3d)]
+
+
 def _last_feature_map(model: ActionModel, clip_BTHWC: Tensor) -> Tensor:
-    """What the backbone averages over space and time, (B, D, t, h, w); every one of ours ends with that mean."""
-    (mean,) = (module for module in model.backbone.modules() if isinstance(module, nn.AdaptiveAvgPool3d))
+    """What the backbone averages over space and time, (B, D, t, h, w)."""
+    (mean,) = _means(model)
     seen: list[Tensor] = []
     hook = mean.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

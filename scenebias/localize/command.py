@@ -45,7 +45,7 @@ def main(config: LocalizeConfig) -> None:
 
 
 def _localize(config: LocalizeConfig) -> None:
-    planned = planned_runs(config, config.remote, force=config.force)
+    planned = planned_runs(config, config.remote, force=config.force, backbone=config.backbone)
     clip = clip_of_random_starts(config.clip, planned)
     finished = []
     for run in one_by_one(planned):

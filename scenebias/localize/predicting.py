@@ -21,6 +21,7 @@ from scenebias.localize.features.tracks import FeatureTrack
 from scenebias.localize.head.decoding import DecodingConfig, find_segments
 from scenebias.localize.head.pyramid import Pyramid, PyramidConfig
 from scenebias.models.action_model import ActionModel
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.weights import WeightsMetadata, clip_config_of, load_part, load_weights
 from shards.decoding.video import open_video
 from shards.errors import UserError
@@ -39,9 +40,9 @@ class Localizer:
     decoding: DecodingConfig
 
 
-def load_localizer(weights: Path, device: torch.device | str = "cpu") -> Localizer:
+def load_localizer(weights: Path, device: torch.device | str = "cpu", backbone: AnyBackbone | None = None) -> Localizer:
     """What ``python -m scenebias.localize`` has made. Raises UserError where the file is no such thing, or damaged."""
-    model, metadata = load_weights(weights)
+    model, metadata = load_weights(weights, backbone)
     classes, dense, pyramid_config, decoding = _described(weights, metadata)
     pyramid = Pyramid(model.feature_count, len(classes), pyramid_config)
     load_part(weights, "segment_detector", pyramid)

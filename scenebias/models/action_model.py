@@ -6,32 +6,51 @@ Shape suffixes: B clips, T frames, H height, W width, C channels (red, green, bl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from scenebias.models.backbones import BACKBONES, BackboneName
+from dali_pipelines.windows import ClipConfig
+from scenebias.models.backbones import BACKBONES, AnyBackbone, Backbone, BackboneName
 from scenebias.models.heads import ActionHead
+from scenebias.models.network_inputs import KINETICS, input_of
+from scenebias.models.own_network import is_own, own_backbone
 
-# Of torchvision's Kinetics-400 recipe; they suit any colour video, in the range 0 to 1.
-MEAN_C = (0.43216, 0.394666, 0.37645)
-STD_C = (0.22803, 0.22145, 0.216989)
+MEAN_C, STD_C = KINETICS
+"""Of colour video, in the range 0 to 1."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network to train."""
 
-    backbone: BackboneName = "r3d_18"
-    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; swin3d_t, _s and
-    _b: Video Swin Transformers, for which see --recipe swin; small3d is made for CPUs."""
+    backbone: AnyBackbone = "r3d_18"
+    """The video network; resnet3d_18_a and _b: the paper's, with shortcuts of type A or B; mvit_v1_b and mvit_v2_s:
+    Multiscale Vision Transformers; swin3d_t, _s and _b: Video Swin Transformers, for which see --recipe swin; small3d
+    is made for CPUs. The defaults of --frames, --stride and --size are the network's own, but for a recipe's. Or
+    package.module:function of your own, which makes a torch.nn.Module from normalised float clips (B, C, T, H, W) to
+    features (B, D) or to a map (B, D, t, h, w)."""
+    drop_path: float | None = None
+    """How often the last block of a transformer is skipped in training; those before it less, the first never. None: as
+    published, 0.2 for mvit_* and 0.1 for swin3d_*."""
+    mean: tuple[float, float, float] | None = None
+    """What is taken from red, green and blue, as 0 to 1, before they are divided by --std; None: as the network has
+    it."""
+    std: tuple[float, float, float] | None = None
+    """What red, green and blue, as 0 to 1, are divided by; None: as the network has it."""
     dropout: float = 0.0
     """Share of the features dropped before the action head while training, 0 to below 1."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, not {self.backbone!r}")
+        if self.backbone not in BACKBONES and not is_own(self.backbone):
+            raise ValueError(
+                f"backbone must be one of {', '.join(BACKBONES)}, or package.module:function, not {self.backbone!r}"
+            )
+        if self.drop_path is not None and not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must be from 0 to below 1, not {self.drop_path}")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be above 0, not {self.std}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, not {self.dropout}")
 
@@ -85,13 +104,23 @@ class ActionModel(VideoClassifier):
         config: ModelConfig,
         action_count: int,
         *,
-        mean_C: Sequence[float] = MEAN_C,
-        std_C: Sequence[float] = STD_C,
+        clip: ClipConfig | None = None,
+        mean_C: Sequence[float] | None = None,
+        std_C: Sequence[float] | None = None,
     ) -> None:
+        """``mean_C`` and ``std_C`` are by default as ``config`` says, or those of the network; see `VideoClassifier`.
+
+        A network of a user's own is tried out on clips that are cut as ``clip`` says; UserError where it cannot be
+        made or does not take them. Its code runs: let no file choose it.
+        """
+        given = input_of(config.backbone)
+        mean_C, std_C = mean_C or config.mean or given.pixels.mean_C, std_C or config.std or given.pixels.std_C
         super().__init__(action_count, mean_C, std_C)
         self.config = config
         self.backbone_is_frozen = False
-        self.backbone = BACKBONES[config.backbone]()
+        self.backbone = _backbone(config.backbone, clip or given.clip)
+        if config.drop_path is not None:
+            self.backbone.set_drop_path(config.drop_path)
         self.head = ActionHead(self.backbone.feature_count, action_count, config.dropout)
 
     @property
@@ -115,6 +144,10 @@ class ActionModel(VideoClassifier):
 
     def forward(self, clip_BTHWC: Tensor) -> Tensor:
         return self.head(self.features(clip_BTHWC))
+
+
+def _backbone(name: AnyBackbone, clip: ClipConfig) -> Backbone:
+    return own_backbone(name, clip) if is_own(name) else BACKBONES[cast("BackboneName", name)]()
 
 
 def class_probabilities(model: nn.Module, clip_BTHWC: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from dali_pipelines.cropping import crop_clip, crop_mask
 from dali_pipelines.windows import ClipConfig, EvaluationWindows, frame_indices
 from scenebias.models.action_model import ActionModel, class_probabilities
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.weights import clip_config_of, load_weights
 
 
@@ -95,8 +96,8 @@ class LoadedModel(NamedTuple):
             return class_probabilities(self.model, window_BTSSC.to(self.model.scale.device)).cpu().numpy()
 
 
-def load_model(weights: Path, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(weights: Path, device: torch.device | str = "cpu", backbone: AnyBackbone | None = None) -> LoadedModel:
     """See `scenebias.load`."""
-    model, metadata = load_weights(weights)
+    model, metadata = load_weights(weights, backbone)
     model.to(device).to(memory_format=torch.channels_last_3d).eval()
     return LoadedModel(model, metadata.classes, ClipTransform(clip_config_of(metadata)))

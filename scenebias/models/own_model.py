@@ -1,12 +1,9 @@
-"""Networks that this project does not know, from a user's own code: ``package.module:function`` makes one.
+"""Trained networks that this project does not know, from a user's own code, up to their logits.
 
 Shape suffixes: B clips, T frames, H height, W width, C channels, D features, A actions.
 """
 
-import importlib
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor, nn
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.models.action_model import VideoClassifier
+from scenebias.models.own_network import make_network
 from shards.errors import UserError
 
 
@@ -89,20 +87,6 @@ def load_own_model(
         UserError: there is no such function, or what it makes does not take such clips or give so many logits.
     """
     said = f"--model {place}"
-    module_name, _, function_name = place.partition(":")
-    if not function_name:
-        raise UserError(f"{said}: must be package.module:function, a function that makes the network")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        make: Any = getattr(importlib.import_module(module_name), function_name)
-        network = make()
-    except Exception as error:  # of the user's code
-        raise UserError(
-            f"{said}: {type(error).__name__}: {error}; mend it, or run where {module_name} is found"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise UserError(f"{said} makes a {type(network).__name__}, and must make a torch.nn.Module")
-    model = OwnModel(network, action_count, mean_C, std_C)
+    model = OwnModel(make_network(place, said), action_count, mean_C, std_C)
     model.try_out(clip, said)
     return model

@@ -47,7 +47,7 @@ class PublishedWeights:
         return _sha256(model)
 
     def _fetch(self) -> Any:
-        hub = _hub()
+        hub = hub_folder()
         try:
             return torch.hub.load_state_dict_from_url(
                 self.url, model_dir=str(hub / "checkpoints"), map_location="cpu", check_hash=True, weights_only=True
@@ -59,7 +59,7 @@ class PublishedWeights:
             ) from error
 
 
-def _hub() -> Path:
+def hub_folder() -> Path:
     """The cache of ``torch.hub``, or one that can be written where it lies below a home folder that cannot."""
     hub = Path(torch.hub.get_dir())
     try:

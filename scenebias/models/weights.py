@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from dali_pipelines.windows import ClipConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BackboneName
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.own_network import is_own
 from scenebias.models.seen_clips import SeenClips, TrainedOn, identity_of, judge
 from scenebias.run_folder.record import OF_THE_MACHINE, with_current_names
 from shards.dataset import ShardDataset
@@ -40,7 +41,7 @@ Part = Literal["scene_head", "segment_detector", "box_detector"]
 class WeightsMetadata:
     """What a weight file says of itself."""
 
-    backbone: BackboneName
+    backbone: AnyBackbone
     """Which network they are of."""
     classes: tuple[str, ...]
     """The actions, in the order of the action head's outputs."""
@@ -90,13 +91,30 @@ def read_metadata(path: Path) -> WeightsMetadata:
     return _read(path, with_tensors=False)[0]
 
 
-def load_weights(path: Path) -> tuple[ActionModel, WeightsMetadata]:
+def named_backbone(path: Path, metadata: WeightsMetadata, asked: AnyBackbone | None) -> AnyBackbone:
+    """The network of a weight file, where it may be made.
+
+    One of a user's own is code, which runs only where the user has ``asked`` for it by the same name; else UserError.
+    """
+    found = metadata.backbone
+    if is_own(found) and asked != found:
+        raise UserError(
+            f"{path}: its network is made by {found}, and no file alone may run code: where you trust that code, pass"
+            f" --backbone {found}"
+        )
+    return found
+
+
+def load_weights(path: Path, backbone: AnyBackbone | None = None) -> tuple[ActionModel, WeightsMetadata]:
     """The model of a weight file, on the CPU in training mode, and its description.
 
-    Raises `UserError` for a missing or damaged file.
+    Of a network of a user's own ``backbone`` must be the name, see `named_backbone`. Raises `UserError` for a missing
+    or damaged file.
     """
     metadata, tensors, _ = _read(path)
-    model = ActionModel(ModelConfig(backbone=metadata.backbone), len(metadata.classes))
+    config = ModelConfig(backbone=named_backbone(path, metadata, backbone))
+    clip = clip_config_of(metadata) if is_own(config.backbone) else None
+    model = ActionModel(config, len(metadata.classes), clip=clip)
     _load(path, model, tensors, metadata.backbone)
     return model, metadata
 

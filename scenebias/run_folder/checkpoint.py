@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class TrainingState:
     """What was counted in ``epoch`` so far, over all ranks."""
     history: list[dict[str, Any]]
     """One entry per finished epoch; where epochs are evaluated, with the validation's "top1"."""
+    average: dict[str, Any] = field(default_factory=dict)
+    """The state of the model with averaged weights; empty where they are not averaged."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -71,7 +73,7 @@ class TrainingState:
 
     def copied(self) -> "TrainingState":
         """The same state in tensors of its own on the host, which training leaves alone."""
-        changing = {name: _copied(getattr(self, name)) for name in ("model", "optimizer", "scaler")}
+        changing = {name: _copied(getattr(self, name)) for name in ("model", "optimizer", "scaler", "average")}
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()  # all at once: a copy from a GPU into pinned memory is only begun above
         return replace(self, **changing)
@@ -207,13 +209,14 @@ def _position(path: Path) -> tuple[int, int]:
 def _parse(path: Path, data: bytes) -> TrainingState:
     """The state in an undamaged file; UserError where another program or version wrote it."""
     expected = {part.name for part in fields(TrainingState)}
+    required = {part.name for part in fields(TrainingState) if part.default_factory is MISSING}
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise _of_another_version(path, str(error)) from error
-    if not isinstance(content, dict) or content.keys() != expected:
+    if not isinstance(content, dict) or not required <= content.keys() <= expected:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise _of_another_version(path, f"it holds {found} in place of {', '.join(sorted(expected))}")
+        raise _of_another_version(path, f"it holds {found} in place of {', '.join(sorted(required))}")
     return TrainingState(**content)
 
 

@@ -104,38 +104,43 @@ class RunRecord:
         return [options[name] for name in sorted(harmless)] + list(around.values())
 
 
-_LATER_CLIP_OPTIONS: Mapping[str, Any] = {
-    "stride_range": None,
-    "crop_area": None,
-    "crop_aspect": [3 / 4, 4 / 3],
+_NEW_GROUPS: Mapping[str, Mapping[str, Any]] = {
+    "augment": {
+        "rand_augment": 0,
+        "rand_augment_magnitude": 9,
+        "jitter_brightness": 0.0,
+        "jitter_contrast": 0.0,
+        "jitter_saturation": 0.0,
+        "jitter_hue": 0.0,
+        "jitter_probability": 1.0,
+        "grey_probability": 0.0,
+        "erasing_probability": 0.0,
+        "erasing_area": [0.02, 1 / 3],
+        "erasing_aspect": [0.3, 10 / 3],
+    },
+    "evaluation": {"eval_precision": "fp32"},
 }
-"""Options of a `ClipConfig` that it had not always, with the values of what was done before."""
-
-
-_NOT_AUGMENTED: Mapping[str, Any] = {
-    "rand_augment": 0,
-    "rand_augment_magnitude": 9,
-    "jitter_brightness": 0.0,
-    "jitter_contrast": 0.0,
-    "jitter_saturation": 0.0,
-    "jitter_hue": 0.0,
-    "jitter_probability": 1.0,
-    "grey_probability": 0.0,
-    "erasing_probability": 0.0,
-    "erasing_area": [0.02, 1 / 3],
-    "erasing_aspect": [0.3, 10 / 3],
+"""What trainings of earlier versions did in place of groups of options that there were not always."""
+_NEW_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "clip": {"stride_range": None, "crop_area": None, "crop_aspect": [3 / 4, 4 / 3]},
+    "schedule": {"ema": None, "repeated_augmentation": 1},
+    "model": {"drop_path": None, "mean": None, "std": None},
+    "optimization": {"layer_decay": 1.0},
 }
-"""The same of an `AugmentConfig`, which there was not always."""
+"""The same of options of groups that there were."""
 
 
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
-    if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such options at first
-        configuration = {"evaluation": {"eval_precision": "fp32"}, "augment": dict(_NOT_AUGMENTED)} | configuration
     if isinstance(clip := configuration.get("clip"), dict):
-        configuration = configuration | {"clip": {**_LATER_CLIP_OPTIONS, **clip}}
-    if isinstance(schedule := configuration.get("schedule"), dict) and "batch_size" in schedule:
-        configuration = configuration | {"schedule": {"repeated_augmentation": 1, **schedule}}
+        configuration = configuration | {"clip": {**_NEW_OPTIONS["clip"], **clip}}
+    if {"schedule", "protocol"} <= configuration.keys():  # of training
+        configuration = {name: dict(values) for name, values in _NEW_GROUPS.items()} | configuration
+        new: dict[str, Any] = {"pretrained": None} if "init" in configuration else {"drop_path": None}
+        configuration = new | configuration
+        for group, values in _NEW_OPTIONS.items():
+            if isinstance(said := configuration.get(group), dict):
+                configuration = configuration | {group: {**values, **said}}
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration

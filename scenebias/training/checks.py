@@ -1,6 +1,7 @@
 """What is refused before a run begins: data, models and batches that do not fit together."""
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dali_pipelines import ClipConfig
 from dali_pipelines.gpu_decoding import check_loader_device
@@ -94,6 +95,13 @@ def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
                 f"{model.config.backbone} cannot work on --frames {clip.frames} of --size {clip.size} ({error}):"
                 " choose longer or larger clips"
             ) from error
+
+
+def sync_batch_norm_note(model: DebiasingModel, arithmetic: ArithmeticConfig) -> str | None:
+    """What to say where --sync-batch-norm finds nothing to synchronise; None: nothing."""
+    if not arithmetic.sync_batch_norm or any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return None
+    return f"--sync-batch-norm does nothing: {model.action_model.config.backbone} and its heads have no BatchNorm"
 
 
 def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str | None:

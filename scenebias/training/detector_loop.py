@@ -16,7 +16,13 @@ from scenebias.distributed.process_place import ProcessPlace
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.checkpoint import CheckpointFolder, TrainingState
 from scenebias.training.computing.arithmetic import buffers_in_forward
-from scenebias.training.optimization import OptimizationConfig, Part, learning_rates_at, optimizer_of
+from scenebias.training.optimization import (
+    OptimizationConfig,
+    Part,
+    learning_rates_at,
+    optimizer_of,
+    set_learning_rates,
+)
 from shards.errors import UserError
 
 ALONE = ProcessPlace(0, 1, torch.device("cpu"))
@@ -126,8 +132,7 @@ class DetectorLoop(ABC, Generic[BatchT]):
         """One update by this process's share of a step; the loss of all of it before."""
         step = self._epoch * self.steps_per_epoch + self._step
         rates = learning_rates_at(step, self.steps_per_epoch, self.epochs, self.optimization)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rates[group["part"]]
+        set_learning_rates(self._optimizer, rates)
         found = self.loss(module, batch)
         answers = self.place.sum_over_ranks(found.answers.clone()).clamp(min=1)
         loss = self.place.sum_over_ranks(found.total.detach().clone()) / answers

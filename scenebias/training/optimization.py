@@ -1,7 +1,7 @@
 """The optimiser and the learning rates of every step."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from scenebias.debiasing.debiasing_model import DebiasingModel
+from scenebias.models.backbones import Backbone
 
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine", "step", "plateau"]
@@ -28,6 +29,9 @@ class OptimizationConfig:
     """Peak learning rate, for the global batch."""
     new_layer_factor: float = 1.0
     """Learning rate of the heads, relative to that of the backbone."""
+    layer_decay: float = 1.0
+    """Learning rate of each layer or block of the backbone, relative to that of the next one; the last has that of the
+    backbone. 1: the same for all."""
     momentum: float = 0.9
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: float = 1e-5
@@ -50,7 +54,8 @@ class OptimizationConfig:
     warmup_epochs: float = 0.0
     """Epochs (fractions allowed) in which the learning rate rises linearly from zero, after those of the heads."""
     gradient_clip: float | None = None
-    """Largest global gradient norm; None leaves gradients as they are."""
+    """Largest global gradient norm; None leaves gradients as they are. Transformers that --backbone names have 1 by
+    default, but for a recipe's."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -68,6 +73,8 @@ class OptimizationConfig:
                 raise ValueError(f"{name} must be 0 or more and finite, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie above 0 and be at most 1, got {self.layer_decay}")
         if not 0 < self.decay_factor < 1:
             raise ValueError(f"decay_factor must lie between 0 and 1, got {self.decay_factor}")
         if self.schedule == "step" and not self.step_epochs:
@@ -97,7 +104,7 @@ def build_optimizer(model: DebiasingModel, config: OptimizationConfig) -> torch.
 def optimizer_of(modules: Sequence[tuple[Part, torch.nn.Module]], config: OptimizationConfig) -> torch.optim.Optimizer:
     """The optimiser of the trainable parameters of ``modules``, each of which says what of the network it is.
 
-    Each of its groups says so in "part".
+    Each of its groups says so in "part", and in "rate_factor", where layers learn at different rates, its own.
     """
     # A group for each module: torch's fused SGD wants momentum for all parameters that it updates at once, or for none,
     # and those of a module get their first gradient together.
@@ -123,9 +130,29 @@ def step_where(optimizer: torch.optim.Optimizer, is_made: Tensor) -> None:
     optimizer.step()
 
 
+def set_learning_rates(optimizer: torch.optim.Optimizer, rates: Mapping[Part, float]) -> None:
+    """Give each group of an optimiser that `optimizer_of` made the rate of its part, by its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group["part"]] * group.get("rate_factor", 1.0)
+
+
 def _groups(part: Part, module: torch.nn.Module, config: OptimizationConfig) -> Iterator[dict[str, Any]]:
-    """The trainable parameters of ``module`` that decay, then those that do not."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """The groups of ``module``, layer by layer where their rates differ."""
+    if config.layer_decay == 1 or not isinstance(module, Backbone):
+        yield from _by_decay(part, list(module.parameters()), config)
+        return
+    layers = module.layers
+    for depth, parameters in enumerate(layers, start=1):
+        factor = config.layer_decay ** (len(layers) - depth)
+        for group in _by_decay(part, parameters, config):
+            yield group | {"rate_factor": factor}
+
+
+def _by_decay(
+    part: Part, parameters: Sequence[torch.nn.Parameter], config: OptimizationConfig
+) -> Iterator[dict[str, Any]]:
+    """The trainable ones of ``parameters`` that decay, then those that do not."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     for decays in (True, False):
         group = [parameter for parameter in trainable if decays == (config.decay == "all" or parameter.ndim >= 2)]
         if group:

@@ -22,6 +22,7 @@ WITHOUT_EFFECT = (
     "val",
     "recipe",
     "init",
+    "pretrained",
     "weights",
     "loader_threads",
     "loader_prefetch",

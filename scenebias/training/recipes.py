@@ -16,6 +16,7 @@ from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
+from scenebias.models.pretrained import clip_to_train_on
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig
 
@@ -31,6 +32,7 @@ PretrainRecipe = Literal[
     "released_debias",
     "swin",
     "swin_strong",
+    "mvit",
     "small",
 ]
 TransferRecipe = Literal["reproduction", "paper", "small"]
@@ -127,6 +129,35 @@ SWIN_STRONG: Recipe = {
 right matter; its 60 epochs and stochastic depth of 0.4 are not taken over."""
 
 
+MVIT: Recipe = {
+    "model": ModelConfig(backbone="mvit_v2_s", dropout=0.5),
+    "clip": ClipConfig(frames=16, stride=4, size=224),
+    "objective": ObjectiveConfig(label_smoothing=0.1),
+    "schedule": ScheduleConfig(epochs=200, batch_size=16),
+    "optimization": OptimizationConfig(
+        optimizer="adamw",
+        learning_rate=1e-4,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=30.0,
+        gradient_clip=1.0,
+    ),
+}
+"""Li et al., "MViTv2" (CVPR 2022), as PySlowFast trains MViTv2-S on Kinetics-400 from random weights, from where
+torchvision's are: its configs/Kinetics/MVITv2_S_16x4.yaml. torchvision's network has its stochastic depth, 0.2. That
+file also draws each clip twice, RandAugment, erasing, and mixup or CutMix on every batch, and ends at a hundredth of
+the rate."""
+
+
+def defaults_of_network(backbone: str, pretrained: str | None) -> Recipe:
+    """What goes with a network where no recipe says more: its clips and, of transformers, the largest gradient norm
+    that both recipes have."""
+    clip = clip_to_train_on(backbone, pretrained)
+    if not backbone.startswith(("mvit", "swin3d")):
+        return {"clip": clip}
+    return {"clip": clip, "optimization": OptimizationConfig(gradient_clip=1.0)}
+
+
 def _of_batch(batch_size: int, warmup_epochs: float) -> Recipe:
     """``reproduction`` with a larger global batch.
 
@@ -159,6 +190,7 @@ PRETRAIN_RECIPES: Mapping[PretrainRecipe, Recipe] = {
     "released_debias": _last_stage(**_AS_RELEASED),
     "swin": SWIN,
     "swin_strong": SWIN_STRONG,
+    "mvit": MVIT,
     "small": {"model": ModelConfig(backbone="small3d"), **_small(4e-3)},
 }
 

@@ -24,7 +24,7 @@ from scenebias.run_folder.folder import RunFolder, RunResult
 from scenebias.run_folder.log import TrainingLog
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.run_folder.record import RunRecord
-from scenebias.training.checks import check_run, small_batch_note
+from scenebias.training.checks import check_run, small_batch_note, sync_batch_norm_note
 from scenebias.training.computing.memory_faults import is_out_of_memory
 from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
@@ -64,7 +64,8 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
     initial = make_model(train)
     check_run(config, train, initial.model, process_count())
     few_clips = small_batch_note(config.schedule.batch_size, process_count(), on_gpu=torch.cuda.is_available())
-    notes = [few_clips, shared_clips_note(train, val)]
+    nothing_to_synchronise = sync_batch_norm_note(initial.model, config.arithmetic)
+    notes = [few_clips, nothing_to_synchronise, shared_clips_note(train, val)]
     if initial.weights is not None and initial.metadata is not None:
         notes.append(ensure_unseen(initial.weights, initial.metadata, val, force=config.force))
     record = _record(config, initial, train, val)

@@ -25,7 +25,13 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import WHOLE_FRAME_MEAN, Phase
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.training.computing.arithmetic import ArithmeticConfig, prepare_model, share_gradients
-from scenebias.training.optimization import OptimizationConfig, Part, build_optimizer, step_where
+from scenebias.training.optimization import (
+    OptimizationConfig,
+    Part,
+    build_optimizer,
+    set_learning_rates,
+    step_where,
+)
 from scenebias.training.ready_batches import ReadyBatch
 from shards.randomness import hash_uint64
 
@@ -114,8 +120,7 @@ class TrainingStep:
             batch = self.make_ready(batch, epoch=setting.epoch, seed=setting.seed)
         batch.await_made()
         torch.manual_seed(int(hash_uint64(setting.seed, setting.epoch, setting.step, self._place.rank)) >> 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = setting.learning_rates[group["part"]]
+        set_learning_rates(self.optimizer, setting.learning_rates)
         outcome = StepOutcome(updated=torch.ones((), dtype=torch.bool, device=self._place.device))
         if "effective_B" in batch.inputs:
             outcome.effective_count = self._place.sum_over_ranks(batch.inputs["effective_B"].sum())

@@ -39,6 +39,7 @@ from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatch
 from scenebias.training.queued_step import QueuedStep, StepReport
 from scenebias.training.ready_batches import ReadyBatch, made_ahead
 from scenebias.training.step import StepSetting, TrainingStep
+from scenebias.training.weight_average import WeightAverage
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
@@ -71,6 +72,9 @@ class ScheduleConfig:
     skip_nonfinite_steps: int = 0
     """Steps in which a loss or gradient may be infinite or no number: that update of the weights, and what follows it
     in the step, is not made. One more ends the run."""
+    ema: float | None = None
+    """Evaluate and keep the moving average of the weights over the steps, such as 0.999: each step leaves this share of
+    it, the first ones less. None: the weights after the last step."""
     check_ranks_every_steps: int = 500
     """Steps between checks that all processes hold the same weights; they also follow every epoch."""
     precise_bn: PreciseBatchNormConfig = field(default_factory=PreciseBatchNormConfig)
@@ -86,6 +90,8 @@ class ScheduleConfig:
             )
         if self.skip_nonfinite_steps < 0:
             raise ValueError(f"skip_nonfinite_steps must be 0 or more, got {self.skip_nonfinite_steps}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
 
@@ -168,6 +174,7 @@ class Trainer:
             composition=composition,
             outlives_nonfinite=schedule.skip_nonfinite_steps > 0,
         )
+        self.average = None if schedule.ema is None else WeightAverage(model, schedule.ema)
         self.at = Position()
         self._queued: deque[QueuedStep] = deque()
         self._writer = BackgroundWriter()
@@ -202,6 +209,8 @@ class Trainer:
                     self._evaluate_epoch(log, progress, interruption)
                 if self.precise_bn is not None and self.precise_bn.spent_s:
                     progress.say(self.precise_bn.cost_of(time.perf_counter() - begun_s))
+            if self.average is not None:
+                self.average.leave_in_model()
         finally:
             if log is not None:
                 log.close()
@@ -227,6 +236,8 @@ class Trainer:
         if state is not None:
             self.at = Position(state.epoch, state.step, state.counts, state.history)
             state.restore(self.model, self.train_step.optimizer, self.train_step.scaler)
+            if self.average is not None:
+                self.average.load(state.average)
         if not self.place.agree(self._global_step):
             raise UserError(
                 f"the processes found different checkpoints in {self.checkpoints.folder}: put --out on storage that all"
@@ -247,6 +258,7 @@ class Trainer:
                 scaler=self.train_step.scaler.state_dict(),
                 counts=dict(self.at.counts),
                 history=self.at.history,
+                average={} if self.average is None else self.average.state,
             )
             self._writer.submit(self.checkpoints.save, state.copied())
 
@@ -294,8 +306,9 @@ class Trainer:
     def _evaluate_epoch(self, log: Log | None, progress: ProgressDisplay, interruption: Interruption) -> None:
         """Evaluate what the epoch has made, and save that it is over."""
         try:
-            precise_bn_s = self._settle_statistics(interruption)
-            numbers = self.evaluate(interruption).summary()
+            with nullcontext() if self.average is None else self.average.in_use():
+                precise_bn_s = self._settle_statistics(interruption)
+                numbers = self.evaluate(interruption).summary()
         except Interrupted as ended:  # nothing is lost: what was trained is saved
             self._writer.wait()
             progress.say(f"{ended.signal_name}: saved after epoch {self.at.epoch}; the same command evaluates it")
@@ -358,6 +371,8 @@ class Trainer:
             step.known |= {"scene_chance": balance.chance, "scene_from_action": balance.from_action}
         self._queued.append(step)
         self.at.step += 1
+        if self.average is not None:
+            self.average.follow(self._global_step)
         return step
 
     def _read_steps(self, progress: ProgressDisplay, *, unread: int) -> list[StepReport]:

@@ -1,25 +1,46 @@
 """``python -m scenebias.transfer`` (or ``torchrun … -m``): tune pretrained weights on other data sets."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from scenebias.commands import Command
+from scenebias.commands import Command, given_value
 from scenebias.distributed.launch import is_main_process
+from scenebias.models.pretrained import PretrainedName, weight_files
+from scenebias.models.weights import read_metadata
 from scenebias.run_folder.folder import RunFolder
-from scenebias.training.recipes import TRANSFER_RECIPES
+from scenebias.training.recipes import TRANSFER_RECIPES, defaults_of_network
 from scenebias.transfer.plan import PlannedRun, StartPlaces, one_by_one, planned_runs
 from scenebias.transfer.report import report_results
 from scenebias.transfer.results import FinishedRun, TransferResults
 from scenebias.transfer.run import TransferOptions, TransferRunConfig, run_transfer
+from shards.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig(TransferOptions, StartPlaces):
     """Every start, pretrained or random, on every pair of a training and a test set."""
 
+    pretrained: PretrainedName | None = None
+    """Also start from the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or
+    from its files among --weights, which do not end in .safetensors."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head_only and (self.scratch or not self.weights):
+        if self.head_only and (self.scratch or not (self.weights or self.pretrained)):
             raise ValueError("head_only needs weights: a frozen backbone of random weights learns nothing")
+
+
+def of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The defaults that go with the network which ``arguments`` name, or that of the first weights; see
+    `Command.implied`."""
+    backbone, weights = given_value(arguments, "backbone"), given_value(arguments, "weights")
+    if backbone is None and weights is not None:
+        with suppress(UserError):  # it is told where the weights are read
+            backbone = read_metadata(Path(weights)).backbone
+    return {} if backbone is None else defaults_of_network(backbone, given_value(arguments, "pretrained"))
 
 
 def main(config: TransferConfig) -> None:
@@ -28,11 +49,12 @@ def main(config: TransferConfig) -> None:
     Leaves results.json and results.html in --out, beside the folders of the runs.
     """
     with RunFolder(config.out).held("training into"):
-        _transfer(config)
+        weights = weight_files(config.weights, config.pretrained, config.backbone, "--weights")
+        _transfer(replace(config, weights=weights, pretrained=None))
 
 
 def _transfer(config: TransferConfig) -> None:
-    planned = planned_runs(config, config.remote, force=config.force)
+    planned = planned_runs(config, config.remote, force=config.force, backbone=config.backbone)
     finished: list[FinishedRun] = []
     for run in one_by_one(planned):
         run_transfer(_run_config(config, run))
@@ -53,6 +75,7 @@ COMMAND = Command(
     main=main,
     options=TransferConfig,
     recipes=TRANSFER_RECIPES,
+    implied=of_the_network,
     parallel=True,
     example="python -m scenebias.transfer --weights runs/jhmdb-baseline/weights.safetensors "
     "runs/jhmdb-debias/weights.safetensors --scratch --train data/ucf101-few/train "

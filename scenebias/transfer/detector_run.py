@@ -14,7 +14,7 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.data.datasets import RemoteConfig, open_pair, shared_clips_note
 from scenebias.distributed.process_place import DistributedConfig, ProcessPlace, distributed_session, process_count
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BackboneName
+from scenebias.models.backbones import AnyBackbone
 from scenebias.models.seen_clips import SeenClips, identity_of
 from scenebias.models.weights import (
     Part,
@@ -43,8 +43,9 @@ WITHOUT_EFFECT = ("out", "train", "val", "weights", "trained_in", "remote", "dis
 class BackboneOptions:
     """What every detector is trained on."""
 
-    backbone: BackboneName | None = None
-    """The video network of a random start: by default that of --weights, and r3d_18 without."""
+    backbone: AnyBackbone | None = None
+    """The video network of a random start: by default that of --weights, and r3d_18 without; where that of --weights is
+    of your own code, it is to be named."""
     force: bool = False
     """Go on even where the initial weights have seen videos of --val."""
     remote: RemoteConfig = field(default_factory=RemoteConfig)
@@ -90,7 +91,7 @@ class DetectorRun:
     def take_over(self, part: Part, detector: nn.Module) -> list[float]:
         """Load the backbone and its ``detector`` as `trained_in` has left them; the losses of its epochs."""
         assert self.trained_in is not None, "asked for where there is one"
-        backbone, _ = load_weights(self.trained_in.weights)
+        backbone, _ = load_weights(self.trained_in.weights, self.before.backbone)
         self.model.load_state_dict(backbone.state_dict())
         load_part(self.trained_in.weights, part, detector)
         detector.eval()
@@ -170,12 +171,13 @@ def _start(
     config: DetectorRunConfig, train: ShardDataset, seed: int
 ) -> tuple[ActionModel, WeightsMetadata, ClipConfig]:
     if config.weights is not None:
-        model, metadata = load_weights(config.weights)
+        model, metadata = load_weights(config.weights, config.backbone)
         return model.eval(), metadata, clip_config_of(metadata)
     classes = train.manifest.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ActionModel(ModelConfig(backbone=config.backbone or DEFAULT_BACKBONE), len(classes))
+        model_config = ModelConfig(backbone=config.backbone or DEFAULT_BACKBONE)
+        model = ActionModel(model_config, len(classes), clip=config.clip)
     return model.eval(), WeightsMetadata(backbone=model.config.backbone, classes=classes, trained_on=()), config.clip
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
-from scenebias.models.backbones import BackboneName
-from scenebias.models.weights import WeightsMetadata, ensure_unseen, read_metadata, weight_file
+from scenebias.models.backbones import AnyBackbone
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, named_backbone, read_metadata, weight_file
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.record import RECORD_NAME, leaves
 from scenebias.training.options import WITHOUT_EFFECT
@@ -33,7 +33,7 @@ class Start:
     name: str
     """Of its folder."""
     weights: Path | None = None
-    backbone: BackboneName | None = None
+    backbone: AnyBackbone | None = None
     """The video network of a random start, if it is to be that of other weights."""
     metadata: WeightsMetadata | None = None
     """What the weights say of themselves."""
@@ -86,13 +86,19 @@ class PlannedRun:
     """The folder of an earlier one that trains the same on the same data, and tests on others."""
 
 
-def planned_runs(places: StartPlaces, remote: RemoteConfig, *, force: bool) -> list[PlannedRun]:
+def planned_runs(
+    places: StartPlaces, remote: RemoteConfig, *, force: bool, backbone: AnyBackbone | None = None
+) -> list[PlannedRun]:
     """The runs of a command, pair by pair; a single one has all of ``--out``.
 
-    Raises UserError where weights or data cannot be read or do not fit together, where weights have seen clips of a
-    test set (unless forced), or where ``--out`` holds a single run and there are several.
+    ``backbone`` is what the user calls the network. Raises UserError where weights or data cannot be read or do not fit
+    together, where weights have seen clips of a test set (unless forced), or are of a network of somebody's own code
+    that the user does not call by name, or where ``--out`` holds a single run and there are several.
     """
     starts = find_starts(places.weights, scratch=places.scratch)
+    for start in starts:
+        if start.weights is not None and start.metadata is not None:
+            named_backbone(start.weights, start.metadata, backbone)
     pairs = find_pairs(places.train, places.val, remote)
     check_unseen(starts, pairs, force=force)
     planned = [(start, pair) for pair in pairs for start in starts]

@@ -8,15 +8,15 @@ import torch
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.backbones import BackboneName
-from scenebias.models.weights import load_into, read_metadata
+from scenebias.models.backbones import AnyBackbone
+from scenebias.models.weights import load_into, named_backbone, read_metadata
 from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset
 
-DEFAULT_BACKBONE: BackboneName = "r3d_18"
+DEFAULT_BACKBONE: AnyBackbone = "r3d_18"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +27,18 @@ class TransferOptions(TrainingOptions):
     """Defaults of the other options, which --help shows beside it; reproduction: a constant learning rate of 1e-3;
     paper: 5e-3, falling on plateaus of the validation loss; small: small3d by AdamW at
     2e-3, on clips as the recipe small of scenebias.pretrain cuts them."""
-    backbone: BackboneName | None = None
-    """The video network: by default that of --weights, and r3d_18 without."""
+    backbone: AnyBackbone | None = None
+    """The video network: by default that of --weights, and r3d_18 without; one of your own code is to be named."""
+    drop_path: float | None = None
+    """How often the last block of a transformer is skipped in training; those before it less, the first never. None: as
+    published, 0.2 for mvit_* and 0.1 for swin3d_*."""
     head_only: bool = False
     """Train the new head alone, on the frozen backbone of --weights."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=30))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backbone is not None:
-            ModelConfig(backbone=self.backbone)
+        ModelConfig(backbone=self.backbone or DEFAULT_BACKBONE, drop_path=self.drop_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,11 @@ def run_transfer(config: TransferRunConfig) -> None:
     def make_model(train: ShardDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
         objective = ObjectiveConfig(name="baseline")
-        found = None if config.weights is None else read_metadata(config.weights).backbone
-        model_config = ModelConfig(backbone=config.backbone or found or DEFAULT_BACKBONE)
-        model = ActionModel(model_config, len(train.manifest.classes))
+        found = None
+        if config.weights is not None:
+            found = named_backbone(config.weights, read_metadata(config.weights), config.backbone)
+        model_config = ModelConfig(backbone=config.backbone or found or DEFAULT_BACKBONE, drop_path=config.drop_path)
+        model = ActionModel(model_config, len(train.manifest.classes), clip=config.clip)
         if config.weights is None:
             return InitialModel(DebiasingModel(model, objective))
         metadata = load_into(config.weights, model, head=False)

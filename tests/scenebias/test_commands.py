@@ -5,15 +5,16 @@ import io
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import tyro
 
 from scenebias.cli import PROGRAMS, command
-from scenebias.commands import Command
+from scenebias.commands import Command, given_value
 from scenebias.option_names import _dataclasses
 from shards.errors import UserError
 
@@ -128,6 +129,21 @@ def with_recipes(arguments: list[str]) -> RecipeOptions | int:
     with pytest.raises(SystemExit) as stop:
         Command(main=seen.append, options=RecipeOptions, recipes=RECIPES).run(arguments)
     return seen[0] if seen else stop.value.code
+
+
+def test_what_arguments_imply_is_a_default_below_that_of_a_recipe() -> None:
+    def implied(arguments: Sequence[str]) -> dict[str, Any]:
+        return {"inner": Inner(scale=5.0), "count": 9} if given_value(arguments, "name") == "large" else {}
+
+    def read(*arguments: str) -> RecipeOptions:
+        command = Command(main=print, options=RecipeOptions, recipes=RECIPES, implied=implied)
+        return command.read(arguments)[0]
+
+    assert read("--name", "a") == RecipeOptions(name="a")
+    assert read("--name=large") == RecipeOptions(name="large", count=9, inner=Inner(scale=5.0))
+    assert read("--name", "large", "--scale", "1") == RecipeOptions(name="large", count=9, inner=Inner(scale=1.0))
+    grand = read("--name", "large", "--recipe", "grand", "--start", "b")
+    assert grand == RecipeOptions(name="large", recipe="grand", start=Path("b"), count=7, inner=Inner(3.0))
 
 
 def test_without_a_recipe_the_first_gives_the_defaults() -> None:

@@ -12,7 +12,8 @@ from dali_pipelines.decoding_config import LoaderDevice
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_scene_head, load_weights, save_weights
-from scenebias.pretrain import PretrainConfig, main
+from scenebias.pretrain import COMMAND, PretrainConfig, main
+from scenebias.training.recipes import PRETRAIN_RECIPES
 from scenebias.training.run import InitialModel
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset
@@ -32,6 +33,29 @@ def config(tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path) -> Pretr
         objective=BASELINE,
         schedule=ScheduleConfig(epochs=1, batch_size=4),
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ((), ClipConfig()),
+        (("--backbone", "resnet3d_18_a"), ClipConfig()),
+        (("--backbone", "mvit_v1_b"), ClipConfig(frames=16, stride=4, size=224)),
+        (("--backbone=swin3d_b", "--frames", "8"), ClipConfig(frames=8, stride=2, size=224)),
+        (("--backbone", "s3d", "--recipe", "small"), PRETRAIN_RECIPES["small"]["clip"]),
+    ],
+)
+def test_clips_are_those_of_the_network_unless_a_recipe_or_the_user_says_more(
+    said: tuple[str, ...], expected: ClipConfig
+) -> None:
+    config, _ = COMMAND.read(("--train", "a", "--val", "b", "--out", "c", *said))
+    assert config.clip == expected
+
+
+def test_a_size_that_the_network_does_not_take_is_refused_before_training(config: PretrainConfig) -> None:
+    with pytest.raises(UserError, match=r"clips of 16 frames of 224 x 224 pixels alone.*set --frames 16 and --size 2"):
+        main(replace(config, model=ModelConfig(backbone="mvit_v2_s")))
+    assert not config.out.exists()
 
 
 def next_stage(config: PretrainConfig, objective: ObjectiveConfig) -> PretrainConfig:

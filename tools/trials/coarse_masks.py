@@ -82,8 +82,7 @@ class CoarseMasks:
 
 def boxed(mask_NHW: Mask) -> Mask:
     """The box around the mask of each frame."""
-    rows_NH1: Mask = mask_NHW.any(axis=2, keepdims=True)
-    columns_N1W: Mask = mask_NHW.any(axis=1, keepdims=True)
+    rows_NH1, columns_N1W = (np.logical_or.reduce(mask_NHW, axis, keepdims=True) for axis in (2, 1))
 
     def filled(hit: Mask, axis: int) -> Mask:
         after, before = np.maximum.accumulate(hit, axis), np.flip(np.maximum.accumulate(np.flip(hit, axis), axis), axis)

@@ -17,7 +17,7 @@ from scenebias.demo.scenes import SCENES
 from scenebias.demo.world import TYPICAL_SCENES
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.evaluation.accuracy import Evaluation, evaluating
-from scenebias.evaluation.class_activation import class_activation
+from scenebias.evaluation.class_activation import class_activation, has_activation_map
 from scenebias.models.action_model import ActionModel
 from scenebias.reports.curves import loss_curves
 from scenebias.reports.figures import activation_strip, confusion_matrix, embedding
@@ -85,6 +85,8 @@ class Pictured:
     def _activations(self) -> str:
         subject = next(iter(self.subjects.values()))
         models = {arm: subject.model for arm, subject in self.subjects.items()}
+        if not all(map(has_activation_map, models.values())):
+            return paragraph("The network's features are no mean of a map, so that there are no class-activation maps.")
         return paragraph(
             "Class-activation maps (Zhou et al., CVPR 2016) of each clip's own action, on swapped scenes: the redder,"
             " the more a place speaks for it. Right: the same with the person masked out."

@@ -1,6 +1,5 @@
 """Activations that are not kept for the backward pass but computed again in it: less memory for more arithmetic."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from scenebias.models.backbones import Backbone
+from scenebias.models.backbones import Backbone, blocks_of
 from scenebias.models.module_attributes import Attributes, attributes_set
 
 
@@ -18,17 +17,9 @@ def recompute_activations(backbone: Backbone) -> None:
     Gradients stay the same to the bit, and so do BatchNorm's running statistics: they see each clip once. The weights
     keep their names.
     """
-    for block in list(_blocks(backbone.trunk)):
-        block.forward = partial(_forward, _Plain(block))
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The innermost modules that are made of layers: of a residual network its stem and its residual blocks."""
-    for child in module.children():
-        if isinstance(child, nn.Sequential) and any(True for grandchild in child for _ in grandchild.children()):
-            yield from _blocks(child)
-        elif any(True for _ in child.children()):
-            yield child
+    for block in list(blocks_of(backbone.trunk)):
+        if any(True for _ in block.children()):
+            block.forward = partial(_forward, _Plain(block))
 
 
 class _Plain(nn.Module):

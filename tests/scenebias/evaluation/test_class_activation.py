@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from dali_pipelines import ClipConfig, EvalLoader
-from scenebias.evaluation.class_activation import action_evidence, class_activation
+from scenebias.evaluation.class_activation import action_evidence, class_activation, has_activation_map
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import BackboneName
 from scenebias.study.report.pictures import activation_examples
 from shards.dataset import ShardDataset
-from tests.scenebias.networks import NETWORKS
+from tests.scenebias.networks import NETWORKS, tiny_mvit
 
 
 def random_clips(clips: int, *, frames: int = 8, size: int = 32) -> torch.Tensor:
@@ -46,6 +46,13 @@ def test_the_map_has_the_size_of_the_clip_and_runs_from_0_to_1() -> None:
     # Enlarging blends neighbours, but the corners of the coarse map are kept by the clip's edges.
     assert (map_BTHW.amax(dim=(1, 2, 3)) > 0.7).all()
     assert (map_BTHW.amin(dim=(1, 2, 3)) < 0.3).all()
+
+
+def test_a_network_that_ends_in_a_token_has_no_map() -> None:
+    model = new_model("small3d", 2)
+    assert has_activation_map(model)
+    model.backbone = tiny_mvit()
+    assert not has_activation_map(model)
 
 
 def test_a_constant_map_says_nothing() -> None:

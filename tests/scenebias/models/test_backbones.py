@@ -1,14 +1,21 @@
 """The networks: their features, their layout, and that the small one is small and sees motion."""
 
+import re
 from functools import cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
+from torchvision.ops import StochasticDepth
 
-from scenebias.models.backbones import BACKBONES, Backbone
-from tests.scenebias.networks import NETWORKS
+from scenebias.models.action_model import ActionModel, ModelConfig
+from scenebias.models.backbones import BACKBONES, Backbone, SlidingMeanWeights, parts_of
+from scenebias.models.network_inputs import input_of
+from shards.errors import UserError
+from tests.scenebias.networks import NETWORKS, small_clip_shape, tiny_mvit
 
 
 @cache
@@ -20,7 +27,7 @@ def build(name: str) -> Backbone:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_backbone_gives_one_finite_feature_vector_a_clip_and_a_gradient_to_every_weight(name: str) -> None:
     backbone = build(name)
-    features_BD = backbone(torch.randn(2, 3, 4, 16, 16))
+    features_BD = backbone(torch.randn(2, 3, *small_clip_shape(name)))
     assert features_BD.shape == (2, backbone.feature_count)
     features_BD.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
@@ -48,6 +55,141 @@ def test_a_video_swin_gives_the_features_before_torchvision_s_classifier() -> No
     clip_BCTHW = torch.randn(2, 3, 4, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(network.head(backbone(clip_BCTHW)), network.eval()(clip_BCTHW))
+
+
+def test_s3d_gives_the_features_before_torchvision_s_classifier_and_their_mean_over_longer_clips() -> None:
+    """Windows of 2 frames slide over the 3 of the last map of such a clip."""
+    torch.manual_seed(0)
+    network = get_model("s3d").eval()
+    clip_BCTHW = torch.randn(1, 3, 24, 224, 224)
+    with torch.inference_mode():
+        expected_BA = network(clip_BCTHW)
+        backbone, classifier = parts_of(network)
+        features_BD = backbone.eval()(clip_BCTHW)
+        torch.testing.assert_close(classifier(features_BD[:, :, None, None, None]).flatten(1), expected_BA)
+    assert backbone.feature_count == 1024
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
+    window=st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8)),
+)
+def test_the_mean_of_sliding_means_is_that_of_the_weighted_map(
+    shape: tuple[int, int, int], window: tuple[int, int, int]
+) -> None:
+    map_BCTHW = torch.randn(2, 3, *shape, dtype=torch.float64)
+    fitting = tuple(map(min, window, shape))
+    expected_BC = nn.functional.avg_pool3d(map_BCTHW, fitting, stride=1).mean(dim=(2, 3, 4))
+    torch.testing.assert_close(SlidingMeanWeights(window)(map_BCTHW).mean(dim=(2, 3, 4)), expected_BC)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "mvit_v2_s"])
+def test_every_weight_is_of_one_layer_and_layers_follow_the_way_of_a_clip(name: str) -> None:
+    with torch.device("meta"):
+        backbone = BACKBONES[name]()
+    layers = backbone.layers
+    assert sorted(id(p) for layer in layers for p in layer) == sorted(map(id, backbone.parameters()))
+    order = {id(parameter): place for place, parameter in enumerate(backbone.parameters())}
+    assert [order[id(p)] for layer in layers for p in layer] == sorted(order.values())
+    assert len(layers) == {"small3d": 4, "swin3d_t": 17, "mvit_v2_s": 19, "s3d": 14}.get(name, 9)
+
+
+def test_weights_that_layers_share_are_of_the_first_and_those_of_none_come_first() -> None:
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.second.weight = self.first.weight
+            self.scale = nn.Parameter(torch.ones(2))
+
+    trunk = Sharing()
+    layers = Backbone(trunk, 2).layers
+    expected = [[trunk.scale], [trunk.first.weight, trunk.first.bias], [trunk.second.bias]]
+    assert [list(map(id, layer)) for layer in layers] == [list(map(id, layer)) for layer in expected]
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "mvit_v1_b"])
+def test_blocks_are_skipped_as_torchvision_does_it(name: str) -> None:
+    published = {"swin3d_t": 0.1, "mvit_v1_b": 0.2}[name]
+    with torch.device("meta"):
+        as_it_comes, backbone = BACKBONES[name](), BACKBONES[name]()
+
+    def skips(network: Backbone) -> list[float]:
+        return [module.p for module in network.modules() if isinstance(module, StochasticDepth)]
+
+    backbone.set_drop_path(published)
+    assert skips(backbone) == pytest.approx(skips(as_it_comes))
+    backbone.set_drop_path(0.4)
+    assert skips(backbone) == pytest.approx([0.4 / published * share for share in skips(as_it_comes)])
+
+
+def test_a_network_without_blocks_to_skip_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--drop-path skips blocks of mvit_\* and swin3d_\*.*leave it out"):
+        ActionModel(ModelConfig(backbone="small3d", drop_path=0.1), 2)
+    with pytest.raises(ValueError, match="drop_path must be from 0 to below 1"):
+        ModelConfig(backbone="swin3d_t", drop_path=1.0)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_an_mvit_gives_one_feature_vector_a_clip_and_a_gradient_to_every_weight(relative: bool) -> None:
+    backbone = tiny_mvit(relative=relative)
+    features_BD = backbone(torch.randn(3, 3, 4, 16, 16))
+    assert features_BD.shape == (3, backbone.feature_count)
+    features_BD.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 16), (4, 32, 32), (16, 8, 16), (4, 15, 16)])
+def test_an_mvit_takes_no_clips_but_its_own(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UserError, match=r"clips of 4 frames of 16 x 16 pixels alone.*set --frames 4 and --size 16"):
+        tiny_mvit()(torch.zeros(1, 3, *shape))
+
+
+@pytest.mark.parametrize("name", ["mvit_v1_b", "mvit_v2_s"])
+def test_the_published_mvits_take_clips_of_16_frames_of_224_pixels(name: str) -> None:
+    with torch.device("meta"):
+        backbone = BACKBONES[name]()
+    assert (backbone.feature_count, backbone.only_shape_THW) == (768, (16, 224, 224))
+    clip = input_of(name).clip
+    assert (clip.frames, clip.size, clip.size) == backbone.only_shape_THW
+
+
+def test_a_published_mvit_gives_the_features_before_torchvision_s_classifier() -> None:
+    torch.manual_seed(0)
+    network = get_model("mvit_v2_s").eval()
+    clip_BCTHW = torch.randn(1, 3, 16, 224, 224)
+    with torch.inference_mode():
+        expected_BA = network(clip_BCTHW)
+        backbone, classifier = parts_of(network)
+        torch.testing.assert_close(classifier(backbone(clip_BCTHW)), expected_BA)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if "18" not in name and name != "small3d"])
+def test_the_input_of_a_network_is_what_torchvision_publishes_of_it(name: str) -> None:
+    published = get_model_weights(name)["KINETICS400_V1"]
+    clip, pixels = input_of(name)
+    transforms = published.transforms()
+    assert [clip.size] == transforms.crop_size[:1]
+    assert (list(pixels.mean_C), list(pixels.std_C)) == (list(transforms.mean), list(transforms.std))
+    rate = re.search(r"frame_rate=([0-9.]+)", published.meta["_docs"])
+    frames = re.search(r"clip_len=(\d+)", published.meta["_docs"])
+    assert rate is not None
+    assert frames is not None
+    assert 30 / clip.stride == float(rate[1])
+    assert clip.frames == (64 if name == "s3d" else int(frames[1]))
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "r3d_18"])
+def test_pixels_are_normalised_as_the_network_takes_them(name: str) -> None:
+    with torch.device("meta"):
+        model = ActionModel(ModelConfig(backbone=name), 2)
+    assert model.scale.shape == (1, 3, 1, 1, 1)
+    pixels = input_of(name).pixels
+    model = ActionModel(ModelConfig(backbone="small3d"), 2, mean_C=pixels.mean_C, std_C=pixels.std_C)
+    grey_BTHWC = torch.full((1, 1, 1, 1, 3), 51, dtype=torch.uint8)
+    expected = [(0.2 - mean) / std for mean, std in zip(*pixels, strict=True)]
+    assert model.normalise(grey_BTHWC).flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "feature_count"), [("swin3d_t", 768), ("swin3d_s", 768), ("swin3d_b", 1024)])

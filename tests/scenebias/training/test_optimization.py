@@ -11,7 +11,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.training.optimization import OptimizationConfig, build_optimizer, learning_rates_at, step_where
+from scenebias.training.optimization import (
+    OptimizationConfig,
+    build_optimizer,
+    learning_rates_at,
+    set_learning_rates,
+    step_where,
+)
 
 STEPS_PER_EPOCH = 10
 
@@ -68,6 +74,34 @@ def test_the_learning_rate_rises_to_the_peak_and_never_again(
     assert after == sorted(after, reverse=True)
     if schedule == "constant":
         assert set(after) <= {0.3}
+
+
+def test_each_layer_learns_slower_than_the_next_by_the_same_factor() -> None:
+    model = make_model(name="debias")
+    config = OptimizationConfig(learning_rate=1.0, new_layer_factor=3.0, layer_decay=0.5)
+    optimizer = build_optimizer(model, config)
+    set_learning_rates(optimizer, learning_rates_at(0, STEPS_PER_EPOCH, 1, config))
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sorted(rate_of) == sorted(map(id, trained))
+    backbone = model.action_model.backbone
+    for layer, rate in zip(backbone.layers, (0.125, 0.25, 0.5, 1.0), strict=True):
+        assert {rate_of[id(parameter)] for parameter in layer} == {rate}
+    assert {rate_of[id(parameter)] for parameter in model.action_model.head.parameters()} == {3.0}
+    for group in optimizer.param_groups:
+        assert {parameter.ndim >= 2 for parameter in group["params"]} == {group["weight_decay"] > 0}
+
+
+def test_without_layer_decay_the_groups_are_those_of_before() -> None:
+    groups = build_optimizer(make_model(), OptimizationConfig()).param_groups
+    assert not any("rate_factor" in group for group in groups)
+    assert [group["part"] for group in groups[:2]] == ["backbone", "backbone"]
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.1])
+def test_a_layer_decay_that_is_none_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match="layer_decay must lie above 0 and be at most 1"):
+        OptimizationConfig(layer_decay=factor)
 
 
 def test_cosine_is_half_way_in_the_middle() -> None:

@@ -6,10 +6,14 @@ from typing import Any, get_args
 import pytest
 
 from scenebias.commands import Command
-from scenebias.pretrain import PretrainConfig
+from scenebias.models.backbones import BackboneName
+from scenebias.models.network_inputs import input_of
+from scenebias.pretrain import COMMAND, PretrainConfig
 from scenebias.run_folder.record import plain
 from scenebias.training.checks import small_batch_note
+from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, TRANSFER_RECIPES, PretrainRecipe, TransferRecipe
+from scenebias.transfer.command import COMMAND as TRANSFER_COMMAND
 from scenebias.transfer.command import TransferConfig
 
 REQUIRED = ["--train", "a", "--val", "b", "--out", "c"]
@@ -109,6 +113,35 @@ def test_small_is_what_cpu_cores_train_from_random_weights_in_minutes() -> None:
         assert (optimization.optimizer, optimization.schedule) == ("adamw", "cosine")
         assert (optimization.learning_rate, optimization.weight_decay) == (learning_rate, 0.01)
         assert (optimization.warmup_epochs, config.schedule.epochs, config.loader_threads) == (2, 30, 1)
+
+
+def test_mvit_is_trained_from_random_weights_as_published() -> None:
+    config, _ = COMMAND.read((*REQUIRED, "--recipe", "mvit"))
+    assert (config.init, config.model.backbone, config.model.dropout) == (None, "mvit_v2_s", 0.5)
+    assert config.clip == input_of("mvit_v2_s").clip
+    optimization = config.optimization
+    assert (optimization.optimizer, optimization.schedule, optimization.weight_decay) == ("adamw", "cosine", 0.05)
+    assert (optimization.learning_rate, config.schedule.batch_size) == (1e-4, 16)
+    assert (optimization.warmup_epochs, config.schedule.epochs, optimization.gradient_clip) == (30, 200, 1.0)
+
+
+def test_gradients_of_transformers_are_clipped_by_default() -> None:
+    def clip_of(command: Command, *said: str) -> float | None:
+        return command.read((*REQUIRED, *said))[0].optimization.gradient_clip
+
+    for command in (COMMAND, TRANSFER_COMMAND):
+        assert clip_of(command) is None
+        for backbone in get_args(BackboneName):
+            is_transformer = backbone.startswith(("swin3d", "mvit"))
+            assert clip_of(command, "--backbone", backbone) == (1.0 if is_transformer else None)
+        assert clip_of(command, "--backbone", "swin3d_t", "--gradient-clip", "None") is None
+        assert clip_of(command, "--backbone", "swin3d_t", "--recipe", "small") is None
+    assert COMMAND.read((*REQUIRED, "--backbone", "mvit_v1_b"))[0].optimization == OptimizationConfig(gradient_clip=1.0)
+
+
+def test_published_weights_are_the_initial_ones_that_a_recipe_asks_for() -> None:
+    config, _ = COMMAND.read((*REQUIRED, "--recipe", "swin", "--pretrained", "kinetics400"))
+    assert (config.init, config.pretrained, config.model.backbone) == (None, "kinetics400", "swin3d_t")
 
 
 @pytest.mark.parametrize("recipe", ["paper_scene", "paper_debias"])

@@ -20,7 +20,7 @@ from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.evaluation.precision import PrecisionConfig
-from scenebias.models.action_model import ModelConfig
+from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
@@ -28,6 +28,7 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder, 
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import run, trainer
+from scenebias.training.checks import sync_batch_norm_note
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
 from scenebias.training.step import StepOutcome, TrainingStep
@@ -264,6 +265,20 @@ def test_a_finished_run_is_left_as_it_is_and_another_configuration_is_refused(
         pretrain(replace(config, augment=AugmentConfig(grey_probability=0.2)))
 
 
+def test_a_run_of_a_version_without_an_option_is_the_same_run_as_one_that_leaves_it_out(
+    config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(config)
+    record = json.loads((config.out / "run.json").read_text())
+    new = {"schedule": ["ema"], "model": ["drop_path", "mean", "std"], "optimization": ["layer_decay"]}
+    for group, name in ((group, name) for group, names in new.items() for name in names):
+        del record["configuration"][group][name]
+    del record["configuration"]["pretrained"]
+    (config.out / "run.json").write_text(json.dumps(record))
+    pretrain(config)
+    assert "complete already" in capsys.readouterr().out
+
+
 def test_the_same_options_on_other_clips_or_initial_weights_are_another_run(
     config: PretrainConfig, tmp_path: Path, synthetic_sample: Callable
 ) -> None:
@@ -398,6 +413,15 @@ def test_too_little_memory_says_what_to_lower_whoever_asked_for_it(
     monkeypatch.setattr(Trainer, where, out_of_memory)
     with pytest.raises(UserError, match=rf"{told}.*--batch-size.*--accumulate 2 or --recompute"):
         pretrain(config)
+
+
+def test_it_is_said_where_there_is_no_batch_norm_to_synchronise() -> None:
+    synchronised = ArithmeticConfig(sync_batch_norm=True)
+    model = DebiasingModel(ActionModel(ModelConfig(backbone="small3d"), 3), ObjectiveConfig(name="baseline"))
+    assert sync_batch_norm_note(model, synchronised) is None
+    model.action_model.backbone = torch.nn.Conv3d(3, 3, 1)
+    assert str(sync_batch_norm_note(model, synchronised)).startswith("--sync-batch-norm does nothing")
+    assert sync_batch_norm_note(model, ArithmeticConfig()) is None
 
 
 def test_the_precision_of_evaluation_is_used_and_recorded_in_results(config: PretrainConfig, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class Way:
     augment: AugmentConfig = NOT_AUGMENTED
     compose: ComposeConfig = AS_THEY_ARE
     skip_nonfinite_steps: int = 0
+    ema: float | None = None
 
 
 def train(way: Way, train_data: Path, place: ProcessPlace, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -65,7 +66,9 @@ def train(way: Way, train_data: Path, place: ProcessPlace, monkeypatch: pytest.M
         lambda _: Evaluation(np.full((1, 3), 1 / 3), np.zeros(1, np.int64)),
         NoCheckpoints(),
         place,
-        schedule=ScheduleConfig(epochs=1, batch_size=batch_size, skip_nonfinite_steps=way.skip_nonfinite_steps),
+        schedule=ScheduleConfig(
+            epochs=1, batch_size=batch_size, skip_nonfinite_steps=way.skip_nonfinite_steps, ema=way.ema
+        ),
         optimization=way.optimization,
         arithmetic=way.arithmetic,
         augmentation=way.augment,
@@ -96,6 +99,7 @@ WAYS = {
     "baseline": Way(),
     "baseline, accumulated": Way(arithmetic=ArithmeticConfig(accumulate=2)),
     "baseline, clipped": Way(optimization=OptimizationConfig(gradient_clip=1.0, optimizer="adamw")),
+    "baseline, averaged": Way(ema=0.99),
     "baseline, fp16": Way(arithmetic=ArithmeticConfig(precision="fp16")),
     "debias": Way(objective=DEBIAS),
     "debias, accumulated": Way(objective=DEBIAS, arithmetic=ArithmeticConfig(accumulate=2)),

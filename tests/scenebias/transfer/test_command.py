@@ -13,7 +13,7 @@ from scenebias.evaluation.prediction_file import load_predictions
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
 from scenebias.training.trainer import ScheduleConfig
-from scenebias.transfer.command import TransferConfig
+from scenebias.transfer.command import COMMAND, TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError
 from tests.forked import run_command, run_in_ranks
@@ -38,6 +38,25 @@ def pretrained(folder: Path, objective: str, seed: int) -> Path:
     metadata = WeightsMetadata(backbone="small3d", classes=classes, trained_on=(), configuration=configuration)
     save_weights(folder / "weights.safetensors", model, metadata)
     return folder / "weights.safetensors"
+
+
+def test_clips_are_those_of_the_network_that_is_named_or_of_that_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clip(*said: object) -> ClipConfig:
+        places = ("--train", "a", "--val", "b", "--out", "c")
+        return COMMAND.read([*places, *map(str, said)])[0].clip
+
+    weights = pretrained(tmp_path / "run", "baseline", 0)
+    video_transformer = ClipConfig(frames=32, stride=2, size=224)
+    assert clip("--weights", weights) == ClipConfig()
+    assert clip("--weights", tmp_path / "missing") == ClipConfig()
+    assert clip("--weights", weights, "--backbone", "swin3d_s") == video_transformer
+    monkeypatch.setattr(
+        "scenebias.transfer.command.read_metadata",
+        lambda _: WeightsMetadata(backbone="swin3d_t", classes=("a",), trained_on=()),
+    )
+    assert clip("--weights", weights, weights) == video_transformer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from scenebias.debiasing.masked_batch_norm import frozen_statistics
 from scenebias.models.backbones import BACKBONES, Backbone, BackboneName
 from scenebias.training.computing.bf16_on_cpu import pad_small_inputs
 from scenebias.training.computing.recomputation import recompute_activations
-from tests.scenebias.networks import NETWORKS
+from tests.scenebias.networks import NETWORKS, small_clip_shape, tiny_mvit
 
 
 def make_pair(name: BackboneName) -> tuple[Backbone, Backbone]:
@@ -24,8 +24,8 @@ def make_pair(name: BackboneName) -> tuple[Backbone, Backbone]:
     return plain, recomputing
 
 
-def make_clip() -> torch.Tensor:
-    return torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1)).contiguous(
+def make_clip(shape: tuple[int, int, int] = (4, 16, 16)) -> torch.Tensor:
+    return torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(1)).contiguous(
         memory_format=torch.channels_last_3d
     )
 
@@ -74,11 +74,29 @@ def test_activations_are_gone_until_the_backward_pass(name: BackboneName) -> Non
         norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm3d)]
         for norm in norms:
             norm.register_forward_hook(lambda module, given, output, found=inputs: found.append(weakref.ref(given[0])))
-        features = backbone(make_clip())
+        features = backbone(make_clip(small_clip_shape(name)))
         alive.append(sum(reference() is not None for reference in inputs))
         assert len(inputs) == len(norms)
         del features
     assert alive == [len(norms), 0]
+
+
+def test_a_transformer_computes_its_blocks_again_with_the_same_drop_path() -> None:
+    plain = tiny_mvit()
+    recomputing = copy.deepcopy(plain)
+    recompute_activations(recomputing)
+    for backbone in (plain, recomputing):
+        torch.manual_seed(1)
+        backbone(make_clip()).square().sum().backward()
+    assert_same_bits(*map(gradients, (plain, recomputing)))
+    assert len({plain(make_clip()).sum().item() for _ in range(20)}) > 1, "it is to drop some"
+    norms = [0, 0]
+    for number, backbone in enumerate((plain, recomputing)):
+        backbone.trunk.blocks[1].norm1.register_forward_hook(
+            lambda *_, number=number: norms.__setitem__(number, norms[number] + 1)
+        )
+        backbone(make_clip()).sum().backward()
+    assert norms == [1, 2]
 
 
 def test_tensors_that_a_call_puts_in_place_are_recomputed_with() -> None:
