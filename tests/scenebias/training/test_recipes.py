@@ -1,5 +1,6 @@
 """Every recipe is a configuration that its command accepts, with the published values."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -118,10 +119,13 @@ def test_small_is_what_cpu_cores_train_from_random_weights_in_minutes() -> None:
 def test_mvit_is_trained_from_random_weights_as_published() -> None:
     config, _ = COMMAND.read((*REQUIRED, "--recipe", "mvit"))
     assert (config.init, config.model.backbone, config.model.dropout) == (None, "mvit_v2_s", 0.5)
-    assert config.clip == input_of("mvit_v2_s").clip
+    assert config.clip == replace(input_of("mvit_v2_s").clip, crop_area=(0.08, 1.0))
+    assert (config.augment.rand_augment, config.augment.rand_augment_magnitude) == (4, 21)
+    assert dict(zip(config.compose.compose, config.compose.probabilities, strict=True)) == {"mixup": 0.5, "cutmix": 0.5}
     optimization = config.optimization
     assert (optimization.optimizer, optimization.schedule, optimization.weight_decay) == ("adamw", "cosine", 0.05)
-    assert (optimization.learning_rate, config.schedule.batch_size) == (1e-4, 16)
+    assert (optimization.learning_rate, config.schedule.batch_size) == (1e-4, 32)
+    assert config.schedule.repeated_augmentation == 2
     assert (optimization.warmup_epochs, config.schedule.epochs, optimization.gradient_clip) == (30, 200, 1.0)
 
 
