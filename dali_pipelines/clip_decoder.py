@@ -63,6 +63,13 @@ class ClipBatch:
     """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
+    draw_key_B: Tensor | None = None
+    """int64, tells apart the times that a clip comes in an epoch; None: it comes once, and ``sample_B`` does."""
+
+    @property
+    def drawn_by_B(self) -> Tensor:
+        """int64, the key, beside seed and epoch, of random numbers for the clip."""
+        return self.sample_B if self.draw_key_B is None else self.draw_key_B
 
     @property
     def clip_BCTHW(self) -> Tensor:
