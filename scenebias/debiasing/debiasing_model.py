@@ -51,9 +51,10 @@ class Losses(NamedTuple):
     """The scalar to call ``backward`` on."""
     sums: dict[str, Tensor]
     """Detached sums over this rank's clips, to be added over ranks and divided by the global count: of all clips for
-    ``action_loss``, ``action_correct``, ``scene_loss``, ``scene_correct`` (agreement with the likeliest scene),
-    ``consistency_loss``, ``still_action_loss``, ``still_entropy`` and ``still_penalty``, of the clips with an effective
-    mask for ``masked_entropy`` and ``masked_correct``."""
+    ``action_loss``, ``action_correct``, ``consistency_loss``, ``still_action_loss``, ``still_entropy`` and
+    ``still_penalty``, of the clips with a scene label (``scene_clips``) for ``scene_loss`` and ``scene_correct``
+    (agreement with the likeliest scene), of those with an effective mask for ``masked_entropy`` and
+    ``masked_correct``."""
     clip_loss_B: Tensor
     """The terms that each of this rank's clips adds to the phase's losses, detached float: they tell which clips a loss
     that is not finite comes from."""
@@ -67,7 +68,7 @@ class ClipTargets(NamedTuple):
     target_BA: Tensor | None
     """Float, rows that sum to 1: the actions of composed clips; None: those of ``label_B``."""
     scene_BS: Tensor | None
-    """Float, rows that sum to 1: soft scene labels."""
+    """Float, rows that sum to 1: soft scene labels; zeros for a clip without, which then adds nothing to the loss."""
 
 
 class DebiasingModel(nn.Module):
@@ -215,8 +216,10 @@ class DebiasingModel(nn.Module):
         scene_logits_BS = self.scene_head(input_BD)
         scene_loss_B = soft_cross_entropy(scene_logits_BS, of.scene_BS)
         category_B = of.scene_BS.argmax(dim=1)
+        is_labelled_B = of.scene_BS.any(dim=1)
+        sums["scene_clips"] = is_labelled_B.sum()
         sums["scene_loss"] = scene_loss_B.detach().sum()
-        sums["scene_correct"] = (scene_logits_BS.argmax(dim=1) == category_B).sum()
+        sums["scene_correct"] = ((scene_logits_BS.argmax(dim=1) == category_B) & is_labelled_B).sum()
         if self.scene_weight_AS is not None:
             scene_loss_B = scene_loss_B * self.scene_weight_AS[of.label_B, category_B]
         return action_loss_B + scene_loss_B, sums
