@@ -11,6 +11,8 @@ import torch.distributed
 from dali_pipelines.clip_decoder import ClipBatch
 from dali_pipelines.loader_state import Position, position_of, received
 from shards.checks import require_at_least
+from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 from shards.order import EpochOrder
 
 
@@ -22,6 +24,9 @@ class EpochLoader(ABC):
     ``StatefulDataLoader``: a state tells what the consumer has received, and the next iterator goes on with the batch
     after it. Whoever counts the steps himself takes `epoch` or `epochs`, which leave the state alone.
     """
+
+    dataset: ShardDataset | JoinedDataset
+    """Whose clips the batches hold."""
 
     def __init__(self) -> None:
         # What state_dict tells, and where the next iterator begins.

@@ -70,7 +70,7 @@ class TrainLoader(EpochLoader):
     ) -> None:
         super().__init__()
         rank, world_size = place_in_world(rank, world_size)
-        self.dataset = dataset
+        self.dataset: ShardDataset = dataset
         self._clip = clip
         self._seed = seed
         self._rank = rank

@@ -67,7 +67,7 @@ class MixtureLoader(EpochLoader):
     ) -> None:
         super().__init__()
         rank, world_size = place_in_world(rank, world_size)
-        self.dataset = dataset
+        self.dataset: JoinedDataset = dataset
         self._clip, self._seed = clip, seed
         self._order = order = MixtureOrder(
             sample_counts=tuple(map(len, dataset.datasets)),

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from scenebias.commands import Command
 from scenebias.data.datasets import require_same_classes, require_scenes
+from scenebias.data.mixture import labelled_sets
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
@@ -16,7 +18,7 @@ from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from scenebias.training.run import InitialModel, run_training
-from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +41,28 @@ class PretrainConfig(RunConfig):
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
-def scene_balance_of(train: ShardDataset) -> SceneBalance:
-    """How scenes and actions go together in ``train``; UserError where a clip has no scene label."""
-    return SceneBalance.of(train.labels, require_scenes(train), len(train.manifest.classes))
+def scene_balance_of(train: JoinedDataset) -> SceneBalance:
+    """How scenes and actions go together in those sets of ``train`` that have scene labels; UserError where a clip of
+    theirs has none."""
+    labelled = JoinedDataset(labelled_sets(train) or train.datasets, train.classes)
+    scenes = [require_scenes(one) for one in labelled.datasets]
+    return SceneBalance.of(labelled.labels, np.concatenate(scenes), len(train.classes))
 
 
 def main(config: PretrainConfig) -> None:
     """Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene."""
 
-    def make_model(train: ShardDataset) -> InitialModel:
+    def make_model(train: JoinedDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
-        model = ActionModel(config.model, len(train.manifest.classes))
+        model = ActionModel(config.model, len(train.classes))
         balance = scene_balance_of(train) if config.objective.uses_scenes else None
         if config.init is None:
             return InitialModel(DebiasingModel(model, config.objective, balance))
         if not config.new_head:
             require_same_classes(
                 read_metadata(config.init).classes,
-                train.manifest.classes,
-                f"--init {config.init} has other classes than --train {config.train}",
+                train.classes,
+                f"--init {config.init} has other classes than --train {train.location}",
                 "start with a random head by --new-head",
             )
         metadata = load_into(config.init, model, head=not config.new_head)

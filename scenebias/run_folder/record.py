@@ -104,7 +104,8 @@ class RunRecord:
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
-        configuration = {"evaluation": {"eval_precision": "fp32"}} | configuration
+        once = {"evaluation": {"eval_precision": "fp32"}, "mixture": {"mix": [], "repeat": []}}
+        configuration = once | configuration
     objective = configuration.get("objective")
     if not isinstance(objective, dict):
         return configuration

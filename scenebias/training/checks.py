@@ -5,26 +5,28 @@ import torch
 from dali_pipelines import ClipConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import require_scenes
+from scenebias.data.mixture import labelled_sets
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
 from scenebias.models.action_model import ActionModel
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.options import RunConfig
-from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 from shards.order import EpochOrder, rank_share
 
 LEAST_CLIPS_A_GPU = 16
 """Below it a run warns."""
 
 
-def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
+def check_run(config: RunConfig, train: JoinedDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
     check_annotations(train, model.config, config.compose)
     check_model_fits(model.action_model, config.clip)
     check_batches(
-        train,
+        sum(config.mixture.clips_per_epoch(train)),
+        train.location,
         config.schedule.batch_size,
         world_size,
         accumulate=config.arithmetic.accumulate,
@@ -51,10 +53,11 @@ def check_derivatives(objective: ObjectiveConfig, arithmetic: ArithmeticConfig) 
             )
 
 
-def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
+def check_annotations(dataset: JoinedDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
     """UserError where ``objective`` or ``composition`` needs masks or scene labels that ``dataset`` was packed without.
 
-    Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip.
+    Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip of one
+    data set, and of all or no clips of each other.
     """
     if not dataset.mask_count:
         asking = {
@@ -68,7 +71,8 @@ def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composi
                     f" tools/make_shards.py --masks, or {otherwise}"
                 )
     if objective.uses_scenes:
-        require_scenes(dataset)
+        for one in labelled_sets(dataset) or dataset.datasets[:1]:
+            require_scenes(one)
 
 
 def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
@@ -96,10 +100,10 @@ def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str |
 
 
 def check_batches(
-    train: ShardDataset, batch_size: int, world_size: int, *, accumulate: int = 1, group_size: int = 1
+    clips: int, location: str, batch_size: int, world_size: int, *, accumulate: int = 1, group_size: int = 1
 ) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
-    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size, group_size=group_size)
+    order = EpochOrder(sample_count=clips, global_batch_size=batch_size, group_size=group_size)
     shares = (
         rank_share(range(size), r, world_size, group_size) for size in order.batch_sizes for r in range(world_size)
     )
@@ -107,7 +111,7 @@ def check_batches(
         parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
         pairs = f", in groups of {group_size} that are composed with each other (--compose)" if group_size > 1 else ""
         raise UserError(
-            f"the {len(train)} clips of {train.location} in steps of --batch-size {batch_size} leave fewer than two"
+            f"the {clips} clips of {location} in steps of --batch-size {batch_size} leave fewer than two"
             f" for each of {world_size} processes{parts}{pairs}: use a larger --batch-size, more clips or fewer"
             " processes"
         )

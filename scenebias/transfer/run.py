@@ -14,7 +14,7 @@ from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training
 from scenebias.training.trainer import ScheduleConfig
-from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 
 DEFAULT_BACKBONE: BackboneName = "r3d_18"
 
@@ -55,12 +55,12 @@ class TransferRunConfig(TransferOptions, RunConfig):
 def run_transfer(config: TransferRunConfig) -> None:
     """Tune into ``config.out``, or go on with it, or leave it as it is where it is complete; see `run_training`."""
 
-    def make_model(train: ShardDataset) -> InitialModel:
+    def make_model(train: JoinedDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
         objective = ObjectiveConfig(name="baseline")
         found = None if config.weights is None else read_metadata(config.weights).backbone
         model_config = ModelConfig(backbone=config.backbone or found or DEFAULT_BACKBONE)
-        model = ActionModel(model_config, len(train.manifest.classes))
+        model = ActionModel(model_config, len(train.classes))
         if config.weights is None:
             return InitialModel(DebiasingModel(model, objective))
         metadata = load_into(config.weights, model, head=False)
