@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dali_pipelines import EvalLoader
+from scenebias.clips.views import ClipChange
 from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.evaluation.accuracy import Evaluation, evaluate_model
@@ -40,13 +41,16 @@ def evaluate_joined(
     data: JoinedDataset,
     place: ProcessPlace,
     *,
+    change: ClipChange | None = None,
     interruption: Interruption | None = None,
     precision: EvaluationPrecision = "fp32",
 ) -> Evaluation:
     """Predict every clip that ``loaders`` serve, one of each data set of ``data``; as of `evaluate_model`."""
     found = []
     for number, loader in enumerate(loaders):
-        one = evaluate_model(model, loader, len(data.classes), place, interruption=interruption, precision=precision)
+        one = evaluate_model(
+            model, loader, len(data.classes), place, change=change, interruption=interruption, precision=precision
+        )
         found.append(replace(one, label_N=data.labels_of(number, one.label_N)))
     if len(found) == 1:
         return found[0]

@@ -123,6 +123,21 @@ def test_each_set_is_evaluated_by_itself_and_all_together(finished: PretrainConf
         assert name.partition("/")[0] == predictions.classes[label]
 
 
+def test_weights_are_evaluated_on_a_set_of_some_of_their_classes(
+    finished: PretrainConfig, other: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, place = finished.out / "weights.safetensors", finished.val_locations[1]
+    report, predictions = tmp_path / "report.json", tmp_path / "p.npz"
+    evaluate(EvaluateConfig(weights=weights, data=(place,), json=report, predictions=predictions))
+    assert f"{place} has 2 of the 4 classes of {weights}" in capsys.readouterr().out
+    final = RunFolder(finished.out).read_result().final
+    assert json.loads(report.read_text())[place]["action_loss"] == pytest.approx(final["action_loss/other"])
+    found = load_predictions(predictions)
+    assert [found.classes[label] for label in found.evaluation.label_N] == ["wave", "dance", "wave"]
+    with pytest.raises(UserError, match=r"has other classes than .*: it lacks .* and adds sing"):
+        evaluate(EvaluateConfig(weights=weights, data=(other(10, 11, classes=("sing", "wave")),)))
+
+
 def test_weights_know_every_set(finished: PretrainConfig) -> None:
     metadata = read_metadata(finished.out / "weights.safetensors")
     assert metadata.classes == (*CLASSES, "dance")
