@@ -31,7 +31,7 @@ from dali_pipelines.graph import CPU_CODECS, front_end
 from dali_pipelines.prefetch import BackgroundIterator
 from dali_pipelines.requests import Draw, Request, RequestReader
 from dali_pipelines.reused_memory import ReusedMemory
-from dali_pipelines.windows import ClipConfig
+from dali_pipelines.windows import ClipConfig, showings
 from shards.checks import require_at_least
 from shards.codecs.filmstrip import MAX_STRIP_ROWS
 from shards.codecs.registry import FILMSTRIP
@@ -63,13 +63,13 @@ class ClipBatch:
     """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
-    draw_key_B: Tensor | None = None
-    """int64, tells apart the times that a clip comes in an epoch; None: it comes once, and ``sample_B`` does."""
+    repeat_B: Tensor | None = None
+    """int64, how often the clip came before, each time cut anew; None: every clip comes once an epoch."""
 
     @property
-    def drawn_by_B(self) -> Tensor:
-        """int64, the key, beside seed and epoch, of random numbers for the clip."""
-        return self.sample_B if self.draw_key_B is None else self.draw_key_B
+    def showing_B(self) -> Tensor:
+        """int64, what names the random draws of each place: the clip's number, where it comes for the first time."""
+        return self.sample_B if self.repeat_B is None else showings(self.sample_B, self.repeat_B)
 
     @property
     def clip_BCTHW(self) -> Tensor:

@@ -1,19 +1,15 @@
-"""What loaders for training have in common: epochs, steps, ranks, and a state that can be kept."""
+"""What loaders for training have in common: epochs, steps, and a state that can be kept."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-
-import torch.distributed
 
 from dali_pipelines.clip_decoder import ClipBatch
 from dali_pipelines.loader_state import Position, position_of, received
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.joined_dataset import JoinedDataset
-from shards.order import EpochOrder
 
 
 class EpochLoader(ABC):
@@ -104,38 +100,3 @@ class EpochLoader(ABC):
                 follow; or it is no state.
         """
         self._received = self._start = position_of(state_dict, self._identity, self.steps_per_epoch)
-
-
-def check_batch_size(order: EpochOrder, world_size: int) -> None:
-    """Raise ValueError where a step would leave a rank without a group, or a clip alone that belongs in one."""
-    clips, fewest = order.sample_count, min(order.group_size, 2)
-    needed = (world_size - 1) * order.group_size + fewest
-    if order.batch_sizes[0] >= needed:
-        return
-    most_ranks = (clips - fewest) // order.group_size + 1
-    if clips >= needed:
-        sizes = range(-(-clips // (clips // needed)), clips + 1)
-        enough = next(size for size in sizes if replace(order, global_batch_size=size).batch_sizes[0] >= needed)
-        remedy = f"make it at least {enough}"
-    elif most_ranks:
-        remedy = f"start at most {most_ranks} ranks, and make it {clips}"
-    else:
-        remedy = f"take a data set of {fewest} clips or more"
-    raise ValueError(
-        f"global_batch_size must give each of {world_size} ranks a {'clip' if fewest == 1 else 'group of clips'} at"
-        f" every step, got {order.global_batch_size} for {clips} clips: {remedy}"
-    )
-
-
-def place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """``rank`` and ``world_size``, each of them found where it is None."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    else:
-        found = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    rank, world_size = (
-        given if given is not None else own for given, own in zip((rank, world_size), found, strict=True)
-    )
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
-    return rank, world_size

@@ -1,16 +1,19 @@
 """Loaders that turn a packed data set into batches for training and evaluation."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from numpy.typing import NDArray
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.decoding_config import DecodingConfig
-from dali_pipelines.epoch_loader import EpochLoader, check_batch_size, place_in_world
+from dali_pipelines.epoch_loader import EpochLoader
 from dali_pipelines.faults import FaultConfig
 from dali_pipelines.loader_state import batch_identity
 from dali_pipelines.requests import Draw
@@ -215,3 +218,38 @@ class EvalLoader:
         places = (slice(share.start, share.stop) for share in shares)
         numbers = places if self._order is None else (self._order[place] for place in places)
         return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
+
+
+def check_batch_size(order: EpochOrder, world_size: int) -> None:
+    """Raise ValueError where a step would leave a rank without a group, or a clip alone that belongs in one."""
+    clips, fewest = order.sample_count, min(order.group_size, 2)
+    needed = (world_size - 1) * order.group_size + fewest
+    if order.batch_sizes[0] >= needed:
+        return
+    most_ranks = (clips - fewest) // order.group_size + 1
+    if clips >= needed:
+        sizes = range(-(-clips // (clips // needed)), clips + 1)
+        enough = next(size for size in sizes if replace(order, global_batch_size=size).batch_sizes[0] >= needed)
+        remedy = f"make it at least {enough}"
+    elif most_ranks:
+        remedy = f"start at most {most_ranks} ranks, and make it {clips}"
+    else:
+        remedy = f"take a data set of {fewest} clips or more"
+    raise ValueError(
+        f"global_batch_size must give each of {world_size} ranks a {'clip' if fewest == 1 else 'group of clips'} at"
+        f" every step, got {order.global_batch_size} for {clips} clips: {remedy}"
+    )
+
+
+def place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """``rank`` and ``world_size``, each of them found where it is None."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    else:
+        found = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = (
+        given if given is not None else own for given, own in zip((rank, world_size), found, strict=True)
+    )
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
+    return rank, world_size

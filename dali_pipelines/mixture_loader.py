@@ -18,12 +18,13 @@ from torch import Tensor
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.decoding_config import DecodingConfig
-from dali_pipelines.epoch_loader import EpochLoader, check_batch_size, place_in_world
+from dali_pipelines.epoch_loader import EpochLoader
 from dali_pipelines.faults import FaultConfig
+from dali_pipelines.loader import check_batch_size, place_in_world
 from dali_pipelines.loader_state import batch_identity
 from dali_pipelines.requests import Draw
 from dali_pipelines.reused_memory import ReusedMemory
-from dali_pipelines.windows import ClipConfig, Windows, draw_training_windows
+from dali_pipelines.windows import ClipConfig, Windows, draw_training_windows, showings
 from shards.format.sample import SCENE_COUNT
 from shards.joined_dataset import JoinedDataset
 from shards.mixture_order import MixedClips, MixtureOrder
@@ -163,28 +164,24 @@ class MixtureLoader(EpochLoader):
         shares = [decoder.batches(draws(number)) for number, decoder in enumerate(self._decoders)]
         return self._joined(steps(), shares)
 
-    def _key(self, number: int, sample_K: Any, pass_K: Any) -> Any:
-        """What tells apart all clips of the sets, and the times that each comes."""
-        return self.dataset.starts[number] + sample_K + len(self.dataset) * pass_K
-
-    def _windows(
-        self, number: int, epoch: int, sample_K: NDArray[np.int64], pass_K: NDArray[np.int64] | int
-    ) -> Windows:
+    def _windows(self, number: int, epoch: int, sample_K: NDArray[np.int64], pass_K: NDArray[np.int64]) -> Windows:
         one = self.dataset.datasets[number]
+        # Neither the clips of other sets nor the other times that a clip comes are drawn alike.
+        showing_K = showings(self.dataset.starts[number] + sample_K, pass_K)
         windows = draw_training_windows(
             self._clip,
             seed=self._seed,
             epoch=epoch,
-            sample_B=self._key(number, sample_K, pass_K),
+            sample_B=showing_K,
             frame_count_B=one.frame_counts[sample_K],
             frame_size_B2=one.frame_sizes[sample_K],
         )
         return replace(windows, sample_B=sample_K)
 
     def _redraw(self, number: int, epoch: int, sample: int, attempt: int) -> Windows:
-        key_K = np.array([self._key(number, sample, 0)])
-        other_K = randint(len(self.dataset.datasets[number]), self._seed, epoch, key_K, attempt)
-        return self._windows(number, epoch, other_K, 0)
+        sample_1 = self.dataset.starts[number] + np.array([sample])
+        other_1 = randint(len(self.dataset.datasets[number]), self._seed, epoch, sample_1, attempt)
+        return self._windows(number, epoch, other_1, np.zeros_like(other_1))
 
     def _joined(
         self, steps: Iterator[tuple[int, int]], shares: Sequence[Generator[ClipBatch, None, None]]
@@ -216,7 +213,7 @@ class MixtureLoader(EpochLoader):
             scene_BS=scene_BS,
             label_B=self._label_maps[number].to(device)[part.label_B],
             sample_B=part.sample_B + int(self.dataset.starts[number]),
-            draw_key_B=self._key(number, part.sample_B, torch.from_numpy(pass_K).to(device)),
+            repeat_B=torch.from_numpy(pass_K).to(device),
         )
 
     def _put_together(self, parts: Sequence[ClipBatch], place_B: NDArray[np.int64]) -> ClipBatch:

@@ -4,7 +4,7 @@ Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertic
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,13 @@ from shards.checks import require_at_least
 from shards.randomness import randint, uniform
 
 Int64Array = NDArray[np.int64]
+Array = TypeVar("Array", bound=Any)
 
 # Keys that keep the draws of one clip independent of each other.
 _START_FRAME, _SCALE, _POSITION, _FLIP = range(4)
+
+_REPEAT = 2**40
+"""More clips than any data set has."""
 
 # Where a crop sits in the frame, as shares of the room left (vertical, horizontal): four corners and the centre.
 _CROP_POSITIONS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
@@ -106,6 +110,14 @@ class Windows:
         start_B2 = np.stack([self.top_B, np.where(self.flip_B, right_B, self.left_B)], axis=-1)
         end_B2 = np.stack([self.top_B + self.side_B, np.where(self.flip_B, self.left_B, right_B)], axis=-1)
         return np.stack([start_B2, end_B2], axis=1)
+
+
+def showings(sample_B: Array, repeat_B: Array) -> Array:
+    """Numbers that name the random draws of clips, shown for the first time (repeat 0) or once more.
+
+    For the first time it is that of the clip; all others are larger.
+    """
+    return sample_B + repeat_B * _REPEAT
 
 
 def draw_training_windows(

@@ -41,14 +41,14 @@ def compose(batch: ClipBatch, config: ComposeConfig, *, action_count: int, seed:
     """Compose clips of ``batch`` as ``config`` says, with the partners that `shards.order.partners` gives.
 
     ``batch`` is the whole of what a rank takes in a step, from a loader with ``config.group_size``. What becomes of a
-    clip depends on (seed, epoch, `ClipBatch.drawn_by_B`), on itself and on its partner alone. A clip without a partner
+    clip depends on (seed, epoch, `ClipBatch.showing_B`), on itself and on its partner alone. A clip without a partner
     stays as it is, and so does one whose partner is the same clip, as may happen where a damaged one was replaced; what
     the methods ask of masks is told in `scenebias.compose.methods`. The tensors of ``batch`` are not changed; those of
     which nothing changes are shared.
     """
-    sample_B, key_B = (number_B.cpu().numpy() for number_B in (batch.sample_B, batch.drawn_by_B))
+    sample_B, showing_B = (number_B.cpu().numpy() for number_B in (batch.sample_B, batch.showing_B))
     partner_B = partners(len(sample_B), config.group_size)
-    choice_B = Draws(seed, epoch, key_B).choice(config.probabilities)
+    choice_B = Draws(seed, epoch, showing_B).choice(config.probabilities)
     composed = ComposedBatch(
         **vars(batch),
         target_BA=torch.eye(action_count, device=batch.label_B.device)[batch.label_B],
@@ -63,7 +63,7 @@ def compose(batch: ClipBatch, config: ComposeConfig, *, action_count: int, seed:
         if not len(place_P):
             continue
         own, partner = _take(composed, place_P), _take(composed, partner_B[place_P])
-        blend = METHODS[name](own, partner, config, Draws(seed, epoch, key_B[place_P]))
+        blend = METHODS[name](own, partner, config, Draws(seed, epoch, showing_B[place_P]))
         index_P = torch.from_numpy(place_P).to(batch.label_B.device)
         for field, value in _blended(own, partner, blend).items():
             before = getattr(own, field)

@@ -168,7 +168,7 @@ class TrainingStep:
             assert batch.frame_mean_BTC is not None, "the loader was told to give them"
             colour = batch.frame_mean_BTC[:, :, None, None]
         else:
-            colour = fill_colours(batch.clip_BTHWC, config.fill, sample_B=batch.drawn_by_B, seed=seed, epoch=epoch)
+            colour = fill_colours(batch.clip_BTHWC, config.fill, sample_B=batch.showing_B, seed=seed, epoch=epoch)
         masked_BTHWC = choose_pixels(covered_BTHW, colour, batch.clip_BTHWC)
         return {"masked_BTHWC": masked_BTHWC, "effective_B": effective_B}
 

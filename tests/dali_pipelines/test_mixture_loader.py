@@ -78,15 +78,15 @@ def test_every_clip_is_what_the_decoder_of_its_own_set_makes_of_it(joined, undis
         for one in joined.datasets
     ]
     for step, batch in enumerate(undisturbed[:3]):
-        for place, key in enumerate(batch.draw_key_B.tolist()):
+        for place, showing in enumerate(batch.showing_B.tolist()):
             number, sample = joined.place_of(int(batch.sample_B[place]))
             one, sample_1 = joined.datasets[number], np.array([sample])
-            assert key % len(joined) == batch.sample_B[place], step
+            assert (showing != batch.sample_B[place]) == (batch.repeat_B[place] > 0), step
             windows = draw_training_windows(
                 CLIP,
                 seed=5,
                 epoch=0,
-                sample_B=np.array([key]),
+                sample_B=np.array([showing]),
                 frame_count_B=one.frame_counts[sample_1],
                 frame_size_B2=one.frame_sizes[sample_1],
             )
@@ -106,9 +106,9 @@ def test_a_clip_that_comes_again_in_an_epoch_is_drawn_anew(joined, undisturbed):
     steps = make_loader(joined).steps_per_epoch
     for epoch in range(2):
         batches = undisturbed[epoch * steps : (epoch + 1) * steps]
-        keys = torch.cat([batch.drawn_by_B for batch in batches]).tolist()
+        showings = torch.cat([batch.showing_B for batch in batches]).tolist()
         samples = torch.cat([batch.sample_B for batch in batches]).tolist()
-        assert len(set(keys)) == len(keys) > len(set(samples))
+        assert len(set(showings)) == len(showings) > len(set(samples))
 
 
 @given(at=st.integers(0, 11), world_size=st.sampled_from([1, 2, 3]), keep=st.sampled_from([json.dumps, None]))

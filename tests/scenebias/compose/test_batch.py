@@ -209,8 +209,8 @@ def test_a_gpu_composes_as_a_cpu_does(name: str) -> None:
 
 def test_a_clip_that_comes_again_in_an_epoch_is_composed_by_draws_of_its_own() -> None:
     batch = random_batch(3, clips=40, plain_masks=True)
-    again = replace(batch, draw_key_B=batch.sample_B + 1000)
-    numbered = replace(batch, sample_B=batch.sample_B + 1000)
+    again = replace(batch, repeat_B=torch.full_like(batch.sample_B, 3))
+    numbered = replace(batch, sample_B=again.showing_B)
     assert torch.equal(composed_of(again).composed_B, composed_of(numbered).composed_B)
     assert not torch.equal(composed_of(again).composed_B, composed_of(batch).composed_B)
     assert torch.equal(composed_of(again).sample_B, batch.sample_B)
