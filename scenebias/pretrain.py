@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from scenebias.commands import Command
-from scenebias.data.datasets import require_same_classes, require_scenes
-from scenebias.data.mixture import labelled_sets
+from scenebias.data.datasets import require_same_classes
+from scenebias.data.mixture import labelled_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
@@ -44,9 +44,9 @@ class PretrainConfig(RunConfig):
 def scene_balance_of(train: JoinedDataset) -> SceneBalance:
     """How scenes and actions go together in those sets of ``train`` that have scene labels; UserError where a clip of
     theirs has none."""
-    labelled = JoinedDataset(labelled_sets(train) or train.datasets, train.classes)
-    scenes = [require_scenes(one) for one in labelled.datasets]
-    return SceneBalance.of(labelled.labels, np.concatenate(scenes), len(train.classes))
+    scenes = labelled_scenes(train)
+    label_N = np.concatenate([train.labels_of(number, train.datasets[number].labels) for number in scenes])
+    return SceneBalance.of(label_N, np.concatenate(list(scenes.values())), len(train.classes))
 
 
 def main(config: PretrainConfig) -> None:
@@ -56,8 +56,9 @@ def main(config: PretrainConfig) -> None:
         torch.manual_seed(config.schedule.seed)
         model = ActionModel(config.model, len(train.classes))
         balance = scene_balance_of(train) if config.objective.uses_scenes else None
+        head_A = None if train.head_classes is None else torch.from_numpy(train.head_A)
         if config.init is None:
-            return InitialModel(DebiasingModel(model, config.objective, balance))
+            return InitialModel(DebiasingModel(model, config.objective, balance, head_A))
         if not config.new_head:
             require_same_classes(
                 read_metadata(config.init).classes,
@@ -66,7 +67,7 @@ def main(config: PretrainConfig) -> None:
                 "start with a random head by --new-head",
             )
         metadata = load_into(config.init, model, head=not config.new_head)
-        debiasing_model = DebiasingModel(model, config.objective, balance)
+        debiasing_model = DebiasingModel(model, config.objective, balance, head_A)
         if debiasing_model.scene_head is not None:
             found = load_scene_head(config.init, debiasing_model.scene_head)
             if not found:

@@ -3,13 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Literal, get_args
 
-from scenebias.data.datasets import RemoteConfig, open_pair, shared_clips_note
-from shards.dataset import ShardDataset
+import numpy as np
+from numpy.typing import NDArray
+
+from scenebias.data.datasets import RemoteConfig, open_pair, require_scenes, shared_clips_note
 from shards.errors import UserError
 from shards.joined_dataset import JoinedDataset
 from shards.mixture_order import apportion
 from shards.shared_clips import SharedClips
+
+Heads = Literal["joined", "separate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,13 @@ class MixtureConfig:
     repeat: tuple[int, ...] = ()
     """For each --train, how often each of its clips comes in an epoch, such as 1 4."""
 
+    heads: Heads = "joined"
+    """joined: one action head for the classes of all --train, joined by name; separate: one head for each --train, on
+    the same features and with a weight file of its own, and --val names one for each."""
+
     def __post_init__(self) -> None:
+        if self.heads not in get_args(Heads):
+            raise ValueError(f"heads must be one of {', '.join(get_args(Heads))}, got {self.heads!r}")
         if self.mix and self.repeat:
             raise ValueError("mix and repeat both say how often clips come: give one of them")
         if not all(0 < weight < float("inf") for weight in self.mix):
@@ -30,8 +41,13 @@ class MixtureConfig:
         if not all(times >= 1 for times in self.repeat):
             raise ValueError(f"repeat must be whole numbers from 1 on, got {self.repeat}")
 
-    def require_numbers_for(self, train_sets: int) -> None:
-        """Raise ValueError where there is not a number for each of so many data sets."""
+    def require_sets(self, train_sets: int, val_sets: int) -> None:
+        """Raise ValueError where there is not a number, or for each head what it is validated on."""
+        if self.heads == "separate" and not 1 < train_sets == val_sets:
+            raise ValueError(
+                f"heads separate needs several --train, and a --val for each in their order, got {train_sets} and"
+                f" {val_sets}"
+            )
         for name, numbers in (("mix", self.mix), ("repeat", self.repeat)):
             if numbers and (train_sets == 1 or len(numbers) != train_sets):
                 raise ValueError(
@@ -53,7 +69,7 @@ class MixtureConfig:
 
 
 def open_joined(
-    train_locations: Sequence[str], val_locations: Sequence[str], remote: RemoteConfig
+    train_locations: Sequence[str], val_locations: Sequence[str], remote: RemoteConfig, heads: Heads = "joined"
 ) -> tuple[JoinedDataset, JoinedDataset]:
     """The training and the validation data, each of one or several data sets, with the classes of the training data.
 
@@ -79,8 +95,8 @@ def open_joined(
                 f"{other_option} {other.location} shows {other.manifest.focus}, but {option} {first.location} shows"
                 f" {first.manifest.focus}: pack both alike"
             )
-    train = JoinedDataset.of(train_sets)
-    return train, JoinedDataset(tuple(val_sets), train.classes)
+    train = JoinedDataset.of(train_sets) if heads == "joined" else JoinedDataset.apart(train_sets)
+    return train, JoinedDataset(tuple(val_sets), train.classes, train.head_classes)
 
 
 def mixture_notes(train: JoinedDataset, val: JoinedDataset) -> Iterator[str]:
@@ -112,6 +128,11 @@ def epoch_line(train: JoinedDataset, counts: Sequence[int], steps: int) -> str:
     return f"an epoch has {sum(counts)} clips in {steps} steps: {', '.join(parts)}"
 
 
-def labelled_sets(train: JoinedDataset) -> tuple[ShardDataset, ...]:
-    """The data sets that have scene labels."""
-    return tuple(one for one in train.datasets if one.scene_count)
+def labelled_scenes(train: JoinedDataset) -> dict[int, NDArray[np.float16]]:
+    """The scene labels (K, 365) of those data sets that have any, by their places in ``train``.
+
+    Raises:
+        UserError: some clips of such a data set have none, or no data set has any.
+    """
+    labelled = [number for number, one in enumerate(train.datasets) if one.scene_count]
+    return {number: require_scenes(train.datasets[number]) for number in labelled or [0]}

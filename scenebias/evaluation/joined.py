@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from dali_pipelines import EvalLoader
 from scenebias.clips.views import ClipChange
@@ -35,6 +38,22 @@ class JoinedEvaluation(Evaluation):
         return super().summary() | of_sets
 
 
+class _OneHead(nn.Module):
+    """``model`` with the logits of one of several heads in a row; the others are below what softmax shows."""
+
+    is_other_A: Tensor
+
+    def __init__(self, model: ActionModel, is_its_A: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("is_other_A", torch.from_numpy(~is_its_A).to(next(model.parameters()).device))
+        self.train(model.training)
+
+    def forward(self, clip_BTHWC: Tensor) -> Tensor:
+        logits_BA: Tensor = self.model(clip_BTHWC)
+        return logits_BA.masked_fill(self.is_other_A, float("-inf"))
+
+
 def evaluate_joined(
     model: ActionModel,
     loaders: Sequence[EvalLoader],
@@ -48,8 +67,9 @@ def evaluate_joined(
     """Predict every clip that ``loaders`` serve, one of each data set of ``data``; as of `evaluate_model`."""
     found = []
     for number, loader in enumerate(loaders):
+        subject = model if data.head_classes is None else _OneHead(model, data.head_A == number)
         one = evaluate_model(
-            model, loader, len(data.classes), place, change=change, interruption=interruption, precision=precision
+            subject, loader, len(data.classes), place, change=change, interruption=interruption, precision=precision
         )
         found.append(replace(one, label_N=data.labels_of(number, one.label_N)))
     if len(found) == 1:

@@ -70,6 +70,10 @@ class RunFolder:
         """The weights of the finished run."""
         return self.path / "weights.safetensors"
 
+    def weights_of_head(self, number: int) -> Path:
+        """Those with one of several heads; the first is that of `weights`."""
+        return self.weights if number == 0 else self.path / f"weights-{number + 1}.safetensors"
+
     @property
     def result(self) -> Path:
         """The `RunResult`: the last that is written."""

@@ -104,7 +104,7 @@ class RunRecord:
 def with_current_names(configuration: dict[str, Any]) -> dict[str, Any]:
     """A recorded configuration of any version of the program, with its options as they are called now."""
     if {"schedule", "protocol"} <= configuration.keys():  # of training; it had no such option at first
-        once = {"evaluation": {"eval_precision": "fp32"}, "mixture": {"mix": [], "repeat": []}}
+        once = {"evaluation": {"eval_precision": "fp32"}, "mixture": {"mix": [], "repeat": [], "heads": "joined"}}
         configuration = once | configuration
     objective = configuration.get("objective")
     if not isinstance(objective, dict):

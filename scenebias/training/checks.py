@@ -3,9 +3,8 @@
 import torch
 
 from dali_pipelines import ClipConfig
-from scenebias.compose.config import ComposeConfig
-from scenebias.data.datasets import require_scenes
-from scenebias.data.mixture import labelled_sets
+from scenebias.compose.config import MIXING_ACTIONS, ComposeConfig
+from scenebias.data.mixture import Heads, labelled_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
@@ -33,6 +32,7 @@ def check_run(config: RunConfig, train: JoinedDataset, model: DebiasingModel, wo
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
+    check_heads(config.mixture.heads, model.config, config.compose)
     if model.config.uses_frame_means and config.compose.compose:
         raise UserError(
             "--fill whole_frame_mean is a colour of clips as they are, not of composed ones: give no --compose, or"
@@ -50,6 +50,18 @@ def check_derivatives(objective: ObjectiveConfig, arithmetic: ArithmeticConfig) 
             raise UserError(
                 f"{option} knows no second derivatives, which the penalty of --objective {objective.name} takes: train"
                 f" without {option}, or with --albar-penalty 0"
+            )
+
+
+def check_heads(heads: Heads, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
+    """UserError where a clip would be of actions of two heads."""
+    asked = {f"--compose {name}": name in composition.compose for name in MIXING_ACTIONS}
+    asked["--label-smoothing"] = objective.label_smoothing > 0
+    for option, is_asked in asked.items():
+        if heads == "separate" and is_asked:
+            raise UserError(
+                f"{option} teaches a clip several actions, which may be of two heads: train without it, or with --heads"
+                " joined"
             )
 
 
@@ -71,8 +83,7 @@ def check_annotations(dataset: JoinedDataset, objective: ObjectiveConfig, compos
                     f" tools/make_shards.py --masks, or {otherwise}"
                 )
     if objective.uses_scenes:
-        for one in labelled_sets(dataset) or dataset.datasets[:1]:
-            require_scenes(one)
+        labelled_scenes(dataset)
 
 
 def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:

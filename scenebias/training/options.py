@@ -113,4 +113,4 @@ class RunConfig(TrainingOptions, RunPlaces):
         for name, locations in (("train", self.train_locations), ("val", self.val_locations)):
             if not locations:
                 raise ValueError(f"{name} must name at least one packed data set")
-        self.mixture.require_numbers_for(len(self.train_locations))
+        self.mixture.require_sets(len(self.train_locations), len(self.val_locations))

@@ -1,7 +1,7 @@
 """A training run from its checked inputs to its weights and result, in a folder; it goes on where it was."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[JoinedData
 
 def _run(config: RunConfig, title: str, make_model: Callable[[JoinedDataset], InitialModel]) -> None:
     folder = RunFolder(config.out)
-    train, val = open_joined(config.train_locations, config.val_locations, config.remote)
+    train, val = open_joined(config.train_locations, config.val_locations, config.remote, config.mixture.heads)
     initial = make_model(train)
     check_run(config, train, initial.model, process_count())
     few_clips = small_batch_note(config.schedule.batch_size, process_count(), on_gpu=torch.cuda.is_available())
@@ -213,6 +213,11 @@ def _finish(
         metrics=result.final,
         focus=train.focus,
     )
-    save_weights(folder.weights, model.action_model, metadata, {"scene_head": model.scene_head})
+    if train.head_classes is None:
+        save_weights(folder.weights, model.action_model, metadata, {"scene_head": model.scene_head})
+    for number, classes in enumerate(train.head_classes or ()):
+        with_head = model.action_model.with_classes(torch.from_numpy(np.flatnonzero(train.head_A == number)))
+        save_weights(folder.weights_of_head(number), with_head, replace(metadata, classes=classes))
+        print(f"weights with the head of {train.names[number]}: {folder.weights_of_head(number)}")
     folder.write_result(result)
     print(f"{result.line}; weights in {folder.weights}")

@@ -68,3 +68,18 @@ def test_classes_that_are_not_to_be_recognised_are_refused_by_name(pair):
         JoinedDataset(pair[1:], pair[0].classes)
     with pytest.raises(ValueError, match="datasets must name at least one"):
         JoinedDataset.of([])
+
+
+def test_classes_that_are_kept_apart_are_called_by_their_set(pair):
+    apart = JoinedDataset.apart(pair)
+    assert apart.classes == ("one/run", "one/swim", "other/dance", "other/run", "other/box")
+    assert apart.head_A.tolist() == [0, 0, 1, 1, 1]
+    for i, label in enumerate(apart.labels.tolist()):
+        assert apart.info(i).class_name == apart.classes[label].partition("/")[2]
+        assert apart.head_A[label] == apart.place_of(i)[0]
+    fewer = JoinedDataset((pair[0], pair[0]), apart.classes, (apart.head_classes[0],) * 2)
+    assert fewer.labels_of(1, pair[0].labels).tolist() == [2, 3, 2, 3, 2]
+    with pytest.raises(UserError, match=r"a has classes that are not among the 3 to be recognised \(swim\)"):
+        JoinedDataset((pair[0], pair[0]), apart.classes, apart.head_classes)
+    with pytest.raises(ValueError, match="head_classes must be of 1 data sets, got 2"):
+        JoinedDataset(pair[:1], apart.classes, apart.head_classes)

@@ -23,6 +23,7 @@ from scenebias.pretrain import COMMAND, PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.run_folder.folder import RunFolder
+from scenebias.run_folder.record import RunRecord
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset
@@ -168,6 +169,52 @@ def test_a_run_goes_on_at_any_step_to_the_very_same_losses_and_weights(
     assert all(bool((found[name] == value).all()) for name, value in expected.items())
 
 
+@pytest.fixture(scope="module")
+def separate(config: PretrainConfig) -> PretrainConfig:
+    """A finished run with a head for each set."""
+    out = config.out.parent / "separate"
+    heads = MixtureConfig(mix=(3, 1), heads="separate")
+    pretrain(replace(config, out=out, mixture=heads, compose=ComposeConfig(compose=("background_swap",))))
+    return replace(config, out=out)
+
+
+def test_each_of_several_heads_has_weights_that_predict_what_the_run_did(
+    separate: PretrainConfig, tmp_path: Path
+) -> None:
+    final = RunFolder(separate.out).read_result().final
+    names = ("weights.safetensors", "weights-2.safetensors")
+    for name, place, of_set in zip(names, separate.val_locations, ("synthetic", "other"), strict=True):
+        weights, report = separate.out / name, tmp_path / "report.json"
+        assert read_metadata(weights).classes == ShardDataset.open(place).classes
+        evaluate(EvaluateConfig(weights=weights, data=(place,), json=report))
+        found = json.loads(report.read_text())[place]
+        for number in ("top1", "action_loss", "entropy", "mean_class_accuracy"):
+            assert found[number] == pytest.approx(final[f"{number}/{of_set}"], rel=1e-5)
+    first, second = (load_file(separate.out / name) for name in names)
+    assert all(bool((second[name] == value).all()) for name, value in first.items() if name.startswith("backbone"))
+
+
+def test_predictions_of_several_heads_are_of_the_classes_of_each_clip_s_own(separate: PretrainConfig) -> None:
+    found = load_predictions(separate.out / "predictions.npz")
+    assert found.classes == (*(f"synthetic/{name}" for name in CLASSES), "other/wave", "other/dance")
+    own = [classes.partition("/")[0] for classes in found.classes]
+    for probability_A, label in zip(found.evaluation.probability_NA, found.evaluation.label_N, strict=True):
+        assert {own[place] for place in np.flatnonzero(probability_A)} == {own[label]}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"compose": ComposeConfig(compose=("mixup",))}, "--compose mixup teaches a clip several actions"),
+        ({"objective": ObjectiveConfig(name="baseline", label_smoothing=0.1)}, "--label-smoothing teaches"),
+    ],
+)
+def test_clips_of_two_heads_are_refused(config: PretrainConfig, tmp_path: Path, options: dict, words: str) -> None:
+    asked = {"compose": ComposeConfig(), "mixture": MixtureConfig(heads="separate"), "out": tmp_path / "run"} | options
+    with pytest.raises(UserError, match=words):
+        pretrain(replace(config, **asked))
+
+
 def test_other_shares_are_another_run(finished: PretrainConfig) -> None:
     with pytest.raises(UserError, match=r"another run \(mixture.mix was \[3, 1\] and is now \[1, 1\]\)"):
         pretrain(replace(finished, mixture=MixtureConfig(mix=(1, 1))))
@@ -228,6 +275,7 @@ def test_data_that_do_not_go_together_are_refused_by_name(
         ({"mix": (1.0, 1.0), "repeat": (1, 1)}, "mix and repeat both"),
         ({"mix": (1.0, 0.0)}, "mix must be weights above 0"),
         ({"mix": (1.0, float("nan"))}, "mix must be weights above 0"),
+        ({"heads": "both"}, "heads must be one of joined, separate"),
         ({"repeat": (1, 0)}, "repeat must be whole numbers from 1 on"),
     ],
 )
@@ -241,6 +289,8 @@ def test_shares_need_a_number_for_each_of_several_sets(config: PretrainConfig) -
         replace(config, mixture=MixtureConfig(mix=(1, 1, 1)))
     with pytest.raises(ValueError, match="repeat must have a number for each of several --train, got 1 for 1"):
         replace(config, train="a", mixture=MixtureConfig(repeat=(2,)))
+    with pytest.raises(ValueError, match=r"heads separate needs several --train, and a --val for each .* got 2 and 1"):
+        replace(config, val="a", mixture=MixtureConfig(heads="separate"))
     with pytest.raises(ValueError, match="train must name at least one"):
         replace(config, train=(), mixture=MixtureConfig())
 
@@ -251,3 +301,10 @@ def test_the_command_takes_several_sets_and_their_weights() -> None:
     assert (read.train, read.val, read.mixture.mix) == (("a", "b", "c"), ("d", "e"), (0.5, 0.3, 0.2))
     single, _ = COMMAND.read(["--train", "a", "--val", "b", "--out", "c"])
     assert (single.train_locations, single.val_locations) == (("a",), ("b",))
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_of_one_set(tmp_path: Path) -> None:
+    record = RunRecord.of(PretrainConfig(train="a", val="b", out=tmp_path), {}, {})
+    earlier = {name: value for name, value in record.configuration.items() if name != "mixture"}
+    replace(record, configuration=earlier).write(tmp_path)
+    assert record.changes_since(tmp_path) == []
