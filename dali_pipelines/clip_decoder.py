@@ -61,10 +61,10 @@ class ClipBatch:
     """int64, number of the evaluation window in its clip; 0 in training."""
     frame_mean_BTC: Tensor | None = None
     """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
+    repeat_B: Tensor | None = None
+    """int64, how often the clip came before in the run, each time cut anew; None: every clip comes once an epoch."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
-    repeat_B: Tensor | None = None
-    """int64, how often the clip came before, each time cut anew; None: every clip comes once an epoch."""
 
     @property
     def showing_B(self) -> Tensor:

@@ -14,6 +14,7 @@ from shards.randomness import randint, uniform
 
 Int64Array = NDArray[np.int64]
 Array = TypeVar("Array", bound=Any)
+"""Integers, of NumPy or of PyTorch."""
 
 # Keys that keep the draws of one clip independent of each other.
 _START_FRAME, _SCALE, _POSITION, _FLIP = range(4)

@@ -29,7 +29,7 @@ class Draws:
     epoch: int
     """In which they are shown."""
     sample_P: NDArray[np.int64]
-    """Their numbers in the data set, or what else tells them apart."""
+    """Their numbers in the data set, or other ones where they are shown once more (`ClipBatch.showing_B`)."""
 
     def choice(self, probabilities: Sequence[float]) -> NDArray[np.int64]:
         """A place in ``probabilities`` for each clip, each as often as it says; -1 with what is left of 1."""
