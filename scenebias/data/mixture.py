@@ -19,14 +19,13 @@ Heads = Literal["joined", "separate"]
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
-    """How often the clips of several data sets come; by default each clip of each comes once an epoch."""
+    """How several data sets are trained on; by default each clip of each comes once an epoch."""
 
     mix: tuple[float, ...] = ()
     """For each --train its weight, such as 0.5 0.3 0.2: its share of all steps. An epoch then has as many clips as all
     --train together: those of a small one may come several times in it, and not all of a large one."""
     repeat: tuple[int, ...] = ()
     """For each --train, how often each of its clips comes in an epoch, such as 1 4."""
-
     heads: Heads = "joined"
     """joined: one action head for the classes of all --train, joined by name; separate: one head for each --train, on
     the same features and with a weight file of its own, and --val names one for each."""
@@ -42,7 +41,7 @@ class MixtureConfig:
             raise ValueError(f"repeat must be whole numbers from 1 on, got {self.repeat}")
 
     def require_sets(self, train_sets: int, val_sets: int) -> None:
-        """Raise ValueError where there is not a number, or for each head what it is validated on."""
+        """Raise ValueError where a data set lacks its number, or a head what it is validated on."""
         if self.heads == "separate" and not 1 < train_sets == val_sets:
             raise ValueError(
                 f"heads separate needs several --train, and a --val for each in their order, got {train_sets} and"
