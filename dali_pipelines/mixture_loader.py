@@ -43,7 +43,8 @@ class MixtureLoader(EpochLoader):
     Samples are numbered through, and labels are those of ``dataset``. Where some sets have masks or scene labels and
     others not, the clips of the others come with masks that are all false and zeros as scene labels. A clip that comes
     several times in an epoch is cut in another way each time. One that takes the place of a damaged one is of the same
-    set, and ``faults`` counts each set by itself. ``threads`` and ``prefetch`` are those of each set. All other arguments are as of `TrainLoader`.
+    set, and ``faults`` counts each set by itself. ``threads`` and ``prefetch`` are those of each set. All other
+    arguments are as of `TrainLoader`.
     """
 
     def __init__(
