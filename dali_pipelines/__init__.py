@@ -5,13 +5,23 @@ The names load their modules when they are first used: a configuration needs nei
 
 from typing import TYPE_CHECKING
 
-__all__ = ["ClipBatch", "ClipConfig", "DecodingConfig", "EvalLoader", "FaultConfig", "ProtocolConfig", "TrainLoader"]
+__all__ = [
+    "ClipBatch",
+    "ClipConfig",
+    "DecodingConfig",
+    "EvalLoader",
+    "FaultConfig",
+    "MixtureLoader",
+    "ProtocolConfig",
+    "TrainLoader",
+]
 
 if TYPE_CHECKING:
     from dali_pipelines.clip_decoder import ClipBatch
     from dali_pipelines.decoding_config import DecodingConfig
     from dali_pipelines.faults import FaultConfig
     from dali_pipelines.loader import EvalLoader, TrainLoader
+    from dali_pipelines.mixture_loader import MixtureLoader
     from dali_pipelines.windows import ClipConfig, ProtocolConfig
 else:  # hidden from type checkers, to which it would mean that any name is there
     from importlib import import_module
@@ -22,6 +32,7 @@ else:  # hidden from type checkers, to which it would mean that any name is ther
         "DecodingConfig": "decoding_config",
         "EvalLoader": "loader",
         "FaultConfig": "faults",
+        "MixtureLoader": "mixture_loader",
         "ProtocolConfig": "windows",
         "TrainLoader": "loader",
     }

@@ -62,7 +62,8 @@ class ClipBatch:
     frame_mean_BTC: Tensor | None = None
     """uint8, mean colour of each whole frame, outside the crop too; None: not asked for."""
     repeat_B: Tensor | None = None
-    """int64, how often the clip is in this batch before this place, each time cut anew; None: every clip comes once."""
+    """int64, how often the clip came before in this batch, or of several data sets in the run, each time cut anew;
+    None: every clip comes once."""
     skipped_count: int = 0
     """In how many places another clip is than was to be there, because that could not be read or decoded."""
 

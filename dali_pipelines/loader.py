@@ -1,7 +1,7 @@
 """Loaders that turn a packed data set into batches for training and evaluation."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.decoding_config import DecodingConfig
+from dali_pipelines.epoch_loader import EpochLoader
 from dali_pipelines.faults import FaultConfig
-from dali_pipelines.loader_state import Position, batch_identity, position_of, received
+from dali_pipelines.loader_state import batch_identity
 from dali_pipelines.requests import Draw
 from dali_pipelines.windows import (
     ClipConfig,
@@ -34,13 +35,8 @@ _DEFAULT_CLIP = ClipConfig()
 _DEFAULT_DECODING = DecodingConfig()
 
 
-class TrainLoader:
+class TrainLoader(EpochLoader):
     """Shuffled, augmented batches; the batch of (epoch, step) depends on ``seed`` and nothing else.
-
-    An iterator yields one epoch, the one that `set_epoch` names: as with ``DistributedSampler``, no epoch follows by
-    itself. ``len`` is its steps. `state_dict` and `load_state_dict` keep to the contract of torchdata's
-    ``StatefulDataLoader``: a state tells what the consumer has received, and the next iterator goes on with the batch
-    after it. Whoever counts the steps himself takes `epoch` or `epochs`, which leave the state alone.
 
     All ranks together take the same clips, cut in the same way, at any ``world_size``; a rank's batch is its even,
     contiguous share of ``global_batch_size`` (sizes differ by at most one). Every clip comes once an epoch. With a
@@ -81,11 +77,10 @@ class TrainLoader:
         frame_means: bool = False,
         decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
-        rank, world_size = _place_in_world(rank, world_size)
-        require_at_least(1, repeats=repeats)
-        if global_batch_size % repeats:
-            raise ValueError(f"global_batch_size must be a multiple of repeats ({repeats}), got {global_batch_size}")
-        self.dataset = dataset
+        super().__init__()
+        rank, world_size = place_in_world(rank, world_size)
+        require_repeats(repeats, global_batch_size)
+        self.dataset: ShardDataset = dataset
         self._clip = clip
         self._seed = seed
         self._repeats = repeats
@@ -99,7 +94,7 @@ class TrainLoader:
             shuffle_window_shards=shuffle_window_shards,
             group_size=group_size,
         )
-        _check_batch_size(self._order, world_size, repeats)
+        check_batch_size(self._order, world_size, repeats)
         self._decoder = ClipDecoder(
             dataset,
             clip,
@@ -113,41 +108,6 @@ class TrainLoader:
             frame_means=frame_means,
             decoding=decoding,
         )
-        # What state_dict tells, and where the next iterator begins.
-        self._received = self._start = Position()
-
-    def __len__(self) -> int:
-        """Batches in an epoch, the same on every rank."""
-        return self.steps_per_epoch
-
-    def __iter__(self) -> Iterator[ClipBatch]:
-        """Yield the epoch's batches from its first, or from where a loaded state is; ends an earlier iteration."""
-        self._received = position = replace(self._start)
-        self._start = Position(position.epoch)
-        return received(self.epoch(position.epoch, position.step), position, self.steps_per_epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Let the next iterator yield ``epoch``, from its first batch unless a loaded state lies within it."""
-        require_at_least(0, epoch=epoch)
-        if epoch != self._received.epoch:
-            self._received = self._start = Position(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Which batch comes after those received from the latest iterator, and what decides it: JSON values.
-
-        The same on every rank. After the last batch, but before the iterator has ended, no batch of the epoch is left;
-        after that, all of them.
-        """
-        return {"epoch": self._received.epoch, "step": self._received.step, **self._identity}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Let the next iterator go on where ``state_dict`` was taken; the ``world_size`` may be another.
-
-        Raises:
-            UserError: it is of another data set, seed, batch size, number of repeats, shuffle or `ClipConfig`, so that
-                other batches would follow; or it is no state.
-        """
-        self._received = self._start = position_of(state_dict, self._identity, self.steps_per_epoch)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -167,25 +127,17 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the same on every rank."""
         return self._order.steps_per_epoch
 
+    @property
+    def clips_per_epoch(self) -> int:
+        return self._order.sample_count
+
     def clips_in_step(self, step: int) -> int:
-        """Clips of one step over all ranks, repeats among them; the same in every epoch."""
         return len(self._order.positions(step)) * self._repeats
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ClipBatch]:
-        """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would."""
-        return self.epochs(epoch, epoch + 1, start_step)
-
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
-        """Yield the batches of all epochs from ``first``, at ``start_step``, up to but not including ``end``.
-
-        The first batches of an epoch are made while the last ones of that before it are used. A loader runs one
-        iteration at a time: calling this ends the one that an earlier call began.
-        """
-        if not 0 <= start_step <= self.steps_per_epoch:
-            raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
+        self._require_step(start_step)
 
         def windows_of(epoch: int, sample_B: NDArray[np.int64], repeat_B: NDArray[np.int64]) -> Windows:
             return draw_training_windows(
@@ -238,7 +190,7 @@ class EvalLoader:
         order: Int64Array | None = None,
         decoding: DecodingConfig = _DEFAULT_DECODING,
     ) -> None:
-        rank, world_size = _place_in_world(rank, world_size)
+        rank, world_size = place_in_world(rank, world_size)
         require_at_least(1, batch_size=batch_size)
         self.dataset = dataset
         self.windows = EvaluationWindows(clip, dataset.frame_counts, dataset.frame_sizes, protocol)
@@ -280,7 +232,14 @@ class EvalLoader:
         return self._decoder.batches(Draw(self.windows[batch]) for batch in numbers)
 
 
-def _check_batch_size(order: EpochOrder, world_size: int, repeats: int) -> None:
+def require_repeats(repeats: int, global_batch_size: int) -> None:
+    """Raise ValueError where no such batch holds each of its clips ``repeats`` times."""
+    require_at_least(1, repeats=repeats)
+    if global_batch_size % repeats:
+        raise ValueError(f"global_batch_size must be a multiple of repeats ({repeats}), got {global_batch_size}")
+
+
+def check_batch_size(order: EpochOrder, world_size: int, repeats: int = 1) -> None:
     """Raise ValueError where a step would leave a rank without a group, or a clip alone that belongs in one."""
     clips, fewest = order.sample_count, min(order.group_size, 2)
     needed = (world_size - 1) * order.group_size + fewest
@@ -302,7 +261,7 @@ def _check_batch_size(order: EpochOrder, world_size: int, repeats: int) -> None:
     )
 
 
-def _place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """``rank`` and ``world_size``, each of them found where it is None."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         found = torch.distributed.get_rank(), torch.distributed.get_world_size()

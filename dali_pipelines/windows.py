@@ -147,7 +147,7 @@ class Windows:
 
 
 def showings(sample_B: Array, repeat_B: Array) -> Array:
-    """Numbers that name the random draws of clips, shown for the first time in a step (repeat 0) or once more.
+    """Numbers that name the random draws of clips, shown for the first time (repeat 0) or once more.
 
     For the first time it is that of the clip; all others are larger.
     """

@@ -14,7 +14,8 @@ from scenebias.clips.views import HiddenFill, hide_humans
 from scenebias.commands import Command, write_output
 from scenebias.data.datasets import RemoteConfig, require_same_classes
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
-from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
+from scenebias.evaluation.accuracy import Evaluation, evaluation_loader_for
+from scenebias.evaluation.joined import evaluate_joined
 from scenebias.evaluation.masked_windows import find_masked_windows
 from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.evaluation.prediction_file import save_predictions
@@ -24,8 +25,8 @@ from scenebias.models.pretrained import PretrainedName, check_network, needed_we
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
-from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class EvaluateConfig:
     """Evaluate the weights that torchvision publishes of --backbone, trained on Kinetics-400: downloaded, or its file
     that --weights names."""
     data: tuple[str, ...]
-    """One or more packed data sets with the classes of the weights: folders, or their URLs."""
+    """One or more packed data sets with the classes of the weights, all or some of them: folders, or their URLs."""
     hide_humans: HiddenFill | None = None
     """Hide the humans first, of the clips with an effective mask: how much is read from the scene alone?"""
     batch_size: int = 32
@@ -73,12 +74,18 @@ def main(config: EvaluateConfig) -> None:
     model, metadata = load_weights(weights, config.backbone)
     datasets = [config.remote.open(location) for location in config.data]
     for dataset in datasets:
-        require_same_classes(
-            dataset.manifest.classes,
-            metadata.classes,
-            f"{dataset.location} has other classes than {weights}",
-            "give data of the same classes, or make a new head with python -m scenebias.transfer",
-        )
+        if not set(dataset.classes) <= set(metadata.classes):
+            require_same_classes(
+                dataset.classes,
+                metadata.classes,
+                f"{dataset.location} has other classes than {weights}",
+                "give data of the same classes, or make a new head with python -m scenebias.transfer",
+            )
+        if len(dataset.classes) < len(metadata.classes):
+            tell(
+                f"{dataset.location} has {len(dataset.classes)} of the {len(metadata.classes)} classes of"
+                f" {weights}, which may predict any of them"
+            )
         if config.hide_humans is not None and not dataset.has_masks:
             raise UserError(
                 f"{dataset.location} has no human masks, and they are needed to hide the humans: pack it again with"
@@ -90,7 +97,8 @@ def main(config: EvaluateConfig) -> None:
     with distributed_session() as place:
         model.to(place.device).to(memory_format=torch.channels_last_3d)
         for dataset in datasets:
-            results[str(dataset.location)] = evaluate(config, model, clip_config_of(metadata), dataset, place).summary()
+            data = JoinedDataset((dataset,), metadata.classes)
+            results[data.location] = evaluate(config, model, clip_config_of(metadata), data, place).summary()
         if place.is_main:
             Console().print(results_table(str(weights), results))
             if config.json is not None:
@@ -98,12 +106,13 @@ def main(config: EvaluateConfig) -> None:
 
 
 def evaluate(
-    config: EvaluateConfig, model: ActionModel, clip: ClipConfig, dataset: ShardDataset, place: ProcessPlace
+    config: EvaluateConfig, model: ActionModel, clip: ClipConfig, data: JoinedDataset, place: ProcessPlace
 ) -> Evaluation:
-    """What ``model`` predicts for the clips of ``dataset``, or for those whose humans can be hidden.
+    """What ``model`` predicts for the clips of ``data``, a single set, or for those whose humans can be hidden.
 
     Writes the predictions where they are asked for. UserError where no clip has an effective mask.
     """
+    (dataset,) = data.datasets
     loader_for = partial(
         evaluation_loader_for,
         dataset,
@@ -126,11 +135,9 @@ def evaluate(
                 f"{dataset.location}: {len(loader.samples)} of {len(dataset)} clips have an effective human mask; the"
                 " others are left out"
             )
-    evaluation = evaluate_model(
-        model, loader, model.action_count, place, change=change, precision=config.precision.eval_precision
-    )
+    evaluation = evaluate_joined(model, [loader], data, place, change=change, precision=config.precision.eval_precision)
     if config.predictions is not None and place.is_main:
-        save_predictions(config.predictions, evaluation, dataset, loader.samples.tolist())
+        save_predictions(config.predictions, evaluation, data, loader.samples.tolist())
     return evaluation
 
 

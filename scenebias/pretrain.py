@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scenebias.commands import Command, given_value
-from scenebias.data.datasets import require_same_classes, require_scenes
+from scenebias.data.datasets import require_same_classes
+from scenebias.data.mixture import labelled_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
@@ -19,7 +21,7 @@ from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig
 from scenebias.training.recipes import PRETRAIN_RECIPES, PretrainRecipe, defaults_of_network
 from scenebias.training.run import InitialModel, run_training
-from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,32 +62,36 @@ def of_the_network(arguments: Sequence[str]) -> Mapping[str, Any]:
     return implied if pretrained is None else {**implied, "init": None}
 
 
-def scene_balance_of(train: ShardDataset) -> SceneBalance:
-    """How scenes and actions go together in ``train``; UserError where a clip has no scene label."""
-    return SceneBalance.of(train.labels, require_scenes(train), len(train.manifest.classes))
+def scene_balance_of(train: JoinedDataset) -> SceneBalance:
+    """How scenes and actions go together in those sets of ``train`` that have scene labels; UserError where a clip of
+    theirs has none."""
+    scenes = labelled_scenes(train)
+    label_N = np.concatenate([train.labels_of(number, train.datasets[number].labels) for number in scenes])
+    return SceneBalance.of(label_N, np.concatenate(list(scenes.values())), len(train.classes))
 
 
 def main(config: PretrainConfig) -> None:
     """Pretrain a video model to recognise the action, and (unless --objective baseline) to ignore the scene."""
 
-    def make_model(train: ShardDataset) -> InitialModel:
+    def make_model(train: JoinedDataset) -> InitialModel:
         init = weight_file(config.init, config.pretrained, config.model.backbone, "--init")
         torch.manual_seed(config.schedule.seed)
-        model = ActionModel(config.model, len(train.manifest.classes), clip=config.clip)
+        model = ActionModel(config.model, len(train.classes), clip=config.clip)
         balance = scene_balance_of(train) if config.objective.uses_scenes else None
+        head_A = None if train.head_classes is None else torch.from_numpy(train.head_A)
         if init is None:
-            return InitialModel(DebiasingModel(model, config.objective, balance))
+            return InitialModel(DebiasingModel(model, config.objective, balance, head_A))
         classes = read_metadata(init).classes
-        new_head = config.new_head or (config.pretrained is not None and classes != train.manifest.classes)
+        new_head = config.new_head or (config.pretrained is not None and classes != train.classes)
         if not new_head:
             require_same_classes(
                 classes,
-                train.manifest.classes,
-                f"--init {init} has other classes than --train {config.train}",
+                train.classes,
+                f"--init {init} has other classes than --train {train.location}",
                 "start with a random head by --new-head",
             )
         metadata = load_into(init, model, head=not new_head)
-        debiasing_model = DebiasingModel(model, config.objective, balance)
+        debiasing_model = DebiasingModel(model, config.objective, balance, head_A)
         if debiasing_model.scene_head is not None:
             found = load_scene_head(init, debiasing_model.scene_head)
             if not found:

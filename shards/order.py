@@ -160,15 +160,16 @@ class EpochOrder:
 
     def global_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the samples of one step over all ranks: shape (b,), b <= B."""
-        return self._samples_at(epoch, self.positions(step))
+        return self.samples_at(epoch, np.asarray(self.positions(step), dtype=np.int64))
 
     def rank_batch(self, epoch: int, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
         """Return what `rank_share` gives one rank of the global batch."""
-        return self._samples_at(epoch, rank_share(self.positions(step), rank, world_size, self.group_size))
+        share = rank_share(self.positions(step), rank, world_size, self.group_size)
+        return self.samples_at(epoch, np.asarray(share, dtype=np.int64))
 
-    def _samples_at(self, epoch: int, places: range) -> NDArray[np.int64]:
+    def samples_at(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the samples at some positions of an epoch's order, each in ``range(sample_count)``."""
         require_at_least(0, epoch=epoch)
-        positions = np.arange(places.start, places.stop)
         if not self.shuffle:
             return positions
         if self.shuffle_window_shards is None:

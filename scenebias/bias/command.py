@@ -26,7 +26,7 @@ from scenebias.models.backbones import AnyBackbone
 from scenebias.models.own_model import load_own_model
 from scenebias.models.pretrained import PretrainedName, check_network, weight_files
 from scenebias.models.seen_clips import identity_of
-from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights, weight_file
+from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights, weights_at
 from scenebias.reports.html import Section, page, paragraph, table
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least
@@ -158,7 +158,7 @@ def _of_weights(config: BiasConfig, train: ShardDataset, val: ShardDataset) -> d
         )
         tell(ensure_unseen(path, metadata, val, force=config.force))
         ensure_same_focus(path, metadata.focus, val, force=config.force)
-        models[name] = Subject(model, clip_config_of(metadata), sha256_of(weight_file(path)))
+        models[name] = Subject(model, clip_config_of(metadata), sha256_of(weights_at(path)))
     return models
 
 

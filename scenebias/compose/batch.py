@@ -41,7 +41,7 @@ def compose(batch: ClipBatch, config: ComposeConfig, *, action_count: int, seed:
     """Compose clips of ``batch`` as ``config`` says, with the partners that `shards.order.partners` gives.
 
     ``batch`` is the whole of what a rank takes in a step, from a loader with ``config.group_size``. What becomes of a
-    clip depends on (seed, epoch, sample), on how often it came before in the batch, on itself and on its partner alone.
+    clip depends on (seed, epoch, sample), on how often it came before, on itself and on its partner alone.
     A clip without a partner stays as it is, and so does one whose partner is the same clip, as may happen where a
     damaged one was replaced; what the methods ask of masks is told in `scenebias.compose.methods`. The tensors of
     ``batch`` are not changed; those of which nothing changes are shared.

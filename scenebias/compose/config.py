@@ -11,6 +11,9 @@ COMPOSITIONS: tuple[Composition, ...] = get_args(Composition)
 WITHOUT_PARTNER: frozenset[Composition] = frozenset({"background_erasing"})
 """Those for which a clip is all that it takes."""
 
+MIXING_ACTIONS: tuple[Composition, ...] = ("actor_cutmix", "mixup", "cutmix")
+"""Those after which a clip may be of two actions."""
+
 COMPOSED_SHARE = 0.5
 """How many of the clips are composed where no probabilities are given."""
 

@@ -43,6 +43,9 @@ from scenebias.models.action_model import ActionModel
 from scenebias.models.heads import AdversaryHead, reverse_gradient
 from shards.format.sample import SCENE_COUNT
 
+OTHER_HEADS = -1e4
+"""A logit that counts as none: finite, as entropies multiply its logarithm by 0, and in the range of float16."""
+
 
 class Losses(NamedTuple):
     """What one forward pass gives."""
@@ -51,9 +54,10 @@ class Losses(NamedTuple):
     """The scalar to call ``backward`` on."""
     sums: dict[str, Tensor]
     """Detached sums over this rank's clips, to be added over ranks and divided by the global count: of all clips for
-    ``action_loss``, ``action_correct``, ``scene_loss``, ``scene_correct`` (agreement with the likeliest scene),
-    ``consistency_loss``, ``still_action_loss``, ``still_entropy`` and ``still_penalty``, of the clips with an effective
-    mask for ``masked_entropy`` and ``masked_correct``."""
+    ``action_loss``, ``action_correct``, ``consistency_loss``, ``still_action_loss``, ``still_entropy`` and
+    ``still_penalty``, of the clips with a scene label (``scene_clips``) for ``scene_loss`` and ``scene_correct``
+    (agreement with the likeliest scene), of those with an effective mask for ``masked_entropy`` and
+    ``masked_correct``."""
     clip_loss_B: Tensor
     """The terms that each of this rank's clips adds to the phase's losses, detached float: they tell which clips a loss
     that is not finite comes from."""
@@ -67,18 +71,27 @@ class ClipTargets(NamedTuple):
     target_BA: Tensor | None
     """Float, rows that sum to 1: the actions of composed clips; None: those of ``label_B``."""
     scene_BS: Tensor | None
-    """Float, rows that sum to 1: soft scene labels."""
+    """Float, rows that sum to 1: soft scene labels; zeros for a clip without, which then adds nothing to the loss."""
 
 
 class DebiasingModel(nn.Module):
     """The action model with the heads and losses that pretraining needs; what DDP wraps."""
 
     scene_weight_AS: Tensor | None
+    head_A: Tensor | None
 
     def __init__(
-        self, action_model: ActionModel, config: ObjectiveConfig, scene_balance: SceneBalance | None = None
+        self,
+        action_model: ActionModel,
+        config: ObjectiveConfig,
+        scene_balance: SceneBalance | None = None,
+        head_A: Tensor | None = None,
     ) -> None:
-        """``scene_balance``: of the training clips; the scene adversary "weighted" takes its weights from it."""
+        """``scene_balance``: of the training clips; the scene adversary "weighted" takes its weights from it.
+
+        ``head_A``: int64, where the action head is several in a row, which of them each class is of: a clip is then
+        one of the classes of the head of its label, and nothing is said of the others.
+        """
         super().__init__()
         self.config = config
         self.action_model = action_model
@@ -101,6 +114,7 @@ class DebiasingModel(nn.Module):
             assert scene_balance is not None, "weights come from the training clips"
             weight_AS = torch.from_numpy(scene_balance.weight_AS).float()
         self.register_buffer("scene_weight_AS", weight_AS, persistent=False)
+        self.register_buffer("head_A", head_A, persistent=False)
 
     def unused_in(self, phase: Phase) -> tuple[nn.Parameter, ...]:
         """The parameters that take no part in ``phase``: no step of the optimiser should move them after it.
@@ -168,7 +182,7 @@ class DebiasingModel(nn.Module):
             loss_B, sums = self._clean(feature_BD, of, self.config.alpha_scene * ramp)
             if self.config.consistency:
                 assert comparable_B is not None, "which clips were composed is needed"
-                divergence_B = self._divergence(feature_BD, others[-1]) * comparable_B
+                divergence_B = self._divergence(feature_BD, others[-1], of) * comparable_B
                 loss_B = loss_B + self.config.consistency * divergence_B
                 sums["consistency_loss"] = divergence_B.detach().sum()
         if phase != "masked":
@@ -194,7 +208,7 @@ class DebiasingModel(nn.Module):
 
     def _clean(self, feature_BD: Tensor, of: ClipTargets, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The action and scene loss of each clip, (B,), and the sums to report."""
-        log_probability_BA = log_softmax(self.action_model.head(feature_BD))
+        log_probability_BA = log_softmax(self._of_own_head(self.action_model.head(feature_BD), of))
         # The logarithm of a softmax may stand for the logits: softmax gives the same for both.
         action_loss_B = functional.cross_entropy(
             log_probability_BA,
@@ -215,8 +229,10 @@ class DebiasingModel(nn.Module):
         scene_logits_BS = self.scene_head(input_BD)
         scene_loss_B = soft_cross_entropy(scene_logits_BS, of.scene_BS)
         category_B = of.scene_BS.argmax(dim=1)
+        is_labelled_B = of.scene_BS.any(dim=1)
+        sums["scene_clips"] = is_labelled_B.sum()
         sums["scene_loss"] = scene_loss_B.detach().sum()
-        sums["scene_correct"] = (scene_logits_BS.argmax(dim=1) == category_B).sum()
+        sums["scene_correct"] = ((scene_logits_BS.argmax(dim=1) == category_B) & is_labelled_B).sum()
         if self.scene_weight_AS is not None:
             scene_loss_B = scene_loss_B * self.scene_weight_AS[of.label_B, category_B]
         return action_loss_B + scene_loss_B, sums
@@ -231,7 +247,7 @@ class DebiasingModel(nn.Module):
         feature_BD, still_BD = model.backbone(clip_VCTHW).chunk(2)
         action_loss_B, sums = self._clean(feature_BD, of, ramp)
         losses = still_losses(
-            model.head(still_BD),
+            self._of_own_head(model.head(still_BD), of),
             still_BCTHW,
             self._action_target(of),
             adversarial_weight=config.albar_adversarial,
@@ -251,8 +267,15 @@ class DebiasingModel(nn.Module):
             return of.target_BA
         return torch.eye(self.action_model.action_count, device=of.label_B.device)[of.label_B]
 
-    def _divergence(self, feature_BD: Tensor, original_BD: Tensor) -> Tensor:
-        return symmetric_divergence(self.action_model.head(feature_BD), self.action_model.head(original_BD))
+    def _of_own_head(self, logits_BA: Tensor, of: ClipTargets) -> Tensor:
+        """The logits of the head of each clip's label; those of other heads so low that softmax makes them 0."""
+        if self.head_A is None:
+            return logits_BA
+        return logits_BA.masked_fill(self.head_A != self.head_A[of.label_B][:, None], OTHER_HEADS)
+
+    def _divergence(self, feature_BD: Tensor, original_BD: Tensor, of: ClipTargets) -> Tensor:
+        logits = (self._of_own_head(self.action_model.head(input_BD), of) for input_BD in (feature_BD, original_BD))
+        return symmetric_divergence(*logits)
 
     def _masked(
         self, feature_BD: Tensor, of: ClipTargets, effective_B: Tensor, alpha: float
@@ -262,6 +285,7 @@ class DebiasingModel(nn.Module):
             logits_BA = self.action_model.head(feature_BD)
         else:
             logits_BA = self.masked_head(reverse_gradient(feature_BD, alpha))
+        logits_BA = self._of_own_head(logits_BA, of)
         entropy_B = entropy(logits_BA) * effective_B
         right_B = (logits_BA.argmax(dim=1) == of.label_B) & effective_B
         sums = {"masked_entropy": entropy_B.detach().sum(), "masked_correct": right_B.sum()}

@@ -12,6 +12,7 @@ import numpy as np
 from scenebias.evaluation.accuracy import Evaluation
 from scenebias.evaluation.result_file import read_arrays, reading, write_arrays
 from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 
 PREDICTIONS_NAME = "predictions.npz"
 
@@ -28,7 +29,7 @@ class Predictions:
 
 
 def save_predictions(
-    path: Path, evaluation: Evaluation, dataset: ShardDataset, sample_N: Sequence[int] | None = None
+    path: Path, evaluation: Evaluation, dataset: ShardDataset | JoinedDataset, sample_N: Sequence[int] | None = None
 ) -> None:
     """Write the predictions of clips of ``dataset``, all or ``sample_N``; ``path`` appears only when it is complete.
 
@@ -42,7 +43,7 @@ def save_predictions(
             "probability_NA": evaluation.probability_NA.astype(np.float32),
             "label_N": evaluation.label_N,
             "clip_name_N": np.array([dataset.info(clip).name for clip in sample_N], dtype=np.str_),
-            "class_A": np.array(dataset.manifest.classes, dtype=np.str_),
+            "class_A": np.array(dataset.classes, dtype=np.str_),
         },
     )
 

@@ -5,6 +5,7 @@ Shape suffixes: B clips, T frames, H height, W width, C channels (red, green, bl
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -126,6 +127,14 @@ class ActionModel(VideoClassifier):
     @property
     def feature_count(self) -> int:
         return self.backbone.feature_count
+
+    def with_classes(self, place_K: Tensor) -> "ActionModel":
+        """A copy that knows the classes in these places of its own alone, int64 (K,)."""
+        copied = deepcopy(self)
+        copied.action_count = len(place_K)
+        copied.head = ActionHead(self.feature_count, len(place_K), self.config.dropout)
+        copied.head.load_state_dict({name: tensor[place_K] for name, tensor in self.head.state_dict().items()})
+        return copied
 
     def freeze_backbone(self, frozen: bool = True) -> None:
         """Keep the backbone as it is, its BatchNorm statistics included, so that the head alone learns; or free it."""

@@ -201,7 +201,7 @@ def ensure_same_focus(weights: Path, focus: Focus, dataset: ShardDataset, *, for
         )
 
 
-def weight_file(path: Path) -> Path:
+def weights_at(path: Path) -> Path:
     """The file itself, or the one in a folder of the Hub's layout."""
     return path / HUB_WEIGHTS_NAME if path.is_dir() else path
 
@@ -212,7 +212,7 @@ def copy_for_others(path: Path, copy: Path) -> None:
     Raises `UserError` for a missing or damaged file.
     """
     _read(path)
-    with safe_open(weight_file(path), framework="pt") as file:
+    with safe_open(weights_at(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         described = json.loads(file.metadata()[_KEY])
     configuration = described.get("configuration", {})
@@ -226,7 +226,7 @@ def _read(
     path: Path, with_tensors: bool = True
 ) -> tuple[WeightsMetadata, dict[str, Tensor], dict[Part, dict[str, Tensor]]]:
     """The description, the state of the action model, and that of every part that is there."""
-    path = weight_file(path)
+    path = weights_at(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weight file; give the .safetensors file that a training run has written")
     try:

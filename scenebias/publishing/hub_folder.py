@@ -10,7 +10,7 @@ from scenebias.models.weights import (
     clip_config_of,
     copy_for_others,
     read_metadata,
-    weight_file,
+    weights_at,
 )
 from scenebias.publishing.model_card import MeasuredBias, card
 from shards.errors import UserError
@@ -55,7 +55,7 @@ def _config(metadata: WeightsMetadata) -> dict[str, Any]:
 
 def _measured(path: Path, weights: Path) -> MeasuredBias:
     """What that file says of those weights."""
-    digest = sha256_of(weight_file(weights))
+    digest = sha256_of(weights_at(weights))
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for model in found.get("models", {}).values():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scenebias.models.action_model import ActionModel
-from scenebias.models.weights import clip_config_of, load_weights, weight_file
+from scenebias.models.weights import clip_config_of, load_weights, weights_at
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 from shards.system.checksums import sha256_of
@@ -51,7 +51,7 @@ def write_onnx(weights: Path, out: Path) -> float:
         "clip": json.dumps({"frames": clip.frames, "stride": clip.stride, "size": clip.size}),
         "backbone": metadata.backbone,
         "focus": str(metadata.focus),
-        "weights_sha256": sha256_of(weight_file(weights)),
+        "weights_sha256": sha256_of(weights_at(weights)),
     }
     for key, value in described.items():
         content.metadata_props.add(key=key, value=value)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,8 +48,15 @@ class RunResult:
         """One line to tell it."""
         told = f"; {self.skipped_clips} training clips could not be read and were skipped" if self.skipped_clips else ""
         told += f"; {self.skipped_steps} steps without a finite loss were skipped" if self.skipped_steps else ""
-        top1, top5, clips = (self.final[name] for name in ("top1", "top5", "clips"))
-        return f"validation top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %, {clips:.0f} clips{told}"
+        top5, clips = self.final["top5"], self.final["clips"]
+        return f"validation {top1_line(self.final)}, top-5 {100 * top5:.1f} %, {clips:.0f} clips{told}"
+
+
+def top1_line(numbers: Mapping[str, float]) -> str:
+    """The accuracy of an evaluation, of all clips and of each of several data sets, for a person."""
+    of_sets = {name.removeprefix("top1/"): value for name, value in numbers.items() if name.startswith("top1/")}
+    each = ", ".join(f"{name} {100 * value:.1f} %" for name, value in sorted(of_sets.items()))
+    return f"top-1 {100 * numbers['top1']:.1f} %" + (f" ({each})" if each else "")
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ class RunFolder:
     def weights(self) -> Path:
         """The weights of the finished run."""
         return self.path / "weights.safetensors"
+
+    def weights_of_head(self, number: int) -> Path:
+        """Those with one of several heads; the first is that of `weights`."""
+        return self.weights if number == 0 else self.path / f"weights-{number + 1}.safetensors"
 
     @property
     def result(self) -> Path:

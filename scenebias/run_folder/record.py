@@ -119,6 +119,7 @@ _NEW_GROUPS: Mapping[str, Mapping[str, Any]] = {
         "erasing_aspect": [0.3, 10 / 3],
     },
     "evaluation": {"eval_precision": "fp32"},
+    "mixture": {"mix": [], "repeat": [], "heads": "joined"},
 }
 """What trainings of earlier versions did in place of groups of options that there were not always."""
 _NEW_OPTIONS: Mapping[str, Mapping[str, Any]] = {

@@ -5,8 +5,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dali_pipelines import ClipConfig
 from dali_pipelines.gpu_decoding import check_loader_device
-from scenebias.compose.config import ComposeConfig
-from scenebias.data.datasets import require_scenes
+from scenebias.compose.config import MIXING_ACTIONS, ComposeConfig
+from scenebias.data.mixture import Heads, labelled_scenes
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.evaluation.accuracy import evaluating
@@ -14,8 +14,8 @@ from scenebias.models.action_model import ActionModel
 from scenebias.run_folder.boards import check_boards
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.options import RunConfig
-from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 from shards.order import EpochOrder, rank_share
 
 LEAST_CLIPS_A_GPU = 16
@@ -24,14 +24,15 @@ COLOUR_OPTIONS = ("--rand-augment", "--jitter-*", "--grey-probability")
 """What gives clips other colours than those of their videos."""
 
 
-def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, world_size: int) -> None:
+def check_run(config: RunConfig, train: JoinedDataset, model: DebiasingModel, world_size: int) -> None:
     """UserError where the training data, the model and the options of a run do not go together."""
     check_boards(config.boards)
     check_loader_device(config.decoding.loader_device, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_annotations(train, model.config, config.compose)
     check_model_fits(model.action_model, config.clip)
     check_batches(
-        train,
+        sum(config.mixture.clips_per_epoch(train)),
+        train.location,
         config.schedule.batch_size,
         world_size,
         accumulate=config.arithmetic.accumulate,
@@ -39,6 +40,7 @@ def check_run(config: RunConfig, train: ShardDataset, model: DebiasingModel, wor
         group_size=config.compose.group_size,
     )
     check_derivatives(model.config, config.arithmetic)
+    check_heads(config.mixture.heads, model.config, config.compose)
     if model.config.uses_frame_means and config.augment.changes_colours:
         raise UserError(
             "--fill whole_frame_mean is a colour of clips as they are, not of those with other colours: give none of"
@@ -64,10 +66,23 @@ def check_derivatives(objective: ObjectiveConfig, arithmetic: ArithmeticConfig) 
             )
 
 
-def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
+def check_heads(heads: Heads, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
+    """UserError where a clip would be of actions of two heads."""
+    asked = {f"--compose {name}": name in composition.compose for name in MIXING_ACTIONS}
+    asked["--label-smoothing"] = objective.label_smoothing > 0
+    for option, is_asked in asked.items():
+        if heads == "separate" and is_asked:
+            raise UserError(
+                f"{option} teaches a clip several actions, which may be of two heads: train without it, or with --heads"
+                " joined"
+            )
+
+
+def check_annotations(dataset: JoinedDataset, objective: ObjectiveConfig, composition: ComposeConfig) -> None:
     """UserError where ``objective`` or ``composition`` needs masks or scene labels that ``dataset`` was packed without.
 
-    Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip.
+    Some clips may lack a mask, as they take no part in the confusion then; a scene label is needed of every clip of one
+    data set, and of all or no clips of each other.
     """
     if not dataset.mask_count:
         asking = {
@@ -81,7 +96,7 @@ def check_annotations(dataset: ShardDataset, objective: ObjectiveConfig, composi
                     f" tools/make_shards.py --masks, or {otherwise}"
                 )
     if objective.uses_scenes:
-        require_scenes(dataset)
+        labelled_scenes(dataset)
 
 
 def check_model_fits(model: ActionModel, clip: ClipConfig) -> None:
@@ -116,7 +131,8 @@ def small_batch_note(batch_size: int, world_size: int, *, on_gpu: bool) -> str |
 
 
 def check_batches(
-    train: ShardDataset,
+    clips: int,
+    location: str,
     batch_size: int,
     world_size: int,
     *,
@@ -125,7 +141,7 @@ def check_batches(
     group_size: int = 1,
 ) -> None:
     """UserError where a step's clips cannot be shared out: BatchNorm needs two of them in every part of each rank."""
-    order = EpochOrder(sample_count=len(train), global_batch_size=batch_size // repeats, group_size=group_size)
+    order = EpochOrder(sample_count=clips, global_batch_size=batch_size // repeats, group_size=group_size)
     shares = (
         rank_share(range(size), r, world_size, group_size) for size in order.batch_sizes for r in range(world_size)
     )
@@ -133,7 +149,7 @@ def check_batches(
         parts = f" in {accumulate} parts (--accumulate)" if accumulate > 1 else ""
         pairs = f", in groups of {group_size} that are composed with each other (--compose)" if group_size > 1 else ""
         raise UserError(
-            f"the {len(train)} clips of {train.location} in steps of --batch-size {batch_size} leave fewer than two"
+            f"the {clips} clips of {location} in steps of --batch-size {batch_size} leave fewer than two"
             f" for each of {world_size} processes{parts}{pairs}: use a larger --batch-size, more clips or fewer"
             " processes"
         )

@@ -7,6 +7,7 @@ from dali_pipelines import ClipConfig, DecodingConfig, FaultConfig, ProtocolConf
 from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.data.datasets import RemoteConfig
+from scenebias.data.mixture import MixtureConfig
 from scenebias.distributed.process_place import DistributedConfig
 from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.run_folder.boards import BoardsConfig
@@ -46,12 +47,23 @@ count by their content, not their place."""
 class RunPlaces:
     """What a training run works on, and where."""
 
-    train: str
-    """Packed data set to train on: a folder, or its URL."""
-    val: str
-    """Packed data set to evaluate on after every epoch."""
+    train: str | tuple[str, ...]
+    """Packed data set to train on: a folder, or its URL; or several, whose classes are joined by name."""
+    val: str | tuple[str, ...]
+    """Packed data set to evaluate on after every epoch, or several, each of which is evaluated by itself too."""
     out: Path
     """Folder of the run; the same command continues a run that was interrupted."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+
+    @property
+    def train_locations(self) -> tuple[str, ...]:
+        """Where the training data lie, set by set."""
+        return self.train if isinstance(self.train, tuple) else (self.train,)
+
+    @property
+    def val_locations(self) -> tuple[str, ...]:
+        """Where the validation data lie, set by set."""
+        return self.val if isinstance(self.val, tuple) else (self.val,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +113,10 @@ class TrainingOptions:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainingOptions, RunPlaces):
     """What every training run needs to know."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, locations in (("train", self.train_locations), ("val", self.val_locations)):
+            if not locations:
+                raise ValueError(f"{name} must name at least one packed data set")
+        self.mixture.require_sets(len(self.train_locations), len(self.val_locations))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dali_pipelines import ClipBatch, TrainLoader
+from dali_pipelines import ClipBatch
+from dali_pipelines.epoch_loader import EpochLoader
 from scenebias.distributed.interruption import Interruption
 from scenebias.models.batch_statistics import estimate_statistics
 
@@ -47,7 +48,7 @@ class PreciseBatchNormConfig:
 class PreciseBatchNorm:
     """Estimates the statistics of a model in training, over batches of ``loader``: one of a single process."""
 
-    def __init__(self, config: PreciseBatchNormConfig, loader: TrainLoader) -> None:
+    def __init__(self, config: PreciseBatchNormConfig, loader: EpochLoader) -> None:
         self._config, self._loader = config, loader
         self.spent_s = 0.0
         """Seconds that it took so far."""
@@ -68,9 +69,9 @@ class PreciseBatchNorm:
         """
         begun_s = time.perf_counter()
         loader = self._loader
-        clips = self._config.clips_after(last_epoch=last_epoch, epoch_clips=len(loader.dataset))
+        clips = self._config.clips_after(last_epoch=last_epoch, epoch_clips=loader.clips_per_epoch)
         # The last ones, as a loader makes batches ahead that nobody asks for, unless the epoch is over.
-        first_step = loader.steps_per_epoch - math.ceil(clips * loader.steps_per_epoch / len(loader.dataset))
+        first_step = loader.steps_per_epoch - math.ceil(clips * loader.steps_per_epoch / loader.clips_per_epoch)
 
         def batches() -> Iterator[tuple[ClipBatch, int]]:
             for step, batch in enumerate(loader.epoch(epoch, first_step), first_step):

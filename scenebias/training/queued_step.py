@@ -107,9 +107,14 @@ class QueuedStep:
 
 
 def _means(totals: dict[str, float], clip_count: int, effective_count: float | None) -> dict[str, float]:
-    """Sums over the clips of a step to means over them; none of masked clips where no mask was effective."""
+    """Sums over the clips of a step to means over them; none of masked clips where no mask was effective, nor of scenes
+    where no clip has a label."""
+    scene_clips = totals.pop("scene_clips", 0.0)
+    of_scenes = {name: totals.pop(name) for name in ("scene_loss", "scene_correct") if name in totals}
     of_masked = {name: totals.pop(name) for name in ("masked_entropy", "masked_correct") if name in totals}
     means = {name: total / clip_count for name, total in totals.items()}
+    if scene_clips:
+        means |= {name: total / scene_clips for name, total in of_scenes.items()}
     if effective_count is not None:
         means["effective_share"] = effective_count / clip_count
         if effective_count:

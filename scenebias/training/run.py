@@ -1,23 +1,25 @@
 """A training run from its checked inputs to its weights and result, in a folder; it goes on where it was."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dali_pipelines import TrainLoader
-from scenebias.data.datasets import open_pair, shared_clips_note
+from dali_pipelines import MixtureLoader, TrainLoader
+from dali_pipelines.epoch_loader import EpochLoader
+from scenebias.data.mixture import epoch_line, mixture_notes, open_joined
 from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.distributed.interruption import Interruption
 from scenebias.distributed.process_place import ProcessPlace, distributed_session, process_count
-from scenebias.evaluation.accuracy import Evaluation, evaluate_model, evaluation_loader_for
+from scenebias.evaluation.accuracy import Evaluation, evaluation_loader_for
+from scenebias.evaluation.joined import evaluate_joined
 from scenebias.evaluation.prediction_file import PREDICTIONS_NAME, save_predictions
 from scenebias.models.batch_statistics import tracking_batch_norms
-from scenebias.models.seen_clips import SeenClips, identity_of
-from scenebias.models.weights import WeightsMetadata, ensure_unseen, save_weights, weight_file
+from scenebias.models.seen_clips import SeenClips, TrainedOn, identity_of
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, save_weights, weights_at
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from scenebias.run_folder.folder import RunFolder, RunResult
@@ -30,8 +32,8 @@ from scenebias.training.options import WITHOUT_EFFECT, RunConfig
 from scenebias.training.precise_batch_norm import LARGEST_BATCH, PreciseBatchNorm
 from scenebias.training.prolonging import prolonged_epochs
 from scenebias.training.trainer import Trainer
-from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 from shards.system.checksums import sha256_of
 
 
@@ -46,7 +48,7 @@ class InitialModel:
     """What that file says of itself."""
 
 
-def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
+def run_training(config: RunConfig, title: str, make_model: Callable[[JoinedDataset], InitialModel]) -> None:
     """Train what ``make_model`` makes for the training data, in all processes that ``torchrun`` started.
 
     Leaves ``run.json``, ``log.jsonl``, ``tensorboard/``, ``checkpoints/``, ``predictions.npz``, ``weights.safetensors``
@@ -58,16 +60,16 @@ def run_training(config: RunConfig, title: str, make_model: Callable[[ShardDatas
         _run(config, title, make_model)
 
 
-def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], InitialModel]) -> None:
+def _run(config: RunConfig, title: str, make_model: Callable[[JoinedDataset], InitialModel]) -> None:
     folder = RunFolder(config.out)
-    train, val = open_pair(config.train, config.val, config.remote)
+    train, val = open_joined(config.train_locations, config.val_locations, config.remote, config.mixture.heads)
     initial = make_model(train)
     check_run(config, train, initial.model, process_count())
     few_clips = small_batch_note(config.schedule.batch_size, process_count(), on_gpu=torch.cuda.is_available())
     nothing_to_synchronise = sync_batch_norm_note(initial.model, config.arithmetic)
-    notes = [few_clips, nothing_to_synchronise, shared_clips_note(train, val)]
+    notes = [few_clips, nothing_to_synchronise, *mixture_notes(train, val)]
     if initial.weights is not None and initial.metadata is not None:
-        notes.append(ensure_unseen(initial.weights, initial.metadata, val, force=config.force))
+        notes += [ensure_unseen(initial.weights, initial.metadata, one, force=config.force) for one in val.datasets]
     record = _record(config, initial, train, val)
     has_begun = folder.has_begun()
     shorter = prolonged_epochs(folder, config, initial.model.config) if has_begun else None
@@ -80,10 +82,8 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
         tell(f"the run goes on, although {change}")
     for note in notes:
         tell(note)
-    if initial.metadata is not None and initial.metadata.focus != train.manifest.focus:
-        tell(
-            f"{initial.weights} were trained on {initial.metadata.focus}; {train.location} shows {train.manifest.focus}"
-        )
+    if initial.metadata is not None and initial.metadata.focus != train.focus:
+        tell(f"{initial.weights} were trained on {initial.metadata.focus}; {train.location} shows {train.focus}")
     with distributed_session(config.distributed) as place:
         if place.is_main:
             folder.remove_leftovers()
@@ -107,11 +107,15 @@ def _run(config: RunConfig, title: str, make_model: Callable[[ShardDataset], Ini
         place.wait_for_all()
 
 
-def _record(config: RunConfig, initial: InitialModel, train: ShardDataset, val: ShardDataset) -> RunRecord:
+def _record(config: RunConfig, initial: InitialModel, train: JoinedDataset, val: JoinedDataset) -> RunRecord:
+    def identity(data: JoinedDataset) -> TrainedOn | list[TrainedOn]:
+        first, *others = map(identity_of, data.datasets)
+        return [first, *others] if others else first
+
     data = {
-        "train": identity_of(train),
-        "val": identity_of(val),
-        "initial_weights_sha256": initial.weights and sha256_of(weight_file(initial.weights)),
+        "train": identity(train),
+        "val": identity(val),
+        "initial_weights_sha256": initial.weights and sha256_of(weights_at(initial.weights)),
     }
     computed_on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     circumstances = {"processes": process_count(), "computed_in": str(config.arithmetic.dtype_on(computed_on))}
@@ -119,15 +123,14 @@ def _record(config: RunConfig, initial: InitialModel, train: ShardDataset, val: 
 
 
 def _trainer(
-    config: RunConfig, initial: InitialModel, train: ShardDataset, val: ShardDataset, place: ProcessPlace
+    config: RunConfig, initial: InitialModel, train: JoinedDataset, val: JoinedDataset, place: ProcessPlace
 ) -> Trainer:
     """What trains and evaluates, and keeps checkpoints and predictions in the run's folder."""
-    folder, schedule, classes = RunFolder(config.out), config.schedule, len(train.manifest.classes)
+    folder, schedule = RunFolder(config.out), config.schedule
     precision = config.evaluation.eval_precision
     loader_of = partial(
-        TrainLoader,
-        train,
-        config.clip,
+        _loader_of(config, train),
+        clip=config.clip,
         seed=schedule.seed,
         device=place.device,
         threads=config.loader_threads,
@@ -150,21 +153,22 @@ def _trainer(
             global_batch_size=min(schedule.batch_size, LARGEST_BATCH), rank=0, world_size=1, quiet=True
         )
         precise_bn = PreciseBatchNorm(schedule.precise_bn, own_loader)
+    if len(train.datasets) > 1 and place.is_main:
+        tell(epoch_line(train, config.mixture.clips_per_epoch(train), loader.steps_per_epoch))
     windows = -(-schedule.batch_size // config.arithmetic.accumulate)
     evaluation_loader_of = partial(
         evaluation_loader_for,
-        val,
-        config.clip,
-        place,
+        clip=config.clip,
+        place=place,
         batch_size=windows,
         threads=config.loader_threads,
         protocol=config.protocol,
         decoding=config.decoding,
     )
-    model, evaluation_loader = initial.model.action_model, evaluation_loader_of()
+    model, evaluation_loaders = initial.model.action_model, [evaluation_loader_of(one) for one in val.datasets]
 
     def evaluate(interruption: Interruption) -> Evaluation:
-        found = evaluate_model(model, evaluation_loader, classes, place, interruption=interruption, precision=precision)
+        found = evaluate_joined(model, evaluation_loaders, val, place, interruption=interruption, precision=precision)
         if place.is_main:  # before the checkpoint that says that the epoch is over
             save_predictions(folder.path / PREDICTIONS_NAME, found, val)
         return found
@@ -185,25 +189,43 @@ def _trainer(
         precise_bn=precise_bn,
     )
     # Whether there is enough memory, and data that can be read, is known before an epoch is spent.
-    first_batch = np.arange(min(len(evaluation_loader.windows), max(windows, place.world_size)))
-    evaluate_model(model, evaluation_loader_of(order=first_batch), classes, place, precision=precision)
+    first_batches = [
+        evaluation_loader_of(loader.dataset, order=np.arange(min(len(loader.windows), max(windows, place.world_size))))
+        for loader in evaluation_loaders
+    ]
+    evaluate_joined(model, first_batches, val, place, precision=precision)
     return trainer
 
 
+def _loader_of(config: RunConfig, train: JoinedDataset) -> Callable[..., EpochLoader]:
+    """What makes a loader of ``train``, told the rest of its arguments."""
+    if len(train.datasets) == 1:
+        return partial(TrainLoader, train.datasets[0])
+    return partial(MixtureLoader, train, config.mixture.clips_per_epoch(train))
+
+
 def _finish(
-    record: RunRecord, initial: InitialModel, train: ShardDataset, result: RunResult, folder: RunFolder
+    record: RunRecord, initial: InitialModel, train: JoinedDataset, result: RunResult, folder: RunFolder
 ) -> None:
     """Write the weights, then the result, whose presence says that the run is complete."""
     model, before = initial.model, initial.metadata
+    seen = before.seen_clips if before else None
+    for one in train.datasets:
+        seen = SeenClips.after(seen, one)
     metadata = WeightsMetadata(
         backbone=model.action_model.config.backbone,
-        classes=train.manifest.classes,
-        trained_on=(*(before.trained_on if before else ()), identity_of(train)),
-        seen_clips=SeenClips.after(before.seen_clips if before else None, train),
+        classes=train.classes,
+        trained_on=(*(before.trained_on if before else ()), *map(identity_of, train.datasets)),
+        seen_clips=seen,
         configuration=record.configuration,
         metrics=result.final,
-        focus=train.manifest.focus,
+        focus=train.focus,
     )
-    save_weights(folder.weights, model.action_model, metadata, {"scene_head": model.scene_head})
+    if train.head_classes is None:
+        save_weights(folder.weights, model.action_model, metadata, {"scene_head": model.scene_head})
+    for number, classes in enumerate(train.head_classes or ()):
+        with_head = model.action_model.with_classes(torch.from_numpy(np.flatnonzero(train.head_A == number)))
+        save_weights(folder.weights_of_head(number), with_head, replace(metadata, classes=classes))
+        print(f"weights with the head of {train.names[number]}: {folder.weights_of_head(number)}")
     folder.write_result(result)
     print(f"{result.line}; weights in {folder.weights}")

@@ -12,7 +12,7 @@ the numbers of all steps that it holds, so that none of them can turn out not to
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from scenebias.evaluation.accuracy import Evaluation
 from scenebias.reports.progress import ProgressDisplay
 from scenebias.run_folder.background_writer import BackgroundWriter
 from scenebias.run_folder.checkpoint import TrainingState
+from scenebias.run_folder.folder import top1_line
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
@@ -43,6 +44,7 @@ from scenebias.training.weight_average import WeightAverage
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 
 SHOWN = {
     "action_loss": "loss",
@@ -113,10 +115,11 @@ class Batches(Protocol):
     """What the trainer asks of a loader: see `TrainLoader`."""
 
     @property
-    def dataset(self) -> ShardDataset: ...
+    def dataset(self) -> ShardDataset | JoinedDataset: ...
     @property
     def steps_per_epoch(self) -> int: ...
     def clips_in_step(self, step: int) -> int: ...
+    def clips_by_set(self, step: int) -> Mapping[str, int]: ...
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]: ...
 
 
@@ -327,7 +330,7 @@ class Trainer:
             for name, what in (("skipped_clips", "clips"), ("skipped_steps", "steps"))
             if summary[name]
         )
-        progress.say(f"epoch {summary['epoch']}: validation top-1 {100 * summary['top1']:.1f} %{skipped}")
+        progress.say(f"epoch {summary['epoch']}: validation {top1_line(summary)}{skipped}")
         self._save()
 
     def _settle_statistics(self, interruption: Interruption) -> dict[str, float]:
@@ -366,6 +369,7 @@ class Trainer:
         )
         step.known |= {f"learning_rate_{part}": rate for part, rate in setting.learning_rates.items()}
         step.known["ramp"] = setting.ramp
+        step.known |= {f"clips/{name}": count for name, count in self.loader.clips_by_set(setting.step).items()}
         if self.model.scene_balance is not None:
             balance = self.model.scene_balance
             step.known |= {"scene_chance": balance.chance, "scene_from_action": balance.from_action}

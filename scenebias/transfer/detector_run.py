@@ -24,7 +24,7 @@ from scenebias.models.weights import (
     load_part,
     load_weights,
     save_weights,
-    weight_file,
+    weights_at,
 )
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.folder import RunFolder
@@ -144,7 +144,7 @@ def begun_run(
         data = {
             "train": identity_of(train),
             "val": identity_of(val),
-            "initial_weights_sha256": config.weights and sha256_of(weight_file(config.weights)),
+            "initial_weights_sha256": config.weights and sha256_of(weights_at(config.weights)),
         }
         record = RunRecord.of(config, data, {"processes": process_count()})
         if folder.has_begun():

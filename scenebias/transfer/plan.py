@@ -9,7 +9,7 @@ from typing import Any
 
 from scenebias.data.datasets import RemoteConfig, open_pair, require_same_classes
 from scenebias.models.backbones import AnyBackbone
-from scenebias.models.weights import WeightsMetadata, ensure_unseen, named_backbone, read_metadata, weight_file
+from scenebias.models.weights import WeightsMetadata, ensure_unseen, named_backbone, read_metadata, weights_at
 from scenebias.reports.terminal import tell
 from scenebias.run_folder.record import RECORD_NAME, leaves
 from scenebias.training.options import WITHOUT_EFFECT
@@ -165,7 +165,7 @@ class _Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        return sha256_of(weight_file(self.path))[:8]
+        return sha256_of(weights_at(self.path))[:8]
 
     @property
     def seed(self) -> int | None:

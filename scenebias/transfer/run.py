@@ -14,7 +14,7 @@ from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training
 from scenebias.training.trainer import ScheduleConfig
-from shards.dataset import ShardDataset
+from shards.joined_dataset import JoinedDataset
 
 DEFAULT_BACKBONE: AnyBackbone = "r3d_18"
 
@@ -57,14 +57,14 @@ class TransferRunConfig(TransferOptions, RunConfig):
 def run_transfer(config: TransferRunConfig) -> None:
     """Tune into ``config.out``, or go on with it, or leave it as it is where it is complete; see `run_training`."""
 
-    def make_model(train: ShardDataset) -> InitialModel:
+    def make_model(train: JoinedDataset) -> InitialModel:
         torch.manual_seed(config.schedule.seed)
         objective = ObjectiveConfig(name="baseline")
         found = None
         if config.weights is not None:
             found = named_backbone(config.weights, read_metadata(config.weights), config.backbone)
         model_config = ModelConfig(backbone=config.backbone or found or DEFAULT_BACKBONE, drop_path=config.drop_path)
-        model = ActionModel(model_config, len(train.manifest.classes), clip=config.clip)
+        model = ActionModel(model_config, len(train.classes), clip=config.clip)
         if config.weights is None:
             return InitialModel(DebiasingModel(model, objective))
         metadata = load_into(config.weights, model, head=False)

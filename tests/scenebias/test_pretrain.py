@@ -18,6 +18,7 @@ from scenebias.training.run import InitialModel
 from scenebias.training.trainer import ScheduleConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
+from shards.joined_dataset import JoinedDataset
 
 BASELINE, SCENE, DEBIAS = (ObjectiveConfig(name=name) for name in ("baseline", "scene", "debias"))
 
@@ -66,7 +67,7 @@ def next_stage(config: PretrainConfig, objective: ObjectiveConfig) -> PretrainCo
 def initial_of(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> InitialModel:
     """What the run would begin with."""
     made: list[InitialModel] = []
-    train = ShardDataset.open(config.train)
+    train = JoinedDataset.of([ShardDataset.open(config.train)])
     with monkeypatch.context() as patch:
         patch.setattr("scenebias.pretrain.run_training", lambda _, __, make_model: made.append(make_model(train)))
         main(config)

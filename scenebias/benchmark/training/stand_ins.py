@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dali_pipelines.clip_decoder import ClipBatch
@@ -25,6 +25,11 @@ class ResidentBatches:
         """As of `TrainLoader`."""
         return len(self._batches[step % len(self._batches)].label_B)
 
+    def clips_by_set(self, step: int) -> Mapping[str, int]:
+        """As of `TrainLoader`."""
+        del step
+        return {}
+
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
         """As of `TrainLoader`."""
         steps = (end - first) * self.steps_per_epoch
@@ -42,6 +47,11 @@ class SomeSteps:
     def clips_in_step(self, step: int) -> int:
         """As of `TrainLoader`."""
         return self._loader.clips_in_step(step % self._loader.steps_per_epoch)
+
+    def clips_by_set(self, step: int) -> Mapping[str, int]:
+        """As of `TrainLoader`."""
+        del step
+        return {}
 
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
         """As of `TrainLoader`."""

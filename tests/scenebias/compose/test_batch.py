@@ -205,3 +205,12 @@ def test_a_gpu_composes_as_a_cpu_does(name: str) -> None:
         assert getattr(found, field).device.type == "cuda"
         # Rounding may go the other way at a half, and the foreground may end a pixel earlier.
         assert (difference > (1 if field == "clip_BTHWC" else 1e-6)).double().mean() < 0.01, field
+
+
+def test_a_clip_that_comes_again_in_an_epoch_is_composed_by_draws_of_its_own() -> None:
+    batch = random_batch(3, clips=40, plain_masks=True)
+    again = replace(batch, repeat_B=torch.full_like(batch.sample_B, 3))
+    numbered = replace(batch, sample_B=again.showing_B)
+    assert torch.equal(composed_of(again).composed_B, composed_of(numbered).composed_B)
+    assert not torch.equal(composed_of(again).composed_B, composed_of(batch).composed_B)
+    assert torch.equal(composed_of(again).sample_B, batch.sample_B)

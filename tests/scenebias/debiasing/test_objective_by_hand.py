@@ -128,9 +128,13 @@ class ByHand:
         features_BD = self._linear(BACKBONE, self.clean_BP)
         scene_BS, logits_BS = self.batch.scene_BS.numpy(), self._linear("scene_head.0", features_BD)
         loss_B, gradient_BS = cross_entropy(logits_BS, scene_BS)
+        gradient_BS *= scene_BS.any(axis=1)[:, None]  # a clip without a label is no target
         self.total += loss_B.mean()
+        self.sums["scene_clips"] = int(scene_BS.any(axis=1).sum())
         self.sums["scene_loss"] = loss_B.sum()
-        self.sums["scene_correct"] = (logits_BS.argmax(axis=1) == scene_BS.argmax(axis=1)).sum()
+        self.sums["scene_correct"] = (
+            scene_BS.any(axis=1) & (logits_BS.argmax(axis=1) == scene_BS.argmax(axis=1))
+        ).sum()
         self._add(linear_gradients("scene_head.0", features_BD, gradient_BS / CLIPS))
         reversed_BD = -self.config.alpha_scene * self.ramp * gradient_BS / CLIPS @ self.weights["scene_head.0.weight"]
         self._add(linear_gradients(BACKBONE, self.clean_BP, reversed_BD))
@@ -240,13 +244,15 @@ configurations = st.builds(
     config=configurations,
     ramp=st.floats(0, 1),
     effective=st.lists(st.booleans(), min_size=CLIPS, max_size=CLIPS),
+    labelled=st.lists(st.booleans(), min_size=CLIPS, max_size=CLIPS),
     seed=st.integers(0, 2**31),
 )
 def test_losses_and_gradients_are_those_worked_out_by_hand(
-    config: ObjectiveConfig, ramp: float, effective: list[bool], seed: int
+    config: ObjectiveConfig, ramp: float, effective: list[bool], labelled: list[bool], seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     model, batch = make_model(config, generator), make_batch(generator, effective)
+    batch.scene_BS[~torch.tensor(labelled)] = 0  # no scene label
     total, sums = 0.0, {}
     for phase in config.phases:
         losses = model(

@@ -448,7 +448,7 @@ def test_an_evaluation_that_does_not_fit_is_told_before_a_step_is_taken(
     def out_of_memory(*_: Any, **__: Any) -> None:
         raise OF_TORCH
 
-    monkeypatch.setattr(run, "evaluate_model", out_of_memory)
+    monkeypatch.setattr(run, "evaluate_joined", out_of_memory)
     with pytest.raises(UserError, match=r"2.00 GiB.*--batch-size"):
         pretrain(config)
     assert not (config.out / "log.jsonl").exists()
