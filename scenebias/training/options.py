@@ -14,7 +14,7 @@ from scenebias.run_folder.boards import BoardsConfig
 from scenebias.run_folder.checkpoint import CheckpointConfig
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.checks import require_at_least
 
 WITHOUT_EFFECT = (

@@ -18,7 +18,7 @@ from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
 from scenebias.models.pretrained import clip_to_train_on
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 
 Recipe = Mapping[str, Any]
 PretrainRecipe = Literal[

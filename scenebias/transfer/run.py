@@ -13,7 +13,7 @@ from scenebias.models.weights import load_into, named_backbone, read_metadata
 from scenebias.training.options import RunConfig, TrainingOptions
 from scenebias.training.recipes import TransferRecipe
 from scenebias.training.run import InitialModel, run_training
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.joined_dataset import JoinedDataset
 
 DEFAULT_BACKBONE: AnyBackbone = "r3d_18"

@@ -15,7 +15,7 @@ from scenebias.models.weights import WeightsMetadata, load_scene_head, load_weig
 from scenebias.pretrain import COMMAND, PretrainConfig, main
 from scenebias.training.recipes import PRETRAIN_RECIPES
 from scenebias.training.run import InitialModel
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from shards.joined_dataset import JoinedDataset

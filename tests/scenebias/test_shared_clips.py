@@ -14,7 +14,7 @@ from scenebias.evaluate import main as evaluate
 from scenebias.models.action_model import ModelConfig
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.transfer.command import TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError

@@ -17,7 +17,8 @@ from scenebias.models.backbones import BackboneName
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig, Trainer
+from scenebias.training.schedule import ScheduleConfig
+from scenebias.training.trainer import Trainer
 
 
 def run_trainer(

@@ -24,7 +24,7 @@ from scenebias.predict import main as predict
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.record import plain
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.transfer.command import TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError

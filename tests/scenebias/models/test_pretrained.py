@@ -22,7 +22,7 @@ from scenebias.predict import main as predict
 from scenebias.pretrain import COMMAND as PRETRAIN
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.transfer.command import COMMAND as TRANSFER
 from scenebias.transfer.command import TransferConfig
 from scenebias.transfer.command import main as transfer

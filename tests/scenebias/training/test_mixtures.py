@@ -25,7 +25,7 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RunRecord
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 from tests.conftest import CLASSES, focused_copy

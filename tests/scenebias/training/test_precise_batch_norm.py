@@ -19,7 +19,7 @@ from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.pretrain import main as pretrain
 from scenebias.training.precise_batch_norm import PreciseBatchNorm, PreciseBatchNormConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.dataset import ShardDataset
 from tests.forked import run_command, run_in_ranks
 

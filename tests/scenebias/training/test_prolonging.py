@@ -15,7 +15,7 @@ from scenebias.run_folder.folder import RunFolder
 from scenebias.run_folder.record import RunRecord
 from scenebias.training import precise_batch_norm
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from shards.errors import UserError
 from tests.forked import run_command, run_in_ranks
 from tests.scenebias.training.test_survival import Killed, assert_same_run, call_after, log_lines

@@ -31,8 +31,9 @@ from scenebias.training import run, trainer
 from scenebias.training.checks import sync_batch_norm_note
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig, learning_rates_at
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.training.step import StepOutcome, TrainingStep
-from scenebias.training.trainer import ScheduleConfig, Trainer
+from scenebias.training.trainer import Trainer
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.dataset import ShardDataset
 from shards.errors import UserError

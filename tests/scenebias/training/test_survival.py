@@ -27,7 +27,7 @@ from scenebias.pretrain import main as pretrain
 from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.errors import UserError
 from tests.forked import LONGEST_RUN_S, ranks, run_command, run_in_ranks

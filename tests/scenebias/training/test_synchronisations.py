@@ -23,7 +23,8 @@ from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.run_folder.profiling import StepProfiler
 from scenebias.training.computing.arithmetic import ArithmeticConfig
 from scenebias.training.optimization import OptimizationConfig
-from scenebias.training.trainer import ScheduleConfig, Trainer
+from scenebias.training.schedule import ScheduleConfig
+from scenebias.training.trainer import Trainer
 from shards.dataset import ShardDataset
 from tests.forked import run_in_ranks
 from tests.scenebias.training.synchronisations import counted

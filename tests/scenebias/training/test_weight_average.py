@@ -27,8 +27,8 @@ from scenebias.run_folder.checkpoint import CheckpointConfig, CheckpointFolder
 from scenebias.run_folder.log import TrainingLog
 from scenebias.training import run
 from scenebias.training.optimization import OptimizationConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.training.step import StepOutcome, TrainingStep
-from scenebias.training.trainer import ScheduleConfig
 from scenebias.training.weight_average import WeightAverage
 from scenebias.transfer.run import TransferRunConfig, run_transfer
 from shards.dataset import ShardDataset

@@ -12,7 +12,7 @@ from dali_pipelines import ClipConfig, ProtocolConfig
 from scenebias.evaluation.prediction_file import load_predictions
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.weights import WeightsMetadata, load_weights, save_weights
-from scenebias.training.trainer import ScheduleConfig
+from scenebias.training.schedule import ScheduleConfig
 from scenebias.transfer.command import COMMAND, TransferConfig
 from scenebias.transfer.command import main as transfer
 from shards.errors import UserError
