@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from configparser import ConfigParser
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -108,9 +110,10 @@ def test_the_installed_command_is_this_one() -> None:
 @pytest.fixture(scope="module")
 def completion_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = tmp_path_factory.mktemp("completion") / "scenebias.bash"
-    line = [sys.executable, "-m", "scenebias.cli", "completion", "bash"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
-    script.write_text(done.stdout)
+    with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as stop:
+        main(["completion", "bash"])
+    assert not stop.value.code
+    script.write_text(printed.getvalue())
     return script
 
 

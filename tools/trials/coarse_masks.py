@@ -20,6 +20,7 @@ from scipy import ndimage
 from scenebias.commands import Command, write_output
 from scenebias.data.make_shards import MakeShards
 from scenebias.data.make_shards import main as make_shards
+from scenebias.demo.actions import TARGET_ACTIONS
 from scenebias.demo.world import WorldConfig
 from scenebias.distributed.process_place import ProcessPlace, distributed_session
 from scenebias.reports.terminal import number_table
@@ -39,6 +40,8 @@ WIDER_PX, NARROWER_PX = 3, 1
 """Of frames of 64 rows."""
 GAPS = 0.3
 """The share of frames whose mask is lost."""
+TRANSFERRED = len(TARGET_ACTIONS)
+"""Clips of other actions, which nobody looks at here: one of each."""
 TESTED = ("test", "swapped", "scene-only")
 
 
@@ -76,7 +79,14 @@ class CoarseMasks:
     @property
     def world(self) -> World:
         """The world that all train in."""
-        config = WorldConfig(rho=self.rho, seed=self.seed, clips_train=self.clips_train, clips_test=self.clips_test)
+        config = WorldConfig(
+            rho=self.rho,
+            seed=self.seed,
+            clips_train=self.clips_train,
+            clips_test=self.clips_test,
+            clips_target_train=TRANSFERRED,
+            clips_target_test=TRANSFERRED,
+        )
         return World("demo", self.out / "world", config)
 
 

@@ -20,6 +20,7 @@ from scenebias.models.weights import load_weights
 from scenebias.pretrain import PretrainConfig
 from scenebias.run_folder.checkpoint import CheckpointFolder
 from shards.errors import UserError
+from tests.forked import run_command, run_in_ranks
 from tests.project import ROOT
 
 LONGEST_RUN_S = 120
@@ -144,13 +145,14 @@ def test_a_mistake_is_told_once_without_a_traceback(tmp_path: Path, processes: l
     assert not (tmp_path / "packed").exists()
 
 
-def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
+def test_sigterm_saves_the_run_which_two_processes_then_end_with_weights(
     tiny_dataset: Path, tiny_test_dataset: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
-    places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", tmp_path, "--processes", "2")
-    command = ("-m", "scenebias.cli", "pretrain", *SMALL, "--epochs", "8", *places)
-    began = start(processes, *command)
-    while sum(1 for _ in steps_of(tmp_path)) < 3:
+    out = tmp_path / "run"
+    places = ("--train", tiny_dataset, "--val", tiny_test_dataset, "--out", out)
+    options = (*SMALL, "--epochs", "8")
+    began = start(processes, "-m", "scenebias.cli", "pretrain", *options, *places, "--processes", "2")
+    while sum(1 for _ in steps_of(out)) < 3:
         assert began.poll() is None, finish(began)
         time.sleep(0.005)
     began.send_signal(signal.SIGTERM)
@@ -158,14 +160,13 @@ def test_sigterm_saves_the_run_and_the_same_command_ends_it_with_weights(
     assert status == 143
     assert len(re.findall(r"SIGTERM: saved after (?:step|epoch) \d+; the same command", error)) == 1  # or evaluating
     assert "Traceback" not in error
-    saved = CheckpointFolder(tmp_path / "checkpoints").load_newest()
+    saved = CheckpointFolder(out / "checkpoints").load_newest()
     assert saved is not None
-    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(tmp_path)) < 16
-    status, out, error = finish(start(processes, *command))
-    assert status == 0, error
-    assert "resumes at epoch" in out + error
-    assert load_weights(tmp_path / "weights.safetensors")[1].classes == ("clap", "jump", "wave")
-    assert json.loads((tmp_path / "run.json").read_text())["circumstances"]["processes"] == 2
+    assert 2 * saved.epoch + saved.step == sum(1 for _ in steps_of(out)) < 16
+    told = run_in_ranks(tmp_path / "printed", 2, run_command, "scenebias.pretrain", [*options, *places])
+    assert "resumes at epoch" in told[0]
+    assert load_weights(out / "weights.safetensors")[1].classes == ("clap", "jump", "wave")
+    assert json.loads((out / "run.json").read_text())["circumstances"]["processes"] == 2
 
 
 def steps_of(out: Path) -> Iterator[dict[str, Any]]:
