@@ -21,7 +21,7 @@ from scenebias.evaluation.precision import PrecisionConfig
 from scenebias.evaluation.prediction_file import save_predictions
 from scenebias.models.action_model import ActionModel
 from scenebias.models.backbones import AnyBackbone
-from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
+from scenebias.models.published.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights
 from scenebias.reports.terminal import number_table, tell
 from shards.checks import require_at_least

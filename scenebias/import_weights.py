@@ -16,11 +16,11 @@ from torch import Tensor
 from dali_pipelines import ClipConfig
 from scenebias.commands import Command
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.foreign_weights import load_all, read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
 from scenebias.models.network_inputs import Pixels
+from scenebias.models.published.foreign_weights import load_all, read_file, state_dict_in
+from scenebias.models.published.torchvision_weights import TRAINED_ON, TorchvisionNetwork, load_published
 from scenebias.models.seen_clips import TrainedOn
-from scenebias.models.torchvision_weights import TRAINED_ON, TorchvisionNetwork, load_published
 from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.run_folder.record import plain
 from shards.errors import UserError

@@ -23,7 +23,7 @@ from scenebias.detect.predicting import boxes_in_video, load_detector
 from scenebias.localize.predicting import find_in_video, load_localizer
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.loading import ClipTransform, LoadedModel, load_model
-from scenebias.models.pretrained import PretrainedName, check_network, needed_weight_file
+from scenebias.models.published.pretrained import PretrainedName, check_network, needed_weight_file
 from scenebias.models.weights import read_metadata
 from scenebias.reports.html import jpeg
 from scenebias.reports.terminal import number_table

@@ -15,7 +15,7 @@ from scenebias.debiasing.debiasing_model import DebiasingModel
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.debiasing.scene_balance import SceneBalance
 from scenebias.models.action_model import ActionModel, ModelConfig
-from scenebias.models.pretrained import PretrainedName, weight_file
+from scenebias.models.published.pretrained import PretrainedName, weight_file
 from scenebias.models.weights import load_into, load_scene_head, read_metadata
 from scenebias.reports.terminal import tell
 from scenebias.training.options import RunConfig

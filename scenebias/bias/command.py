@@ -24,7 +24,7 @@ from scenebias.distributed.process_place import distributed_session
 from scenebias.models.action_model import MEAN_C, STD_C, VideoClassifier
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.own_model import load_own_model
-from scenebias.models.pretrained import PretrainedName, check_network, weight_files
+from scenebias.models.published.pretrained import PretrainedName, check_network, weight_files
 from scenebias.models.seen_clips import identity_of
 from scenebias.models.weights import clip_config_of, ensure_same_focus, ensure_unseen, load_weights, weights_at
 from scenebias.reports.html import Section, page, paragraph, table

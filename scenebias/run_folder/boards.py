@@ -5,6 +5,7 @@
 
 import importlib.util
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from scenebias.reports.terminal import tell
 from scenebias.run_folder.record import OF_THE_MACHINE, RunRecord, leaves
 from shards.errors import UserError
 from shards.system.atomic import write_json
+
+_logger = logging.getLogger(__name__)
 
 BoardName = Literal["tensorboard", "mlflow", "wandb"]
 IDENTITY_NAME = "{}.json"
@@ -169,7 +171,9 @@ class _Reached:
             do(self._board)
         except Exception as error:  # whatever the board's library raises: none of it is a reason to end a training
             self._board = None
-            tell(f"warning: {self._name} cannot be reached ({_first_line(error)}): {without_it}; the run goes on")
+            _logger.warning(
+                "warning: %s cannot be reached (%s): %s; the run goes on", self._name, _first_line(error), without_it
+            )
 
 
 def _options(out: Path) -> Iterator[tuple[str, Any]]:

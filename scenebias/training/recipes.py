@@ -16,7 +16,7 @@ from scenebias.augment.config import AugmentConfig
 from scenebias.compose.config import ComposeConfig
 from scenebias.debiasing.objective import ObjectiveConfig
 from scenebias.models.action_model import ModelConfig
-from scenebias.models.pretrained import clip_to_train_on
+from scenebias.models.published.pretrained import clip_to_train_on
 from scenebias.training.optimization import OptimizationConfig
 from scenebias.training.schedule import ScheduleConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from scenebias.commands import Command, given_value
 from scenebias.distributed.launch import is_main_process
-from scenebias.models.pretrained import PretrainedName, weight_files
+from scenebias.models.published.pretrained import PretrainedName, weight_files
 from scenebias.models.weights import read_metadata
 from scenebias.run_folder.folder import RunFolder
 from scenebias.training.recipes import TRANSFER_RECIPES, defaults_of_network

@@ -20,10 +20,10 @@ from scenebias.bias.clean_statistics import with_clean_statistics
 from scenebias.distributed.process_place import ProcessPlace
 from scenebias.import_weights import PIXELS, ImportConfig, import_model, main
 from scenebias.models.action_model import ActionModel
-from scenebias.models.foreign_weights import read_file, state_dict_in
 from scenebias.models.heads import AdversaryHead
+from scenebias.models.published.foreign_weights import read_file, state_dict_in
+from scenebias.models.published.torchvision_weights import TRAINED_ON, TorchvisionNetwork
 from scenebias.models.seen_clips import seen_reason
-from scenebias.models.torchvision_weights import TRAINED_ON, TorchvisionNetwork
 from scenebias.models.weights import TrainedOn, clip_config_of, load_scene_head, load_weights
 from shards.dataset import ShardDataset
 from shards.errors import UserError

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scenebias.models.published_weights import PublishedWeights
+from scenebias.models.published.published_weights import PublishedWeights
 from shards.errors import UserError
 
 Frame = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from torchvision.models import get_model, get_model_weights
 
 from scenebias.annotators.networks.frame_network import Frame, FrameNetwork
 from scenebias.annotators.networks.options import MaskNetworkConfig, MaskNetworkName
-from scenebias.models.published_weights import PublishedWeights
+from scenebias.models.published.published_weights import PublishedWeights
 from shards.packing.annotations import MaskNetwork
 
 

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import normalize
 
 from scenebias.annotators.networks.frame_network import Frame, FrameNetwork
 from scenebias.annotators.networks.options import SceneNetworkConfig, SceneNetworkName
-from scenebias.models.published_weights import PublishedWeights
+from scenebias.models.published.published_weights import PublishedWeights
 from shards.format.sample import SCENE_COUNT
 from shards.packing.annotations import SceneNetwork
 

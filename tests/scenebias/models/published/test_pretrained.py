@@ -14,8 +14,8 @@ from scenebias.bias.command import BiasConfig, load_models
 from scenebias.evaluate import EvaluateConfig
 from scenebias.evaluate import main as evaluate
 from scenebias.models.action_model import ModelConfig
-from scenebias.models.pretrained import weight_files
-from scenebias.models.torchvision_weights import TRAINED_ON, load_published
+from scenebias.models.published.pretrained import weight_files
+from scenebias.models.published.torchvision_weights import TRAINED_ON, load_published
 from scenebias.models.weights import load_weights, read_metadata
 from scenebias.predict import PredictConfig
 from scenebias.predict import main as predict
@@ -74,7 +74,7 @@ def test_they_become_a_weight_file_of_ours_once(file: Path, hub: Path, monkeypat
     expected = load_published(NETWORK, file, "--weights")
     torch.testing.assert_close(model.state_dict(), expected.model.state_dict(), rtol=0, atol=0)
     assert (metadata.classes, metadata.trained_on) == (CLASSES, (TRAINED_ON,))
-    monkeypatch.setattr("scenebias.models.pretrained.load_published", None)
+    monkeypatch.setattr("scenebias.models.published.pretrained.load_published", None)
     assert weight_files((file,), "kinetics400", NETWORK, "--weights") == (ours,)
 
 
@@ -207,7 +207,7 @@ def test_a_weight_file_of_ours_is_not_taken_for_torchvision_s(config: PretrainCo
     (folder,) = {path.parent for path in weight_files((config.init,), "kinetics400", NETWORK, "--init")}
     assert folder.is_dir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scenebias.models.pretrained._as_ours", lambda *_: folder / "weights.safetensors")
+        patch.setattr("scenebias.models.published.pretrained._as_ours", lambda *_: folder / "weights.safetensors")
         with pytest.raises(UserError, match=r"--init .* is no file of torchvision's: leave out --pretrained"):
             pretrain(replace(config, init=weights))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scenebias.models.foreign_weights import first_line, load_all, read_file, state_dict_in
+from scenebias.models.published.foreign_weights import first_line, load_all, read_file, state_dict_in
 from shards.errors import UserError
 from shards.system.home import usable_folder
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scenebias.models.published_weights import PublishedWeights
+from scenebias.models.published.published_weights import PublishedWeights
 from shards.errors import UserError
 
 

@@ -186,7 +186,7 @@ COMMAND = Command(
     main=main,
     options=CoarseMasks,
     writes=("json",),
-    example="python -m tools.trials.coarse_masks --out runs/coarse-masks --workers 2",
+    example="python -m scenebias.study.coarse_masks --out runs/coarse-masks --workers 2",
 )
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.models.backbones import AnyBackbone
 from scenebias.models.network_inputs import input_of
 from scenebias.models.own_network import is_own
-from scenebias.models.published_weights import hub_folder
-from scenebias.models.torchvision_weights import (
+from scenebias.models.published.published_weights import hub_folder
+from scenebias.models.published.torchvision_weights import (
     TorchvisionNetwork,
     load_published,
     published_metadata,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from scenebias.study.coarse_masks import COMMAND, GAPS, boxed, grown, with_gaps
 from tests.commands import run_here
-from tools.trials.coarse_masks import COMMAND, GAPS, boxed, grown, with_gaps
 
 MASKS = arrays(bool, st.tuples(*[st.integers(1, 7)] * 3))
 

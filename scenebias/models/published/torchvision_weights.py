@@ -15,7 +15,7 @@ from dali_pipelines.windows import ClipConfig
 from scenebias.models.action_model import ActionModel, ModelConfig
 from scenebias.models.backbones import parts_of
 from scenebias.models.network_inputs import input_of
-from scenebias.models.published_weights import PublishedWeights
+from scenebias.models.published.published_weights import PublishedWeights
 from scenebias.models.seen_clips import TrainedOn
 from scenebias.models.weights import WeightsMetadata
 from scenebias.run_folder.record import plain
