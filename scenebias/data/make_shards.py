@@ -129,6 +129,8 @@ OPTIONS = Annotated[MakeShards, tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitS
 def main(config: MakeShards) -> None:
     """Pack videos, human masks and scene labels into a data set of shards.
 
+    Videos in .tar archives below --root are read where they are, as if the archives were unpacked.
+
     Under torchrun the processes share the work, on one machine or on several that share --out; networks share the GPUs.
     """
     others = [ShardDataset.open(location) for location in config.apart_from]

@@ -86,9 +86,13 @@ def locate_clips(
                 missing.append(MissingClip(name, root / listed_clip.path, listed_clip.class_name))
             case [video]:
                 start, end = listed_clip.start_frame, listed_clip.end_frame
-                clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end, listed_clip.truth))
+                path = tree.path_of(video)
+                clips.append(ClipEntry(name, path, listed_clip.class_name, start, end, listed_clip.truth))
             case [first, second, *_]:
-                problems.append(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
+                problems.append(
+                    f"--root {root}: clip {name!r} is there twice, as {tree.shown(first)} and {tree.shown(second)}; "
+                    "remove one"
+                )
     refuse(problems)
     others = (listed_clip.subset for listed_clip in lists.values() if listed_clip.subset != subset)
     return LocatedClips(

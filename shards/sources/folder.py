@@ -67,7 +67,7 @@ class FolderSource(TruthFiles):
         """The videos in which something happens."""
         truths = self.truths_of(tree.videos, read_classes(self.classes) if self.classes else None)
         clips = tuple(
-            ClipEntry(clip_name(video.class_name, path), self.root / path, video.class_name, truth=video.truth)
+            ClipEntry(clip_name(video.class_name, path), tree.path_of(path), video.class_name, truth=video.truth)
             for path, video in truths.videos.items()
             if video.class_name is not None
         )
