@@ -86,6 +86,10 @@ PROGRAMS: Mapping[str, Program] = {
         "scenebias.study.command",
         "Does debiasing help? Pretrain with and without it, on rendered worlds and on JHMDB; measure; write a report.",
     ),
+    "coarse-masks": Program(
+        "scenebias.study.coarse_masks",
+        "Pretrain with true and with spoilt human masks, and measure on usual and on swapped scenes what that costs.",
+    ),
     "render": Program(
         "scenebias.demo.render",
         "Render a procedural world of people who act in places, to try scene-debiased pretraining in.",

@@ -1,6 +1,7 @@
 """The command tools/make_shards.py: who is in the data set, who annotates it, and what became of every clip."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ from shards.sources.listing import ClipEntry, utf8_name
 from shards.sources.texts import some
 
 NONE = "none"
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path has one slash less than its URL
 BROKEN_SHOWN = 20
 
 
@@ -105,6 +107,9 @@ class MakeShards:
 
     def __post_init__(self) -> None:
         require_frame_rate(mask_fps=self.mask_fps)
+        for option, path in (("out", self.out), ("root", self.source.root)):
+            if path is not None and _URL.match(str(path)):
+                raise ValueError(f"{option} must be a folder on this machine or mounted there, not the URL {path}")
         if not 0 <= self.box_score <= 1:
             raise ValueError(f"box_score must be 0 to 1, got {self.box_score}")
         if self.mask_network.mask_weights and not self.mask_network_name:
@@ -128,6 +133,8 @@ OPTIONS = Annotated[MakeShards, tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitS
 
 def main(config: MakeShards) -> None:
     """Pack videos, human masks and scene labels into a data set of shards.
+
+    Videos in .tar archives below --root are read where they are, as if the archives were unpacked.
 
     Under torchrun the processes share the work, on one machine or on several that share --out; networks share the GPUs.
     """

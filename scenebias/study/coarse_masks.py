@@ -51,7 +51,7 @@ class CoarseMasks:
 
     out: Path
     """Folder of the world, its shards and the runs; what is done in it already is kept."""
-    masks: tuple[MaskKind, ...] = get_args(MaskKind)
+    kinds: tuple[MaskKind, ...] = get_args(MaskKind)
     """true: as rendered; dilated: 3 pixels wider; eroded: 1 pixel narrower; boxes: the box around each frame's; gaps:
     lost in 30 % of the frames."""
     arm: str = "swap-mask"
@@ -73,8 +73,8 @@ class CoarseMasks:
 
     def __post_init__(self) -> None:
         require_at_least(1, epochs=self.epochs, workers=self.workers)
-        if not self.masks or not set(self.masks) <= set(get_args(MaskKind)):
-            raise ValueError(f"masks must be some of {', '.join(get_args(MaskKind))}, got {self.masks}")
+        if not self.kinds or not set(self.kinds) <= set(get_args(MaskKind)):
+            raise ValueError(f"kinds must be some of {', '.join(get_args(MaskKind))}, got {self.kinds}")
 
     @property
     def world(self) -> World:
@@ -172,7 +172,7 @@ def main(config: CoarseMasks) -> None:
         if not making.is_done:
             making.run()
         with distributed_session() as place:
-            found = {kind: measure(kind, config, place) for kind in config.masks}
+            found = {kind: measure(kind, config, place) for kind in config.kinds}
     rows = [
         (kind, f"{values['mask_iou']:.2f}", *(f"{100 * values[s]:.1f}" for s in TESTED))
         for kind, values in found.items()

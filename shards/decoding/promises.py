@@ -9,12 +9,12 @@ beforehand end so when they are not finished.
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from shards.decoding.archive_member import VideoPath
 from shards.decoding.refusal import BrokenClipError
 
 LEAST_DELIVERED = 0.9
@@ -43,7 +43,7 @@ class Delivered:
     """Where the last packet of any track ends in the file; 0 where that is not known."""
 
 
-def check_end(container: InputContainer, track: VideoStream, path: Path, delivered: Delivered) -> None:
+def check_end(container: InputContainer, track: VideoStream, path: VideoPath, delivered: Delivered) -> None:
     """Raise BrokenClipError where the container credibly promises more than was delivered at its end."""
     name = container.format.name
     promised = 0
@@ -60,7 +60,7 @@ def check_end(container: InputContainer, track: VideoStream, path: Path, deliver
         raise BrokenClipError(f"cut short: {delivered.packet_count} of {promised} frames are in the file")
 
 
-def _check_duration(promised_s: float, track: VideoStream, name: str, path: Path, delivered: Delivered) -> None:
+def _check_duration(promised_s: float, track: VideoStream, name: str, path: VideoPath, delivered: Delivered) -> None:
     if name not in ("matroska,webm", "flv", "asf"):  # elsewhere FFmpeg takes it from the end of the file, or guesses
         return
     file_bytes = _said_bytes(name, path)
@@ -74,7 +74,7 @@ def _check_duration(promised_s: float, track: VideoStream, name: str, path: Path
         raise BrokenClipError(f"cut short: {end_s:.1f} of {promised_s:.1f} s are in the file")
 
 
-def _said_bytes(name: str, path: Path) -> int | None:
+def _said_bytes(name: str, path: VideoPath) -> int | None:
     """How many bytes the file has by its own header; None where that is not said, or a placeholder stands for it."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)

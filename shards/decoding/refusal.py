@@ -17,3 +17,5 @@ def refusal() -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise BrokenClipError(f"cannot be decoded ({error.strerror})") from error
+    except OSError as error:  # of a file that is read for FFmpeg
+        raise BrokenClipError(f"cannot be read ({error.strerror or error})") from error

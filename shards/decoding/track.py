@@ -6,7 +6,6 @@ flagged: covers, thumbnails, and the still beside the moving track of a motion p
 """
 
 from contextlib import suppress
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -14,6 +13,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from shards.checks import MAX_FPS
+from shards.decoding.archive_member import VideoPath, open_container
 from shards.decoding.refusal import BrokenClipError
 
 MAX_PIXELS = 8192 * 4320
@@ -25,7 +25,7 @@ _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositio
 _IMPAIRED = Disposition.hearing_impaired | Disposition.visual_impaired
 
 
-def choose_track(container: InputContainer, path: Path) -> VideoStream:
+def choose_track(container: InputContainer, path: VideoPath) -> VideoStream:
     """The video track that a player shows of ``container``, which is the file ``path``.
 
     Raises:
@@ -46,7 +46,7 @@ def choose_track(container: InputContainer, path: Path) -> VideoStream:
     return track
 
 
-def _best(container: InputContainer, tracks: list[VideoStream], path: Path) -> VideoStream:
+def _best(container: InputContainer, tracks: list[VideoStream], path: VideoPath) -> VideoStream:
     moving: set[int] = set()
     if container.format.name.startswith("mov") and all(len(track.index_entries) for track in tracks):
         # The header lists every frame, or those of the first fragment.
@@ -64,12 +64,12 @@ def _rank(disposition: Disposition) -> int:
     return bool(disposition & Disposition.default) + (not disposition & _IMPAIRED)
 
 
-def _moving_tracks(path: Path, indexes: set[int]) -> set[int]:
+def _moving_tracks(path: VideoPath, indexes: set[int]) -> set[int]:
     """Those of the tracks that have more than one frame; the file is read until each of them has shown it."""
     seen: set[int] = set()
     moving: set[int] = set()
     # Where the file is damaged further on, what is before that decides.
-    with suppress(av.FFmpegError), av.open(f"file:{path}", metadata_errors="replace") as container:
+    with suppress(av.FFmpegError), open_container(path) as container:
         for packet in container.demux(video=tuple(range(len(container.streams.video)))):
             if not packet.size or packet.stream.index not in indexes:
                 continue

@@ -15,17 +15,17 @@ bytes inside a frame may pass as odd pixels.
 
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from shards.decoding.archive_member import VideoPath, open_container
 from shards.decoding.display import Display, Orientation, VideoInfo
 from shards.decoding.promises import LEAST_DELIVERED, Delivered, check_end
 from shards.decoding.refusal import BrokenClipError, refusal
@@ -71,7 +71,7 @@ class Frame:
 class Video:
     """The frames of one video; use it as ``with open_video(path) as video``."""
 
-    def __init__(self, container: InputContainer, path: Path) -> None:
+    def __init__(self, container: InputContainer, path: VideoPath) -> None:
         self._container = container
         self._path = path
         self._track = choose_track(container, path)
@@ -182,7 +182,7 @@ class Video:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[Video]:
+def open_video(path: VideoPath) -> Iterator[Video]:
     """Open ``path`` for decoding.
 
     Raises:
@@ -196,11 +196,7 @@ def open_video(path: Path) -> Iterator[Video]:
         raise BrokenClipError("not a regular file")
     if not status.st_size:
         raise BrokenClipError("empty file")
-    with refusal():
-        container = av.open(
-            f"file:{path}",  # a colon in its name makes no protocol
-            options=_DECODER_OPTIONS,
-            metadata_errors="replace",  # names and titles in old AVI files are often in no known encoding
-        )
-    with container:
+    with ExitStack() as stack:
+        with refusal():
+            container = stack.enter_context(open_container(path, _DECODER_OPTIONS))
         yield Video(container, path)

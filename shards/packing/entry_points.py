@@ -24,6 +24,7 @@ from typing import Any
 import av
 import numpy as np
 
+from shards.decoding.archive_member import VideoPath
 from shards.decoding.promises import Delivered
 from shards.decoding.refusal import BrokenClipError
 from shards.decoding.video import EntryPoint, open_video
@@ -55,7 +56,7 @@ class Survey:
 class SharedVideo:
     """A video of which several clips are wanted. It travels to the worker processes."""
 
-    path: Path
+    path: VideoPath
     """The video."""
     starts: tuple[int, ...]
     """The first frames of its clips, rising."""
@@ -66,7 +67,7 @@ class SharedVideo:
         """The survey of the video, read where it has been made; an OSError or a BrokenClipError where it cannot be."""
         status = self.path.stat()
         state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, list(self.starts)]
-        file = self.folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32]}.json"
+        file = self.folder / f"{hashlib.sha256(os.fsencode(str(self.path))).hexdigest()[:32]}.json"
         kept = _read(file, state)
         if kept is not None:
             return kept
@@ -77,9 +78,9 @@ class SharedVideo:
         return made
 
 
-def shared_videos(clips: Iterable[ClipEntry], folder: Path) -> Mapping[Path, SharedVideo]:
+def shared_videos(clips: Iterable[ClipEntry], folder: Path) -> Mapping[VideoPath, SharedVideo]:
     """The videos of which there are several clips; ``folder`` is where surveys are kept."""
-    starts: dict[Path, list[int]] = {}
+    starts: dict[VideoPath, list[int]] = {}
     for clip in clips:
         starts.setdefault(clip.path, []).append(clip.start_frame or 0)
     shared = {}
@@ -90,7 +91,7 @@ def shared_videos(clips: Iterable[ClipEntry], folder: Path) -> Mapping[Path, Sha
     return shared
 
 
-def find_entry_points(path: Path, starts: Sequence[int]) -> list[EntryPoint]:
+def find_entry_points(path: VideoPath, starts: Sequence[int]) -> list[EntryPoint]:
     """The entry points of a video that clips with these first frames, rising, are to be decoded from.
 
     Up to a frame that cannot be decoded; those who decode on will find it.
@@ -107,7 +108,7 @@ def find_entry_points(path: Path, starts: Sequence[int]) -> list[EntryPoint]:
     return [candidate.entry for candidate in candidates if _is_proven(path, candidate)]
 
 
-def _is_proven(path: Path, candidate: "_Candidate") -> bool:
+def _is_proven(path: VideoPath, candidate: "_Candidate") -> bool:
     """Whether decoding that begins there gives the frames that follow it. The video is opened as a clip's is."""
     try:
         with open_video(path) as video:
@@ -127,7 +128,7 @@ class _Candidate:
     """Of the frames from there on, as they are."""
 
 
-def _candidates(path: Path, starts: Sequence[int]) -> list[_Candidate]:
+def _candidates(path: VideoPath, starts: Sequence[int]) -> list[_Candidate]:
     """For each start the last key frame up to it, with the checksums of what follows; none where times do not rise."""
     needed: list[_Candidate] = []
     latest: _Candidate | None = None

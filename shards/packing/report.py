@@ -81,7 +81,7 @@ class PackReport:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON; files are named from the folder that all clips have in common."""
-        path_of = {entry.name: entry.path.absolute() for entry in self.listing.clips}
+        path_of = {entry.name: Path(str(entry.path)).absolute() for entry in self.listing.clips}
         root = os.path.commonpath([path.parent for path in path_of.values()])
         value: dict[str, Any] = {
             "dataset": self.listing.dataset,

@@ -5,13 +5,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import PIL
 
+from shards.decoding.archive_member import VideoPath
 from shards.format.manifest import FORMAT_VERSION
 from shards.packing.annotations import MaskNetwork, MaskSource, SceneNetwork, SceneSource
 from shards.packing.clip_preparation import FrameDemand, PackConfig
@@ -76,7 +76,7 @@ class PackRequest:
         return digest.hexdigest()
 
     @property
-    def videos(self) -> dict[str, Path]:
+    def videos(self) -> dict[str, VideoPath]:
         """The videos by the names of the clips."""
         return {entry.name: entry.path for entry in self.listing.clips}
 
@@ -97,17 +97,17 @@ class PackRequest:
             _add(digest, [entry.name, *([*map(state_of, files)] for files in self._files(entry))])
         return digest.hexdigest()
 
-    def rows(self) -> Iterator[Sequence[Path]]:
+    def rows(self) -> Iterator[Sequence[VideoPath]]:
         """The rows of `inputs.npy`: the files of each."""
         for entry in self.listing.clips:
             yield from self._files(entry)
         yield self._scene_files()
 
-    def _files(self, entry: ClipEntry) -> tuple[Sequence[Path], Sequence[Path]]:
+    def _files(self, entry: ClipEntry) -> tuple[Sequence[VideoPath], Sequence[VideoPath]]:
         source = self.annotators.mask_source
         return [entry.path], source.files(entry) if source else ()
 
-    def _scene_files(self) -> Sequence[Path]:
+    def _scene_files(self) -> Sequence[VideoPath]:
         source = self.annotators.scene_source
         return source.files() if source else ()
 

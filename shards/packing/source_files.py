@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.dataset import ShardDataset
+from shards.decoding.archive_member import VideoPath
 from shards.errors import UserError
 from shards.system.atomic import atomic_write
 from shards.system.checksums import sha256_of
@@ -25,7 +26,7 @@ INPUTS_NAME = "inputs.npy"
 DIGEST_BYTES = 32
 ROW_DTYPE = np.dtype([(name, f"V{DIGEST_BYTES}") for name in ("state", "content")])
 """SHA-256 of the sizes and times of a row's files, and of their contents."""
-Rows = Iterable[Sequence[Path]]
+Rows = Iterable[Sequence[VideoPath]]
 """The files of every row."""
 
 
@@ -49,7 +50,7 @@ class SourceFiles:
             states += _digest(found)
         return cls(digest.hexdigest(), bytes(states))
 
-    def save(self, folder: Path, rows: Rows, known: Mapping[Path, str]) -> None:
+    def save(self, folder: Path, rows: Rows, known: Mapping[VideoPath, str]) -> None:
         """Write `inputs.npy`; those of the files whose SHA-256 is not ``known`` are read."""
         contents = b"".join(map(_Contents(known), rows))
         table = np.empty(len(self.states) // DIGEST_BYTES, dtype=ROW_DTYPE)
@@ -57,7 +58,7 @@ class SourceFiles:
         with atomic_write(folder / INPUTS_NAME) as file:
             np.save(file, table)
 
-    def are_those_of(self, dataset: ShardDataset, rows: Rows, videos: Mapping[str, Path]) -> bool:
+    def are_those_of(self, dataset: ShardDataset, rows: Rows, videos: Mapping[str, VideoPath]) -> bool:
         """Whether ``dataset`` was made from files of the same content; ``videos`` lie there by the names of the clips.
 
         Of a data set of an earlier version, which has no `inputs.npy`, the videos alone are compared.
@@ -83,18 +84,18 @@ class SourceFiles:
 class _Contents:
     """Digests of the contents of files, each of which is read at most once."""
 
-    def __init__(self, known: Mapping[Path, str]) -> None:
+    def __init__(self, known: Mapping[VideoPath, str]) -> None:
         self._known = known
         self._read = cache(sha256_of)
 
-    def __call__(self, paths: Sequence[Path]) -> bytes:
+    def __call__(self, paths: Sequence[VideoPath]) -> bytes:
         try:
             return _digest([self._known.get(path) or self._read(path) for path in paths])
         except OSError as error:
             raise _unreadable(error) from error
 
 
-def state_of(path: Path) -> tuple[int, int]:
+def state_of(path: VideoPath) -> tuple[int, int]:
     """Size in bytes of a file, and when its content was last changed (ns)."""
     try:
         status = path.stat()
@@ -103,7 +104,7 @@ def state_of(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def stored_videos(dataset: ShardDataset, videos: Mapping[str, Path]) -> dict[Path, str]:
+def stored_videos(dataset: ShardDataset, videos: Mapping[str, VideoPath]) -> dict[VideoPath, str]:
     """SHA-256 of the videos, as the clips of ``dataset`` tell it."""
     infos = map(dataset.info, range(len(dataset)))
     return {videos[info.name]: info.source_sha256 for info in infos if info.name in videos}

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from shards.errors import refuse
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.listing import ClipEntry, MissingClip
 from shards.sources.remarks import OTHER_ROWS, Remarks, files_of_two_classes, other_rows, remarks
 from shards.sources.texts import clean
 from shards.sources.truths.listed import ListedTruth
-from shards.sources.video_files import read_video_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,13 @@ def locate_clips(
                 missing.append(MissingClip(name, root / listed_clip.path, listed_clip.class_name))
             case [video]:
                 start, end = listed_clip.start_frame, listed_clip.end_frame
-                clips.append(ClipEntry(name, root / video, listed_clip.class_name, start, end, listed_clip.truth))
+                path = tree.path_of(video)
+                clips.append(ClipEntry(name, path, listed_clip.class_name, start, end, listed_clip.truth))
             case [first, second, *_]:
-                problems.append(f"--root {root}: clip {name!r} is there twice, as {first} and {second}; remove one")
+                problems.append(
+                    f"--root {root}: clip {name!r} is there twice, as {tree.shown(first)} and {tree.shown(second)}; "
+                    "remove one"
+                )
     refuse(problems)
     others = (listed_clip.subset for listed_clip in lists.values() if listed_clip.subset != subset)
     return LocatedClips(

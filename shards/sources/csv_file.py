@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from shards.errors import UserError, each, refuse
-from shards.sources.file_finder import FileFinder, Found
+from shards.sources.files.file_finder import FileFinder, Found
 from shards.sources.label_files import check_columns, read_classes, read_csv
-from shards.sources.listing import ClipEntry, Listing, MissingClip
+from shards.sources.listing import ClipEntry, Listing, MissingClip, utf8_name
 from shards.sources.remarks import (
     OTHER_COLUMNS,
     OTHER_ROWS,
@@ -108,7 +108,7 @@ class CsvSource(TruthFiles):
             )
             classes, unread = truths.classes, [*unread, *truths.other_columns]
             rows = [row for row in rows if row.label]
-        clips, missing, same_files = self._clips(rows, subset)
+        clips, missing, faults, same_files = self._clips(rows, subset)
         return Listing(
             self.dataset,
             self.split,
@@ -116,14 +116,15 @@ class CsvSource(TruthFiles):
             classes or tuple(sorted({row.label for row in rows})),
             clips,
             missing,
-            remarks=remarks({**told, OTHER_COLUMNS: unread}) | same_files,
+            tuple(map(utf8_name, faults)),
+            remarks({**told, OTHER_COLUMNS: unread}) | same_files,
             may_lack_classes=self.has_truth,
         )
 
     def _clips(
         self, rows: Sequence[_Row], subset: str
-    ) -> tuple[tuple[ClipEntry, ...], tuple[MissingClip, ...], Remarks]:
-        """The clips of ``subset`` among ``rows``, those that are missing, and what is to be said of their files."""
+    ) -> tuple[tuple[ClipEntry, ...], tuple[MissingClip, ...], list[str], Remarks]:
+        """The clips of ``subset`` among ``rows``, those that are missing, faulty archives, and remarks on files."""
         chosen = [k for k, row in enumerate(rows) if row.is_of(subset)]
         names, files = self._names(rows), FileFinder(self._root)
         clips, missing, numbered = [], [], []
@@ -140,7 +141,7 @@ class CsvSource(TruthFiles):
             files, ((row, name) for row, name in zip(rows, names, strict=True) if not row.is_of(subset))
         )
         told |= clips_of_two_subsets(chain(numbered, (use for use in elsewhere if use[0] in numbers)))
-        return tuple(clips), tuple(missing), told
+        return tuple(clips), tuple(missing), files.faults, told
 
     @property
     def _root(self) -> Path:

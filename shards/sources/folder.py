@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import UserError, refuse
+from shards.sources.files.video_files import VideoTree, read_video_tree
 from shards.sources.label_files import read_classes
 from shards.sources.listing import NO_VIDEO, ClipEntry, Listing, MissingClip, utf8_name
 from shards.sources.remarks import (
@@ -15,7 +16,6 @@ from shards.sources.remarks import (
 )
 from shards.sources.texts import clean, look_alikes
 from shards.sources.truths.own import TruthFiles, clip_name
-from shards.sources.video_files import VideoTree, read_video_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class FolderSource(TruthFiles):
         """The videos in which something happens."""
         truths = self.truths_of(tree.videos, read_classes(self.classes) if self.classes else None)
         clips = tuple(
-            ClipEntry(clip_name(video.class_name, path), self.root / path, video.class_name, truth=video.truth)
+            ClipEntry(clip_name(video.class_name, path), tree.path_of(path), video.class_name, truth=video.truth)
             for path, video in truths.videos.items()
             if video.class_name is not None
         )

@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from shards.errors import UserError, each
-from shards.sources.file_kinds import is_named_like_a_video
+from shards.sources.files.file_kinds import is_named_like_a_video
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.hmdb51 import SPLIT_FILES, read_split
 from shards.sources.label_files import read_lines, require_folder
 from shards.sources.listing import ClipEntry, Listing, MissingClip, Subset
 from shards.sources.remarks import OTHER_ROWS, files_of_two_classes, other_rows, remarks
 from shards.sources.texts import clean
 from shards.sources.truths.listed import ListedTruth
-from shards.sources.video_files import read_video_tree
 
 CLASSES = (
     "brush_hair",

@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Literal, Protocol
 
+from shards.decoding.archive_member import VideoPath
 from shards.errors import refuse
 from shards.sources.texts import is_class_name, look
 from shards.sources.truths.listed import ListedTruth
@@ -31,7 +31,7 @@ class ClipEntry:
 
     name: str
     """``class/clip`` without extension; unique, and the name under which masks and scene vectors are looked up."""
-    path: Path
+    path: VideoPath
     """The video."""
     class_name: str
     """Action class."""
@@ -49,7 +49,7 @@ class MissingClip:
 
     name: str
     """``class/clip`` without extension."""
-    path: Path
+    path: VideoPath
     """Where the video would be."""
     class_name: str
     """`UNKNOWN_CLASS` where no list tells it."""
@@ -99,7 +99,7 @@ class Listing:
         return chain[ClipEntry | MissingClip](self.clips, self.missing)
 
     def _repeated_names(self) -> Iterator[str]:
-        paths: dict[str, Path] = {}
+        paths: dict[str, VideoPath] = {}
         for entry in self._entries():
             if entry.name in paths:
                 yield (

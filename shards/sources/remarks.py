@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from shards.decoding.archive_member import are_one_file
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.sources.texts import some
 
@@ -138,4 +139,4 @@ def _shown(entry: ClipEntry) -> str:
 def _are_one_file(entries: Sequence[ClipEntry]) -> bool:
     paths = {entry.path for entry in entries}
     first = paths.pop()
-    return all(first.samefile(path) for path in paths)
+    return all(are_one_file(first, path) for path in paths)

@@ -1,13 +1,21 @@
 """Checksums of files, which are never read as a whole."""
 
 import hashlib
+import io
 import zlib
 from pathlib import Path
+from typing import Literal, Protocol
 
 BLOCK_BYTES = 1 << 20
 
 
-def sha256_of(path: Path) -> str:
+class Readable(Protocol):
+    """A path, or something else that can be opened and read."""
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader: ...
+
+
+def sha256_of(path: Readable) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -281,6 +281,15 @@ def test_names_with_blanks_and_signs_are_packed(folder):
     assert names == {"jümp & run!/100% #a!;(ß) 'q'", "jümp & run!/b"}
 
 
+@pytest.mark.parametrize("option", ["root", "out"])
+def test_urls_are_refused_where_folders_are_wanted(folder, monkeypatch, option):
+    """As a path, one would name a new folder below the current one."""
+    monkeypatch.chdir(folder)
+    result = make_shards("folder", *options(folder, **{option: "s3://bucket/train"}, masks="none", scenes="none"))
+    assert_refused(result, f"{option} must be a folder on this machine or mounted there, not the URL s3:/bucket/train")
+    assert not (folder / "s3:").exists()
+
+
 def test_a_split_that_does_not_exist_is_refused(folder):
     result = make_shards("jhmdb", "--root", folder, "--labels", folder, "--out", folder / "out", "--split", 4)
     assert result.returncode == 2

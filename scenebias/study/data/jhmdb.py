@@ -161,6 +161,6 @@ def _write_clip_list(path: Path, subsets: Mapping[str, Iterable[ClipEntry]]) -> 
     writer = csv.writer(text)
     writer.writerow(["path", "label", "split"])
     for subset, clips in subsets.items():
-        writer.writerows([clip.path.resolve(), clip.class_name, subset] for clip in clips)
+        writer.writerows([Path(str(clip.path)).resolve(), clip.class_name, subset] for clip in clips)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scenebias.annotators.scenes.labels import open_scene_source
 from scenebias.study.data.jhmdb import PackReal, source_video
 from shards.errors import UserError
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.jhmdb import CLASSES
 from shards.sources.listing import ClipEntry
-from shards.sources.video_files import read_video_tree
 from shards.system.atomic import write_json
 
 TiedSubset = Literal["train", "usual", "conflicting"]

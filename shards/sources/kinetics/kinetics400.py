@@ -13,11 +13,11 @@ from typing import Literal
 
 from shards.errors import UserError, each
 from shards.sources.clip_lists import LocatedClips
+from shards.sources.files.video_files import VideoTree, read_video_tree
 from shards.sources.kinetics.annotations import Annotation, KineticsClip, read_annotations
 from shards.sources.label_files import read_classes
 from shards.sources.listing import NO_VIDEO, UNKNOWN_CLASS, ClipEntry, Listing, MissingClip
 from shards.sources.remarks import OTHER_ROWS, REPLACED, files_of_two_classes, other_rows, remarks
-from shards.sources.video_files import read_video_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +87,14 @@ def locate_annotated(root: Path, wanted: Sequence[Annotation], annotated: Sequen
     def locate(annotation: Annotation) -> ClipEntry | MissingClip:
         clip, label = annotation.clip, annotation.label
         there = files.get(clip.youtube_id, [])
-        videos = _find(root, clip, there, parts_of[clip.youtube_id])
-        replaced.extend(f"{other}, by {videos[0]}" for other in videos[1:])
-        path = root / videos[0] if videos else root / label / f"{clip.stem}.mp4"
+        videos = _find(tree, clip, there, parts_of[clip.youtube_id])
+        replaced.extend(f"{tree.shown(other)}, by {tree.shown(videos[0])}" for other in videos[1:])
+        path = tree.path_of(videos[0]) if videos else root / label / f"{clip.stem}.mp4"
         if label == UNKNOWN_CLASS:
             return MissingClip(clip.stem, path, label, "no annotation names its class")
         if videos:
             return ClipEntry(f"{label}/{clip.stem}", path, label)
-        reason = f"only another part of its video is there, {there[0][1]}" if there else NO_VIDEO
+        reason = f"only another part of its video is there, {tree.shown(there[0][1])}" if there else NO_VIDEO
         return MissingClip(f"{label}/{clip.stem}", path, label, reason)
 
     located = each(locate, wanted)
@@ -107,7 +107,9 @@ def locate_annotated(root: Path, wanted: Sequence[Annotation], annotated: Sequen
     )
 
 
-def _find(root: Path, clip: KineticsClip, files: list[tuple[KineticsClip, str]], annotated_parts: int) -> list[str]:
+def _find(
+    tree: VideoTree, clip: KineticsClip, files: list[tuple[KineticsClip, str]], annotated_parts: int
+) -> list[str]:
     """The one of the ``files`` of a YouTube video that is ``clip``, then those that it replaces.
 
     That is the one with the same times, else one without times; the one that is there, if ``clip`` is without times. Of
@@ -119,12 +121,13 @@ def _find(root: Path, clip: KineticsClip, files: list[tuple[KineticsClip, str]],
         videos.sort(key=_is_replacement, reverse=True)
         if not _is_replacement(videos[0]) or _is_replacement(videos[1]):
             raise UserError(
-                f"--root {root}: clip {clip.stem} is there twice, as {videos[0]} and {videos[1]}; remove one"
+                f"--root {tree.root}: clip {clip.stem} is there twice, as {tree.shown(videos[0])} and "
+                f"{tree.shown(videos[1])}; remove one"
             )
     if videos and not exact and annotated_parts > 1:
         raise UserError(
-            f"--root {root}: {videos[0]} may be any of the {annotated_parts} annotated parts of its video; "
-            "rename it to <id>_<start>_<end> with six digits each"
+            f"--root {tree.root}: {tree.shown(videos[0])} may be any of the {annotated_parts} annotated parts of its "
+            "video; rename it to <id>_<start>_<end> with six digits each"
         )
     return videos
 

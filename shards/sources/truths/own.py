@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shards.errors import UserError, each, refuse
-from shards.sources.file_kinds import is_named_like_a_video
+from shards.sources.files.file_kinds import is_named_like_a_video
 from shards.sources.listing import UNKNOWN_CLASS, utf8_name
 from shards.sources.remarks import Remarks, remarks
 from shards.sources.texts import clean, look_alikes

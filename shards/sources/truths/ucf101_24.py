@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shards.errors import UserError, each, refuse
 from shards.format.truth import BOX_DTYPE, SIDES
 from shards.sources.clip_lists import ListedClip, locate_clips
-from shards.sources.file_kinds import is_named_like_a_video
+from shards.sources.files.file_kinds import is_named_like_a_video
 from shards.sources.label_files import read_lines, require_folder
 from shards.sources.listing import Listing, Subset
 from shards.sources.pickles import PickledArray, read_pickle

@@ -38,7 +38,7 @@ def test_whole_frames_lose_their_masks() -> None:
 
 def test_every_kind_of_masks_is_trained_with_and_tested_on_the_same_clips(tmp_path) -> None:
     json_file = tmp_path / "found.json"
-    options = ("--clips-train", 16, "--clips-test", 8, "--epochs", 1, "--masks", "true", "boxes", "--json", json_file)
+    options = ("--clips-train", 16, "--clips-test", 8, "--epochs", 1, "--kinds", "true", "boxes", "--json", json_file)
     for _ in range(2):
         result = run_here(COMMAND, "--out", tmp_path / "out", *options)
         assert result.returncode == 0, result.stderr

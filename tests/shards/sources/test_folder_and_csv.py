@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from shards.errors import UserError
 from shards.sources import CsvSource, FolderSource, Kinetics400Source
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.label_files import read_lines
 from shards.sources.texts import clean
-from shards.sources.video_files import read_video_tree
 from tests.shards.sources.files import touch
 
 

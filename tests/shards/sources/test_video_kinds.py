@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.sources import ClipEntry, CsvSource, FolderSource, Hmdb51Source, JhmdbSource, Kinetics400Source
-from shards.sources.file_kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from shards.sources.files.file_kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.hmdb51 import CLASSES as HMDB51_CLASSES
 from shards.sources.remarks import equal_files
-from shards.sources.video_files import read_video_tree
 from tests.shards.sources.files import names, touch
 
 CODECS = {".wmv": "wmv2", ".flv": "flv", ".ts": "mpeg2video", ".3gp": "h263", ".ogv": "libvpx", ".vob": "mpeg2video"}

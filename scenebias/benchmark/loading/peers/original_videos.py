@@ -10,7 +10,7 @@ from scenebias.benchmark.loading.windows import ClipWindow
 from shards.decoding.refusal import BrokenClipError
 from shards.decoding.video import open_video
 from shards.errors import UserError
-from shards.sources.video_files import read_video_tree
+from shards.sources.files.video_files import read_video_tree
 
 
 def find_videos(root: Path, windows: Sequence[ClipWindow]) -> dict[str, Path]:
@@ -20,7 +20,7 @@ def find_videos(root: Path, windows: Sequence[ClipWindow]) -> dict[str, Path]:
         UserError: no folder, or a video is not there.
     """
     tree = read_video_tree(root, "the original videos, one folder a class")
-    found = {str(Path(video).with_suffix("")): root / video for video in tree.videos}
+    found = {str(Path(video).with_suffix("")): root / video for video in tree.videos if video not in tree.members}
     for window in windows:
         if window.name not in found:
             raise UserError(f"--videos {root}: there is no video of clip {window.name!r} of the shards in it")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scenebias.study.data.jhmdb import PARTS, JhmdbConfig, PackJhmdb, source_video
+from shards.sources.files.video_files import read_video_tree
 from shards.sources.jhmdb import CLASSES
-from shards.sources.video_files import read_video_tree
 
 
 @pytest.mark.parametrize(

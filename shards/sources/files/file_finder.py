@@ -5,16 +5,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from shards.decoding.archive_member import VideoPath
 from shards.errors import UserError
+from shards.sources.files.folders import Child, Folders
 from shards.sources.listing import NO_VIDEO, utf8_name
 from shards.sources.texts import clean
-from shards.sources.video_files import file_id
 
 
 class Found(NamedTuple):
     """What is there under a name."""
 
-    path: Path
+    path: VideoPath
     """The file, as the file system writes it; where there is none, as the list does."""
     reason: str | None = None
     """Why there is no file; None where there is one."""
@@ -30,9 +31,16 @@ class FileFinder:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = str(root)
+        self._root = "" if root == Path() else str(root)
+        self._disk = Folders(Path())
         self._on_disk: dict[str, str] = {}
-        self._folders: dict[str, dict[str, list[tuple[str, int | str]]] | str] = {}
+        self._folders: dict[str, dict[str, list[Child]] | str] = {}
+        self._with_archives: set[str] = set()
+
+    @property
+    def faults(self) -> list[str]:
+        """What cannot be read of archives that lie where files were looked for: their paths, each with the reason."""
+        return self._disk.faults
 
     def find(self, path: Path) -> Found:
         """The file that is called like ``path``, as `clean` compares names.
@@ -43,12 +51,14 @@ class FileFinder:
         folder, name = os.path.split(path)
         folder = self._locate(folder)
         children = self._read(folder)
+        if isinstance(children, str) or clean(name) not in children:
+            children = self._read_with_archives(folder)
         if isinstance(children, str):
             return Found(path, children)
         match self._only(folder, children.get(clean(name), [])):
-            case str(found), int(number):
-                return Found(Path(folder, found), None, number)
-            case _, "folder":
+            case Child(name, int(number), _, member):
+                return Found(member or Path(folder, name), None, number)
+            case Child(kind="folder"):
                 return Found(path, "it is a folder, not a video")
             case _:
                 return Found(path, NO_VIDEO)
@@ -66,34 +76,45 @@ class FileFinder:
         parent = self._locate(parent)
         children = self._read(parent)
         alike = [] if isinstance(children, str) else children.get(clean(name), [])
-        found = self._only(parent, [child for child in alike if child[1] == "folder"])
-        return str(Path(parent, found[0] if found else name))
+        found = self._only(parent, [child for child in alike if child.kind == "folder"])
+        return str(Path(parent, found.name if found else name))
 
-    def _only(self, folder: str, alike: list[tuple[str, int | str]]) -> tuple[str, int | str] | None:
+    def _only(self, folder: str, alike: list[Child]) -> Child | None:
         """The one child of a folder that has a name; None where none has."""
         if len(alike) > 1:
-            first, second = (ascii(utf8_name(str(Path(folder, name)))) for name, _ in sorted(alike)[:2])
+            first, second = (
+                ascii(utf8_name(str(Path(folder, name)))) for name in sorted(child.name for child in alike)[:2]
+            )
             raise UserError(
                 f"{first} and {second} differ only in how their letters are composed or in spaces around; "
                 "rename or remove one"
             )
         return alike[0] if alike else None
 
-    def _read(self, folder: str) -> dict[str, list[tuple[str, int | str]]] | str:
+    def _read(self, folder: str) -> dict[str, list[Child]] | str:
         """What is in a folder, by the names as `clean` makes them; or why that cannot be had."""
         if folder not in self._folders:
-            self._folders[folder] = _children(folder)
+            self._folders[folder] = self._children(folder)
         return self._folders[folder]
 
+    def _read_with_archives(self, folder: str) -> dict[str, list[Child]] | str:
+        """The same with what archives in the folders that contain it hold of it."""
+        if folder not in self._with_archives:
+            self._with_archives.add(folder)
+            parent, _ = os.path.split(folder)
+            is_below = folder.startswith(f"{self._root}/") if self._root else not Path(folder).is_absolute()
+            if parent != folder and (is_below or not Path(folder).is_dir()):
+                self._read_with_archives(parent)
+                self._folders[folder] = self._children(folder)
+        return self._read(folder)
 
-def _children(folder: str) -> dict[str, list[tuple[str, int | str]]] | str:
-    children: defaultdict[str, list[tuple[str, int | str]]] = defaultdict(list)
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            for entry in entries:
-                children[clean(entry.name)].append((entry.name, file_id(entry)))
-    except (FileNotFoundError, NotADirectoryError):
-        return NO_VIDEO
-    except OSError as error:
-        return f"its folder cannot be read ({error.strerror})"
-    return children
+    def _children(self, folder: str) -> dict[str, list[Child]] | str:
+        children: defaultdict[str, list[Child]] = defaultdict(list)
+        try:
+            for child in self._disk.children(folder):
+                children[clean(child.name)].append(child)
+        except (FileNotFoundError, NotADirectoryError):
+            return NO_VIDEO
+        except OSError as error:
+            return f"its folder cannot be read ({error.strerror})"
+        return children

@@ -3,16 +3,18 @@
 Only of a file whose suffix does not tell what it is, the beginning is decoded.
 """
 
-import errno
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from shards.decoding.archive_member import ArchiveMember, VideoPath
 from shards.errors import UserError
-from shards.sources.file_kinds import holds_video, is_named_like_a_video, is_unfinished
+from shards.sources.files.file_kinds import holds_video, is_named_like_a_video, is_unfinished
+from shards.sources.files.folders import Child, Folders
 from shards.sources.label_files import require_folder
 from shards.sources.listing import ClipEntry, utf8_name
 from shards.sources.texts import clean
@@ -41,9 +43,19 @@ class VideoTree:
     """All folders, the root itself as an empty path."""
     oddities: tuple[str, ...]
     """What looks like a video and is not read, and links that lead nowhere or to a folder read before, each with that
-    remark."""
+    remark; and what cannot be read of archives."""
     file_ids: Mapping[str, int] = field(default_factory=dict, repr=False)
     """The number that the file system has for the file of each of the videos."""
+    members: Mapping[str, ArchiveMember] = field(default_factory=dict, repr=False)
+    """Those of the videos that lie in archives. Their paths are those that unpacking would give them."""
+
+    def path_of(self, video: str) -> VideoPath:
+        """Where one of the videos is."""
+        return self.members.get(video) or self.root / video
+
+    def shown(self, video: str) -> str:
+        """What to call one of the videos: its path from the root on, as if archives were folders."""
+        return os.path.relpath(str(self.members[video]), self.root) if video in self.members else video
 
     def clips(self, classes: Collection[str], *, deep: bool = False) -> Iterator[ClipEntry]:
         """The videos in the folders that are named like ``classes``: directly, or ``deep`` in folders below too."""
@@ -52,29 +64,31 @@ class VideoTree:
             class_name = clean(folder)
             if class_name in classes and (len(parts) == 1 or (deep and parts)):
                 name = "/".join([class_name, *(clean(utf8_name(part)) for part in parts)])
-                yield ClipEntry(name, self.root / video, sys.intern(class_name))
+                yield ClipEntry(name, self.path_of(video), sys.intern(class_name))
 
     def file_id(self, entry: ClipEntry) -> int:
         """The number of the file of ``entry``, which must be one of the videos."""
+        if isinstance(entry.path, ArchiveMember):
+            return entry.path.number
         return self.file_ids[str(entry.path.relative_to(self.root))]
 
     def unlisted(self, is_listed: Callable[[str], bool]) -> tuple[str, ...]:
         """The oddities, and the videos that no list names; a folder that holds nothing else stands for its videos."""
         siblings: defaultdict[str, list[str]] = defaultdict(list)
         for video in self.videos:
-            siblings[video.rpartition("/")[0]].append(video)
+            siblings[self.shown(video).rpartition("/")[0]].append(video)
         found = [*self.oddities]
         for folder, videos in siblings.items():
             strangers = [video for video in videos if not is_listed(video)]
             if folder and len(strangers) == len(videos) > 1:
                 found.append(f"{folder}/ ({len(videos)} videos)")
             else:
-                found += strangers
+                found += map(self.shown, strangers)
         return tuple(sorted(utf8_name(path) for path in found))
 
 
 def read_video_tree(root: Path, wanted: str) -> VideoTree:
-    """Walk through ``root``. Links to folders are followed after all real folders, and none is read twice.
+    """Walk through ``root`` and the tar archives in it. Links are followed after all real folders; none is read twice.
 
     Raises:
         UserError: ``root`` is no folder (``wanted`` tells what it should hold), or one below it cannot be read.
@@ -83,60 +97,53 @@ def read_video_tree(root: Path, wanted: str) -> VideoTree:
     videos: dict[str, int] = {}
     folders: list[str] = []
     oddities: list[str] = []
+    members: dict[str, ArchiveMember] = {}
     seen: set[tuple[int, int]] = set()
+    disk = Folders(root)
     links = [""]
     while links:
         links.sort()
         pending = [links.pop(0)]
         while pending:
             folder = pending.pop()
-            children = _read_folder(root, folder, seen)
+            children = _read_folder(disk, root, folder, seen)
             if children is None:
                 oddities.append(f"{folder}/ (leads to a folder that is read already)")
                 continue
             folders.append(folder)
             for child in children:
                 path = f"{folder}/{child.name}" if folder else child.name
-                match file_id(child):
+                match child.kind:
                     case "folder" if child.name in PASSED_FOLDERS:
                         pass
                     case "folder":
-                        (links if child.is_symlink() else pending).append(path)
+                        (links if child.is_link else pending).append(path)
                         if is_named_like_a_video(path):
                             oddities.append(f"{path}/ (a folder, not a video)")
                     case "nothing":
                         oddities += _nothing(path, child)
-                    case int(number) if _is_video(root, path, child.name):
+                    case int(number) if _is_video(child.member or root / path):
                         videos[path] = number
+                        if child.member:
+                            members[path] = child.member
                     case _:
                         oddities += _passed_over(path, child.name)
-    return VideoTree(root, _in_order(videos), _in_order(folders), tuple(oddities), videos)
+    if disk.faults and not videos:
+        raise UserError(*(f"--root {root}: {utf8_name(fault)}" for fault in disk.faults))
+    return VideoTree(root, _in_order(videos), _in_order(folders), (*oddities, *disk.faults), videos, members)
 
 
-def file_id(entry: os.DirEntry[str]) -> int | str:
-    """The number that the file system has for a file, that to which a link leads; else ``folder`` or ``nothing``."""
-    try:
-        if entry.is_dir():
-            return "folder"
-        if entry.is_file():
-            return entry.stat().st_ino if entry.is_symlink() else entry.inode()
-    except OSError as error:
-        if error.errno != errno.ELOOP:  # what may not be seen, as reading it will say; no link that leads to itself
-            return entry.inode()
-    return "nothing"
-
-
-def _is_video(root: Path, path: str, name: str) -> bool:
-    if name.startswith(".") or is_unfinished(name):
+def _is_video(path: VideoPath) -> bool:
+    if path.name.startswith(".") or is_unfinished(path.name):
         return False
-    return is_named_like_a_video(name) or holds_video(root / path)
+    return is_named_like_a_video(path.name) or holds_video(path)
 
 
-def _nothing(path: str, child: os.DirEntry[str]) -> Iterator[str]:
+def _nothing(path: str, child: Child) -> Iterator[str]:
     """A remark on what is neither file nor folder, where it looks like a video."""
     if child.name.startswith("."):
         return
-    if child.is_symlink():
+    if child.is_link:
         yield f"{path} (a link that leads nowhere)"
     elif is_named_like_a_video(path):
         yield f"{path} (not a regular file)"
@@ -151,16 +158,17 @@ def _passed_over(path: str, name: str) -> Iterator[str]:
         yield f"{path} (the rest of a download, or compressed)"
 
 
-def _read_folder(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
+def _read_folder(disk: Folders, root: Path, folder: str, seen: set[tuple[int, int]]) -> list[Child] | None:
     """What is directly in a folder, but for hidden folders; None if it was ``seen``, to which it is added."""
     try:
-        status = (root / folder).stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in seen:
-            return None
-        seen.add(identity)
-        with os.scandir(root / folder) as entries:
-            return [entry for entry in entries if not (entry.name.startswith(".") and file_id(entry) == "folder")]
+        with suppress(FileNotFoundError):  # a folder that an archive would be unpacked to
+            status = (root / folder).stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                return None
+            seen.add(identity)
+        children = disk.children(folder)
+        return [child for child in children if not (child.name.startswith(".") and child.kind == "folder")]
     except OSError as error:
         path = utf8_name(str(root / folder))
         raise UserError(f"--root: {path} cannot be read ({error.strerror}); make it readable or move it") from error

@@ -2,8 +2,9 @@
 
 import re
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from shards.decoding.archive_member import VideoPath
 from shards.decoding.video import BrokenClipError, open_video
 
 
@@ -51,7 +52,7 @@ def is_unfinished(name: str) -> bool:
     return _UNFINISHED.search(name.lower()) is not None
 
 
-def holds_video(path: Path) -> bool:
+def holds_video(path: VideoPath) -> bool:
     """Whether a file without a suffix that tells it is a video: whether the decoder finds two pictures in it.
 
     Files with `OTHER_SUFFIXES` are not looked into. One picture is a picture, or a page of text.
