@@ -20,8 +20,10 @@ from shards.shared_clips import SharedClips
 WHOLE = "all"
 """The subset that holds all others of its split."""
 _WHOLE_VIDEOS, _PART_VIDEOS, _PART_RANGES = "whole_videos", "part_videos", "part_ranges"
-_WHOLE_OF = {"mini_kinetics": "kinetics400"}
+_WHOLE_OF = {"mini_kinetics": "kinetics400", "jhmdb": "hmdb51"}
 """Data sets whose subsets are parts of those subsets of another."""
+_ENCODED_ANEW = frozenset({"hmdb51", "jhmdb"})
+"""Two of these whose videos are the same, and their files not: no fingerprint tells."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def judge(trained_on: Sequence[TrainedOn], seen: SeenClips | None, dataset: Shar
     """Whether weights that have seen this can be tested on ``dataset``: by its clips, and by names where it must be."""
     data = identity_of(dataset)
     by_clip = seen.data if seen is not None and dataset.material.is_known else ()
-    by_name = [one for one in trained_on if one.digest not in by_clip]
+    by_name = [one for one in trained_on if one.digest not in by_clip or {one.dataset, data.dataset} == _ENCODED_ANEW]
     doubt = _doubt(by_name, trained_on, seen, data)
     if seen is not None and len(shared := SharedClips.find(dataset, seen.material)):
         same = any(one.digest == data.digest for one in trained_on)
@@ -122,8 +124,8 @@ def seen_reason(trained_on: Sequence[TrainedOn], data: TrainedOn) -> str | None:
     """Why, by their names, ``data`` cannot test weights that were ``trained_on`` others, as a clause; None if it can.
 
     It cannot if the weights were trained on the very same shards or subset (of Mini-Kinetics: on that of Kinetics-400,
-    and the other way round), or on any subset of another split of the same data set: such splits (UCF101, HMDB51) deal
-    the same videos anew into training and test.
+    of JHMDB: on that of HMDB51, and the other way round), or on any subset of another split of the same data set: such
+    splits (UCF101, HMDB51) deal the same videos anew into training and test.
     """
     for seen in trained_on:
         if seen.digest == data.digest:
@@ -145,6 +147,8 @@ def _doubt(
     if not by_name:
         return None
     names = ", ".join(dict.fromkeys(map(str, by_name)))
+    if all({one.dataset, data.dataset} == _ENCODED_ANEW for one in by_name):
+        return f"JHMDB's videos are HMDB51's, encoded anew, so {data} is compared with {names} by name alone"
     if seen is not None and all(one.digest in seen.data for one in by_name):
         return f"which videos the clips of {data} are of is not known, so it is compared with {names} by name alone"
     return f"the weights do not say which clips of {names} they have seen, so {data} is compared with it by name alone"

@@ -229,3 +229,26 @@ def test_weights_that_say_nothing_at_all_are_told(data: MakeData) -> None:
     nothing = WeightsMetadata(backbone="small3d", classes=("a", "b"), trained_on=())
     told = ensure_unseen(WEIGHTS, nothing, data(1))
     assert told == "weights.safetensors: the weights do not say what they were trained on"
+
+
+@pytest.mark.parametrize(("seen", "data_of"), [("hmdb51", "jhmdb"), ("jhmdb", "hmdb51")])
+def test_jhmdb_and_hmdb51_are_compared_by_name_as_their_files_differ(data: MakeData, seen: str, data_of: str) -> None:
+    """The same videos, encoded anew: split 1 of HMDB51 keeps them apart, a split of JHMDB's own does not."""
+
+    def trained_on(split: str) -> WeightsMetadata:
+        train = data(1, 2, dataset=seen, split=split, subset="train")
+        return WeightsMetadata(
+            backbone="small3d",
+            classes=("clap", "jump", "wave"),
+            trained_on=(identity_of(train),),
+            seen_clips=SeenClips.after(None, train),
+        )
+
+    test = data(3, 4, dataset=data_of, split="1", subset="test")
+    told = ensure_unseen(WEIGHTS, trained_on("1"), test)
+    assert told is not None
+    assert "JHMDB's videos are HMDB51's, encoded anew" in told
+    with pytest.raises(UserError, match="shares videos with"):
+        ensure_unseen(WEIGHTS, trained_on("jhmdb-1"), test)
+    with pytest.raises(UserError, match=f"the weights were trained on {seen} 1 train"):
+        ensure_unseen(WEIGHTS, trained_on("1"), data(3, dataset=data_of, split="1", subset="train"))
