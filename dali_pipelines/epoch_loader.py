@@ -2,14 +2,55 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from dali_pipelines.clip_decoder import ClipBatch
 from dali_pipelines.loader_state import Position, position_of, received
+from dali_pipelines.requests import Draw
+from dali_pipelines.windows import ClipConfig, Int64Array, Windows, draw_training_windows, repeats_of
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.joined_dataset import JoinedDataset
+from shards.randomness import randint
+
+
+@dataclass(frozen=True)
+class TrainingDraws:
+    """What to cut from clips of a data set, and from others in place of those that cannot be read."""
+
+    dataset: ShardDataset
+    """Whose clips they are."""
+    clip: ClipConfig
+    """How they are cut."""
+    seed: int
+    """Of the training."""
+    first: int = 0
+    """The number of its first clip, where it is one of several data sets: their clips are not drawn alike."""
+
+    def draw(self, epoch: int, sample_B: Int64Array, repeat_B: Int64Array) -> Draw:
+        """Of these clips, as often shown before as ``repeat_B`` says: each time is drawn anew."""
+        return Draw(self._windows(epoch, sample_B, repeat_B), partial(self._redraw, epoch))
+
+    def _windows(self, epoch: int, sample_B: Int64Array, repeat_B: Int64Array) -> Windows:
+        windows = draw_training_windows(
+            self.clip,
+            seed=self.seed,
+            epoch=epoch,
+            sample_B=self.first + sample_B,
+            repeat_B=repeat_B,
+            frame_count_B=self.dataset.frame_counts[sample_B],
+            frame_size_B2=self.dataset.frame_sizes[sample_B],
+        )
+        return replace(windows, sample_B=sample_B)
+
+    def _redraw(self, epoch: int, showing: int, attempt: int) -> Windows:
+        showing_1 = self.first + np.array([showing])
+        other_1 = randint(len(self.dataset), self.seed, epoch, showing_1, attempt)
+        return self._windows(epoch, other_1, repeats_of(showing_1))
 
 
 class EpochLoader(ABC):
@@ -64,9 +105,15 @@ class EpochLoader(ABC):
         """Yield the batches of ``epoch`` from ``start_step`` on, exactly as an undisturbed run would."""
         return self.epochs(epoch, epoch + 1, start_step)
 
-    def _require_step(self, start_step: int) -> None:
+    def _steps(self, first: int, end: int, start_step: int) -> Iterator[tuple[int, int]]:
+        """The (epoch, step) of all batches that `epochs` yields."""
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step must be in [0, {self.steps_per_epoch}], got {start_step}")
+        return (
+            (epoch, step)
+            for epoch in range(first, end)
+            for step in range(start_step if epoch == first else 0, self.steps_per_epoch)
+        )
 
     def __len__(self) -> int:
         """Batches in an epoch, the same on every rank."""

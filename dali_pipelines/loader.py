@@ -3,17 +3,16 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
-from numpy.typing import NDArray
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.decoding_config import DecodingConfig
-from dali_pipelines.epoch_loader import EpochLoader
+from dali_pipelines.epoch_loader import EpochLoader, TrainingDraws
 from dali_pipelines.faults import FaultConfig
 from dali_pipelines.loader_state import batch_identity
 from dali_pipelines.requests import Draw
@@ -22,14 +21,10 @@ from dali_pipelines.windows import (
     EvaluationWindows,
     Int64Array,
     ProtocolConfig,
-    Windows,
-    draw_training_windows,
-    repeats_of,
 )
 from shards.checks import require_at_least
 from shards.dataset import ShardDataset
 from shards.order import EpochOrder, rank_share, repeated
-from shards.randomness import randint
 
 _DEFAULT_CLIP = ClipConfig()
 _DEFAULT_DECODING = DecodingConfig()
@@ -83,6 +78,7 @@ class TrainLoader(EpochLoader):
         self.dataset: ShardDataset = dataset
         self._clip = clip
         self._seed = seed
+        self._draws = TrainingDraws(dataset, clip, seed)
         self._repeats = repeats
         self._rank = rank
         self._world_size = world_size
@@ -137,30 +133,13 @@ class TrainLoader(EpochLoader):
         return len(self._order.positions(step)) * self._repeats
 
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
-        self._require_step(start_step)
-
-        def windows_of(epoch: int, sample_B: NDArray[np.int64], repeat_B: NDArray[np.int64]) -> Windows:
-            return draw_training_windows(
-                self._clip,
-                seed=self._seed,
-                epoch=epoch,
-                sample_B=sample_B,
-                repeat_B=repeat_B,
-                frame_count_B=self.dataset.frame_counts[sample_B],
-                frame_size_B2=self.dataset.frame_sizes[sample_B],
-            )
-
-        def redraw(epoch: int, showing: int, attempt: int) -> Windows:
-            showing_1 = np.array([showing])
-            other_1 = randint(len(self.dataset), self._seed, epoch, showing_1, attempt)
-            return windows_of(epoch, other_1, repeats_of(showing_1))
+        steps = self._steps(first, end, start_step)
 
         def draws() -> Iterator[Draw]:
-            for epoch in range(first, end):
-                for step in range(start_step if epoch == first else 0, self.steps_per_epoch):
-                    own = self._order.rank_batch(epoch, step, self._rank, self._world_size)
-                    place_B, repeat_B = repeated(len(own), self._repeats, self._order.group_size)
-                    yield Draw(windows_of(epoch, own[place_B], repeat_B), partial(redraw, epoch))
+            for epoch, step in steps:
+                own = self._order.rank_batch(epoch, step, self._rank, self._world_size)
+                place_B, repeat_B = repeated(len(own), self._repeats, self._order.group_size)
+                yield self._draws.draw(epoch, own[place_B], repeat_B)
 
         return self._decoder.batches(draws())
 

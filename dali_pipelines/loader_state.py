@@ -4,18 +4,13 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from dali_pipelines.windows import ClipConfig
+from dali_pipelines.windows import LATER_OPTIONS, ClipConfig
 from shards.dataset import ShardDataset
 from shards.errors import UserError
 
 T = TypeVar("T")
 
-_FORMERLY: Mapping[str, Any] = {
-    "repeats": 1,
-    "clip.stride_range": None,
-    "clip.crop_area": None,
-    "clip.crop_aspect": [3 / 4, 4 / 3],
-}
+_FORMERLY: Mapping[str, Any] = {"repeats": 1, **{f"clip.{name}": value for name, value in LATER_OPTIONS.items()}}
 """What a state says that was taken before there were these options."""
 
 

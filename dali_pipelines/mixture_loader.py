@@ -18,18 +18,17 @@ from torch import Tensor
 
 from dali_pipelines.clip_decoder import ClipBatch, ClipDecoder
 from dali_pipelines.decoding_config import DecodingConfig
-from dali_pipelines.epoch_loader import EpochLoader
+from dali_pipelines.epoch_loader import EpochLoader, TrainingDraws
 from dali_pipelines.faults import FaultConfig
 from dali_pipelines.loader import check_batch_size, place_in_world, require_repeats
 from dali_pipelines.loader_state import batch_identity
 from dali_pipelines.requests import Draw
 from dali_pipelines.reused_memory import ReusedMemory
-from dali_pipelines.windows import ClipConfig, Windows, draw_training_windows, repeats_of
+from dali_pipelines.windows import ClipConfig
 from shards.format.sample import SCENE_COUNT
 from shards.joined_dataset import JoinedDataset
 from shards.mixture_order import MixedClips, MixtureOrder
 from shards.order import rank_share, repeated
-from shards.randomness import randint
 
 _DEFAULT_CLIP = ClipConfig()
 _DEFAULT_DECODING = DecodingConfig()
@@ -103,6 +102,10 @@ class MixtureLoader(EpochLoader):
             )
             for one in dataset.datasets
         ]
+        self._draws = [
+            TrainingDraws(one, clip, seed, first=start)
+            for one, start in zip(dataset.datasets, dataset.starts.tolist(), strict=False)
+        ]
         self._label_maps = [
             torch.from_numpy(dataset.labels_of(number, np.arange(len(one.classes))))
             for number, one in enumerate(dataset.datasets)
@@ -158,42 +161,18 @@ class MixtureLoader(EpochLoader):
         return MixedClips(set_B, sample_B, pass_B * self._repeats + repeat_B)
 
     def epochs(self, first: int, end: int, start_step: int = 0) -> Iterator[ClipBatch]:
-        self._require_step(start_step)
-
-        def steps() -> Iterator[tuple[int, int]]:
-            for epoch in range(first, end):
-                for step in range(start_step if epoch == first else 0, self.steps_per_epoch):
-                    yield epoch, step
-
-        def draws(number: int) -> Iterator[Draw]:
-            for epoch, step in steps():
+        def draws(number: int, steps: Iterator[tuple[int, int]]) -> Iterator[Draw]:
+            for epoch, step in steps:
                 clips = self._clips_at(epoch, step)
                 is_its = clips.set_B == number
                 if is_its.any():
-                    windows = self._windows(number, epoch, clips.sample_B[is_its], clips.pass_B[is_its])
-                    yield Draw(windows, partial(self._redraw, number, epoch))
+                    yield self._draws[number].draw(epoch, clips.sample_B[is_its], clips.pass_B[is_its])
 
-        shares = [decoder.batches(draws(number)) for number, decoder in enumerate(self._decoders)]
+        def steps() -> Iterator[tuple[int, int]]:
+            return self._steps(first, end, start_step)
+
+        shares = [decoder.batches(draws(number, steps())) for number, decoder in enumerate(self._decoders)]
         return self._joined(steps(), shares)
-
-    def _windows(self, number: int, epoch: int, sample_K: NDArray[np.int64], pass_K: NDArray[np.int64]) -> Windows:
-        one = self.dataset.datasets[number]
-        # Neither the clips of other sets nor the other times that a clip comes are drawn alike.
-        windows = draw_training_windows(
-            self._clip,
-            seed=self._seed,
-            epoch=epoch,
-            sample_B=self.dataset.starts[number] + sample_K,
-            repeat_B=pass_K,
-            frame_count_B=one.frame_counts[sample_K],
-            frame_size_B2=one.frame_sizes[sample_K],
-        )
-        return replace(windows, sample_B=sample_K)
-
-    def _redraw(self, number: int, epoch: int, showing: int, attempt: int) -> Windows:
-        showing_1 = self.dataset.starts[number] + np.array([showing])
-        other_1 = randint(len(self.dataset.datasets[number]), self._seed, epoch, showing_1, attempt)
-        return self._windows(number, epoch, other_1, repeats_of(showing_1))
 
     def _joined(
         self, steps: Iterator[tuple[int, int]], shares: Sequence[Generator[ClipBatch, None, None]]

@@ -3,6 +3,7 @@
 Shape suffixes: B clips (or windows) of a batch, T frames of a window, 2 (vertical, horizontal).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -77,6 +78,10 @@ class ClipConfig:
         least, most = self.stride_range or (self.stride, self.stride)
         fitting_B = (frame_count_B - 1) // max(self.frames - 1, 1)
         return np.full_like(frame_count_B, least), np.clip(fitting_B, least, most)
+
+
+LATER_OPTIONS: Mapping[str, Any] = {"stride_range": None, "crop_area": None, "crop_aspect": [3 / 4, 4 / 3]}
+"""Options of a `ClipConfig` that it had not always, with what was done before, as JSON has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

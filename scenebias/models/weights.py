@@ -211,7 +211,7 @@ def copy_for_others(path: Path, copy: Path) -> None:
 
     Raises `UserError` for a missing or damaged file.
     """
-    _read(path)
+    read_metadata(path)
     with safe_open(weights_at(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         described = json.loads(file.metadata()[_KEY])

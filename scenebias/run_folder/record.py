@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from dali_pipelines.windows import LATER_OPTIONS
 from scenebias.cuda_builds import DALI_PACKAGES
 from shards.errors import UserError, system_fault
 from shards.system.atomic import write_json
@@ -123,7 +124,7 @@ _NEW_GROUPS: Mapping[str, Mapping[str, Any]] = {
 }
 """What trainings of earlier versions did in place of groups of options that there were not always."""
 _NEW_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "clip": {"stride_range": None, "crop_area": None, "crop_aspect": [3 / 4, 4 / 3]},
+    "clip": LATER_OPTIONS,
     "schedule": {"ema": None, "repeated_augmentation": 1},
     "model": {"drop_path": None, "mean": None, "std": None},
     "optimization": {"layer_decay": 1.0},
