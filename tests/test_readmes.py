@@ -16,6 +16,7 @@ from scenebias.commands import Command
 from scenebias.models.weights import WeightsMetadata, save_weights
 from scenebias.run_folder.record import plain
 from tests.project import ROOT
+from tests.readmes import python_of
 
 PACKAGES = ("shards", "dali_pipelines", "scenebias")
 READMES = [
@@ -80,11 +81,6 @@ def test_every_module_is_told_by_the_nearest_readme(package: str) -> None:
             continue
         readme = next(folder / "README.md" for folder in module.parents if (folder / "README.md").exists())
         assert f"{module.name}`" in readme.read_text(encoding="utf-8"), f"{module} is not in {readme}"
-
-
-def python_of(readme: Path) -> str:
-    (block,) = re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return block
 
 
 @pytest.fixture

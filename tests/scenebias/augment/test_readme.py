@@ -1,6 +1,5 @@
 """The Python of the room's README runs."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from tests.project import ROOT
+from tests.readmes import python_of
 
 
 def test_the_readme_s_python_augments_clips(
@@ -16,10 +16,8 @@ def test_the_readme_s_python_augments_clips(
     (tmp_path / "data" / "jhmdb").mkdir(parents=True)
     (tmp_path / "data" / "jhmdb" / "train").symlink_to(tiny_dataset)
     monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "scenebias" / "augment" / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(block, names)
+    exec(python_of(ROOT / "scenebias" / "augment" / "README.md"), names)
     before, after = names["batch"].clip_BTHWC, names["augmented"].clip_BTHWC
     assert after.shape == before.shape
     assert not torch.equal(before, after)
